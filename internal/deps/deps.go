@@ -1,0 +1,35 @@
+//go:build deps
+
+package deps
+
+import (
+	_ "code.dny.dev/ssrf"
+	_ "github.com/dunglas/httpsfv"
+	_ "github.com/fxamacker/cbor/v2"
+	_ "github.com/go-fed/httpsig"
+	_ "github.com/goccy/go-yaml"
+	_ "github.com/jmoiron/sqlx"
+	_ "github.com/lib/pq"
+	_ "github.com/microcosm-cc/bluemonday"
+	_ "github.com/pressly/goose/v3"
+	_ "github.com/prometheus/client_golang/prometheus"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/rs/zerolog"
+	_ "github.com/spf13/cobra"
+	_ "github.com/yuin/goldmark"
+	_ "golang.org/x/crypto/chacha20poly1305"
+	_ "golang.org/x/crypto/cryptobyte"
+	_ "golang.org/x/net/html"
+	_ "golang.org/x/time/rate"
+	_ "maunium.net/go/mautrix"
+	_ "maunium.net/go/mautrix/appservice"
+	_ "maunium.net/go/mautrix/crypto"
+	_ "maunium.net/go/mautrix/crypto/attachment"
+	_ "maunium.net/go/mautrix/crypto/cryptohelper"
+	_ "maunium.net/go/mautrix/event"
+	_ "maunium.net/go/mautrix/format"
+	_ "maunium.net/go/mautrix/sqlstatestore"
+	_ "maunium.net/go/mautrix/synapseadmin"
+	_ "modernc.org/sqlite"
+	_ "pgregory.net/rapid"
+)
