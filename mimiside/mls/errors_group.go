@@ -1,0 +1,38 @@
+package mls
+
+import "errors"
+
+// Reasons of refusal of the group engine, for errors.Is.
+var (
+	ErrTree                = errors.New("ratchet tree is not valid")
+	ErrTreeHash            = errors.New("tree hash differs")
+	ErrParentHash          = errors.New("parent hash differs")
+	ErrDuplicateKey        = errors.New("public key is in use by another node")
+	ErrLeafNode            = errors.New("leaf node is not valid in this group")
+	ErrCapabilities        = errors.New("capabilities do not suffice")
+	ErrLifetime            = errors.New("lifetime does not include the present time")
+	ErrCredential          = errors.New("credential was refused")
+	ErrPath                = errors.New("update path does not fit the tree")
+	ErrPathMissing         = errors.New("commit needs a path")
+	ErrPathSecret          = errors.New("path secret does not give the public keys of the path")
+	ErrProposalList        = errors.New("proposals may not be committed together")
+	ErrProposal            = errors.New("proposal is not valid")
+	ErrUnknownProposalRef  = errors.New("proposal that the commit refers to is not known")
+	ErrUnknownComponent    = errors.New("component has no logic")
+	ErrComponent           = errors.New("component update was refused")
+	ErrDictionaryChanged   = errors.New("GroupContextExtensions changes app_data_dictionary")
+	ErrOwnMessage          = errors.New("message is from an own leaf")
+	ErrNotOwnLeaf          = errors.New("leaf is not an own leaf")
+	ErrNoSecrets           = errors.New("public view has no secrets")
+	ErrNoKeyPackage        = errors.New("message is not for this KeyPackage")
+	ErrNoTree              = errors.New("ratchet tree is missing")
+	ErrGroupInfo           = errors.New("GroupInfo is not valid")
+	ErrNoExternalPub       = errors.New("GroupInfo has no external_pub")
+	ErrAlreadyMember       = errors.New("leaf is an own leaf already")
+	ErrConfirmedTranscript = errors.New("confirmed transcript hash differs")
+	ErrStaged              = errors.New("staged commit belongs to another state of the group")
+	ErrState               = errors.New("stored state is not consistent")
+	ErrReInit              = errors.New("group has been closed by ReInit")
+	ErrWireFormat          = errors.New("wire format is not allowed here")
+	ErrSelfRemovePending   = errors.New("pending SelfRemove is not included")
+)
