@@ -153,7 +153,7 @@ func SignWithLabel(key *SignatureKey, label string, content []byte) ([]byte, err
 	p := key.suite.must()
 	sig, err := key.ec.Sign(nil, p.signatureDigest(msg), p.signatureHash())
 	if err != nil {
-		return nil, fail(KindBug, "sign "+label, err)
+		return nil, fail(KindBug, "sign", err)
 	}
 	return sig, nil
 }
@@ -176,16 +176,16 @@ func VerifyWithLabel(suite Suite, pub []byte, label string, content, signature [
 	msg := labelled(label, content)
 	if p.curve == nil {
 		if !ed25519.Verify(pub, msg, signature) {
-			return fail(KindInvalid, "verify "+label, ErrSignature)
+			return fail(KindInvalid, "verify signature", ErrSignature)
 		}
 		return nil
 	}
 	ec, err := ecdsa.ParseUncompressedPublicKey(p.curve, pub)
 	if err != nil {
-		return fail(KindInvalid, "verify "+label, ErrKey)
+		return fail(KindInvalid, "verify signature", ErrKey)
 	}
 	if !ecdsa.VerifyASN1(ec, p.signatureDigest(msg), signature) {
-		return fail(KindInvalid, "verify "+label, ErrSignature)
+		return fail(KindInvalid, "verify signature", ErrSignature)
 	}
 	return nil
 }
