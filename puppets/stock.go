@@ -1,0 +1,45 @@
+package puppets
+
+import "time"
+
+// Stock policy of KeyPackages.
+const (
+	// DefaultStock is how many unclaimed KeyPackages a client has.
+	DefaultStock = 5
+	// LowShare is the share of the stock at which it counts as low, in percent.
+	LowShare = 20
+)
+
+// StockState is what a client has unclaimed.
+type StockState struct {
+	// Ready counts KeyPackages that are neither claimed nor last resort and not due for renewal.
+	Ready int
+	// LastResort tells whether there is a last-resort one that is not due for renewal.
+	LastResort bool
+	// LastResortUsed tells whether the last-resort one was handed out since it was made.
+	LastResortUsed bool
+}
+
+// StockPlan is what must be made.
+type StockPlan struct {
+	Ready      int
+	LastResort bool
+}
+
+// Empty tells whether nothing is missing.
+func (p StockPlan) Empty() bool { return p.Ready == 0 && !p.LastResort }
+
+// PlanStock says what a client lacks to have target KeyPackages in stock and a last-resort one that nobody was
+// given. A last-resort one is replaced after it was handed out (RFC 9420 §16.8).
+func PlanStock(have StockState, target int) StockPlan {
+	return StockPlan{
+		Ready:      max(0, target-have.Ready),
+		LastResort: !have.LastResort || have.LastResortUsed,
+	}
+}
+
+// Low tells whether a stock is low enough to tell the operator.
+func (s StockState) Low(target int) bool { return s.Ready*100 < target*LowShare }
+
+// RenewAt is when something that is valid from made until notAfter is replaced: after two thirds of its life.
+func RenewAt(made, notAfter time.Time) time.Time { return made.Add(notAfter.Sub(made) * 2 / 3) }
