@@ -1,0 +1,62 @@
+package config
+
+import "strings"
+
+// Level is what a Matrix user may do with the bridge.
+type Level string
+
+// The levels, lowest first.
+const (
+	LevelBlock Level = "block" // not bridged, commands ignored
+	LevelUser  Level = "user"  // takes part, uses the commands
+	LevelAdmin Level = "admin" // also the commands of the operator
+)
+
+// UnmarshalText takes one of the constants.
+func (l *Level) UnmarshalText(text []byte) error {
+	return choose(l, text, LevelBlock, LevelUser, LevelAdmin)
+}
+
+// Permissions gives levels to users. Keys are "*", a homeserver's domain, or a
+// user id; the most exact key wins.
+type Permissions map[string]Level
+
+// Permission returns the level of a Matrix user id. With no permissions set,
+// users of the bridge's own homeserver are users and all others are blocked.
+func (c *Config) Permission(userID string) Level {
+	_, domain, _ := strings.Cut(userID, ":")
+	p := c.Bridge.Permissions
+	if len(p) == 0 {
+		if domain != "" && domain == c.Homeserver.Domain {
+			return LevelUser
+		}
+		return LevelBlock
+	}
+	for _, key := range []string{userID, domain, "*"} {
+		if l, ok := p[key]; ok {
+			return l
+		}
+	}
+	return LevelBlock
+}
+
+// PeerTrust returns how a provider proves who it is and what it may ask:
+// mimi.peers over mimi.peer_defaults. The second result is false when the
+// settings forbid to speak with it.
+func (c *Config) PeerTrust(domain string) (Trust, bool) {
+	t := c.MIMI.PeerDefaults
+	peer, listed := c.MIMI.Peers[domain]
+	if !listed {
+		return t, c.MIMI.Federation == FederationOpen
+	}
+	if peer.Roots != "" {
+		t.Roots, t.CAFile = peer.Roots, peer.CAFile
+	}
+	if peer.RequireClientUsage != nil {
+		t.RequireClientUsage = *peer.RequireClientUsage
+	}
+	if peer.Consent != "" {
+		t.Consent = peer.Consent
+	}
+	return t, !peer.Blocked
+}
