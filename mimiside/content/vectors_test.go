@@ -144,8 +144,7 @@ func checkDerivedVector(t *testing.T, dir string, b []byte, want MessageID) {
 	if got != wantRest {
 		t.Fatalf("values\n%s, want\n%s", got, wantRest)
 	}
-	t.Log("implied-original.cbor: 1 verified, 0 skipped (none)")
-	t.Log("implied-original.cbor holds the -07 id; today's id was verified against the .edn")
+	t.Log("implied-original.cbor: 1 verified, 0 skipped (none; its id is of the -07 form, the .edn has today's)")
 }
 
 // TestVectorsMeaning checks that the examples mean what the draft says of them.
