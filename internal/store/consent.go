@@ -1,0 +1,49 @@
+package store
+
+import "context"
+
+// States of a consent.
+const (
+	ConsentRequested = "requested"
+	ConsentGranted   = "granted"
+	ConsentRevoked   = "revoked"
+	ConsentCancelled = "cancelled"
+)
+
+// Consent says whether a requester may reach an owner. Direction In: the owner is a user of ours.
+type Consent struct {
+	Direction Direction `db:"direction"`
+	Owner     string    `db:"owner"`
+	Requester string    `db:"requester"`
+	Room      string    `db:"room"` // room URI, or "" for every room
+	State     string    `db:"state"`
+	Data      string    `db:"data"`
+	ExpiresMS int64     `db:"expires_ms"`
+	UpdatedMS int64     `db:"updated_ms"`
+}
+
+const consentColumns = `direction, owner, requester, room, state, data, expires_ms, updated_ms`
+
+// Consent returns the consent for a room, or else the one for every room, or ErrNotFound.
+func (r *Reader) Consent(ctx context.Context, dir Direction, owner, requester, room string) (Consent, error) {
+	return get[Consent](ctx, r, `SELECT `+consentColumns+` FROM consent WHERE direction = $1 AND owner = $2 AND requester = $3 AND room IN ($4, '')
+		ORDER BY room DESC LIMIT 1`, dir, owner, requester, room)
+}
+
+// ConsentsOf returns all consents that an owner was asked for or gave.
+func (r *Reader) ConsentsOf(ctx context.Context, dir Direction, owner string) ([]Consent, error) {
+	return list[Consent](ctx, r, `SELECT `+consentColumns+` FROM consent WHERE direction = $1 AND owner = $2 ORDER BY requester, room`, dir, owner)
+}
+
+// ConsentsBy returns all consents that a requester asked for or has.
+func (r *Reader) ConsentsBy(ctx context.Context, dir Direction, requester string) ([]Consent, error) {
+	return list[Consent](ctx, r, `SELECT `+consentColumns+` FROM consent WHERE direction = $1 AND requester = $2 ORDER BY owner, room`, dir, requester)
+}
+
+// PutConsent writes a consent, one that is there is overwritten.
+func (tx *Tx) PutConsent(ctx context.Context, c Consent) error {
+	_, err := tx.exec(ctx, `INSERT INTO consent (direction, owner, requester, room, state, data, expires_ms, updated_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		ON CONFLICT (direction, owner, requester, room) DO UPDATE SET state = excluded.state, data = excluded.data, expires_ms = excluded.expires_ms, updated_ms = excluded.updated_ms`,
+		c.Direction, c.Owner, c.Requester, c.Room, c.State, c.Data, c.ExpiresMS, c.UpdatedMS)
+	return err
+}

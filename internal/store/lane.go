@@ -1,0 +1,246 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+)
+
+// LaneLease is the right to send a lane's rows. It ends at the database's time UntilMS unless it is
+// renewed; Token is checked with every change.
+type LaneLease struct {
+	Lane
+	Owner        string
+	Token        int64
+	Work         int64 // the lane's count of additions when the lease was taken or renewed
+	Failures     int64
+	FailingSince int64
+	DueMS        int64
+}
+
+type laneRow struct {
+	Room         RoomID `db:"room"`
+	Dest         string `db:"dest"`
+	Token        int64  `db:"token"`
+	Work         int64  `db:"work"`
+	Failures     int64  `db:"failures"`
+	FailingSince int64  `db:"failing_since_ms"`
+	DueMS        int64  `db:"due_ms"`
+}
+
+// ClaimLane takes the lease on a lane for lifeMS milliseconds. ErrNotFound when another holds it, the
+// lane is not due, or there is no such lane.
+func (tx *Tx) ClaimLane(ctx context.Context, lane Lane, owner string, lifeMS int64) (LaneLease, error) {
+	token := rand.Int64()
+	row, err := get[laneRow](ctx, &tx.Reader, `UPDATE lane SET owner = $4, token = $5, until_ms = {now} + $6
+		WHERE shard = $1 AND room = $2 AND dest = $3 AND until_ms <= {now} AND due_ms <= {now}
+		RETURNING room, dest, token, work, failures, failing_since_ms, due_ms`, lane.Room.Shard(), lane.Room, lane.Dest, owner, token, lifeMS)
+	if err != nil {
+		return LaneLease{}, err
+	}
+	return LaneLease{Lane: lane, Owner: owner, Token: row.Token, Work: row.Work, Failures: row.Failures, FailingSince: row.FailingSince, DueMS: row.DueMS}, nil
+}
+
+// DueLanes returns lanes that are due and that nobody holds, the longest waiting first.
+func (r *Reader) DueLanes(ctx context.Context, limit int) ([]Lane, error) {
+	rows, err := list[laneRow](ctx, r, `SELECT room, dest, token, work, failures, failing_since_ms, due_ms FROM lane
+		WHERE due_ms <= {now} AND until_ms <= {now} ORDER BY due_ms LIMIT $1`, limit)
+	out := make([]Lane, len(rows))
+	for i, x := range rows {
+		out[i] = Lane{x.Room, x.Dest}
+	}
+	return out, err
+}
+
+// RenewLane prolongs a lease and reads the lane's work anew. ErrLeaseLost when it is another's.
+func (tx *Tx) RenewLane(ctx context.Context, l LaneLease, lifeMS int64) (LaneLease, error) {
+	row, err := get[laneRow](ctx, &tx.Reader, `UPDATE lane SET until_ms = {now} + $5 WHERE shard = $1 AND room = $2 AND dest = $3 AND token = $4
+		RETURNING room, dest, token, work, failures, failing_since_ms, due_ms`, l.Room.Shard(), l.Room, l.Dest, l.Token, lifeMS)
+	if errors.Is(err, ErrNotFound) {
+		return l, ErrLeaseLost
+	}
+	if err != nil {
+		return l, err
+	}
+	l.Work, l.Failures, l.FailingSince, l.DueMS = row.Work, row.Failures, row.FailingSince, row.DueMS
+	return l, nil
+}
+
+// RestLane says that everything was sent that the holder knew of (l.Work). It returns true when
+// nothing was added since: then the lane is not due any more, and with keep the holder keeps the
+// lease to its end so that the next row needs no claim. ErrLeaseLost.
+func (tx *Tx) RestLane(ctx context.Context, l LaneLease, keep bool) (bool, error) {
+	set := `due_ms = $6`
+	if !keep {
+		set += `, owner = '', until_ms = 0, token = 0`
+	}
+	n, err := tx.exec(ctx, `UPDATE lane SET `+set+` WHERE shard = $1 AND room = $2 AND dest = $3 AND token = $4 AND work = $5`,
+		l.Room.Shard(), l.Room, l.Dest, l.Token, l.Work, Never)
+	if err != nil || n > 0 {
+		return n > 0, err
+	}
+	_, err = tx.RenewLane(ctx, l, 0)
+	return false, err
+}
+
+// FailLane notes a failure: the lane is tried again at dueMS, and the lease ends. ErrLeaseLost.
+func (tx *Tx) FailLane(ctx context.Context, l LaneLease, dueMS, failingSinceMS int64, reason string) error {
+	n, err := tx.exec(ctx, `UPDATE lane SET owner = '', until_ms = 0, token = 0, due_ms = $5, failures = failures + 1, failing_since_ms = $6, last_error = $7
+		WHERE shard = $1 AND room = $2 AND dest = $3 AND token = $4`, l.Room.Shard(), l.Room, l.Dest, l.Token, dueMS, failingSinceMS, cut(reason, 500))
+	if err == nil && n == 0 {
+		return ErrLeaseLost
+	}
+	return err
+}
+
+// DropLane gives a lease back and leaves the lane as it is. Losing it is not an error.
+func (tx *Tx) DropLane(ctx context.Context, l LaneLease) error {
+	_, err := tx.exec(ctx, `UPDATE lane SET owner = '', until_ms = 0, token = 0 WHERE shard = $1 AND room = $2 AND dest = $3 AND token = $4`,
+		l.Room.Shard(), l.Room, l.Dest, l.Token)
+	return err
+}
+
+// DropLanes gives back every lease of an owner: the end of a process.
+func (tx *Tx) DropLanes(ctx context.Context, owner string) error {
+	_, err := tx.exec(ctx, `UPDATE lane SET owner = '', until_ms = 0, token = 0 WHERE owner = $1 AND owner <> ''`, owner)
+	return err
+}
+
+// WakeLanes makes the failing lanes of a destination due at once: the peer spoke to us. It returns
+// how many there were.
+func (tx *Tx) WakeLanes(ctx context.Context, dest string) (int64, error) {
+	return tx.exec(ctx, `UPDATE lane SET due_ms = 0 WHERE dest = $1 AND failures > 0 AND due_ms < $2`, dest, Never)
+}
+
+// Outcome is what became of a row that was sent for the last time.
+type Outcome struct {
+	Class      string // done, refused or dead
+	Status     int    // HTTP status, 0 if there was none
+	Body       []byte // of the answer
+	EventID    string // for AnswerLink: the Matrix event that the row became
+	AcceptedMS int64  // for AnswerLink: the hub's accepted time
+	Reason     string // for a dead letter and for logs
+}
+
+// Answer is the body of an input of kind "answer", as JSON.
+type Answer struct {
+	Dest   string `json:"dest"`
+	Verb   string `json:"verb"`
+	Target string `json:"target,omitempty"`
+	Seq    int64  `json:"seq"` // of the outgoing row
+	Ref    string `json:"ref,omitempty"`
+	For    int64  `json:"for,omitempty"` // AnswerSeq of the row
+	Class  string `json:"class"`
+	Status int    `json:"status,omitempty"`
+	Body   []byte `json:"body,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// InputAnswer is the kind of inputs that carry an Answer.
+const InputAnswer = "answer"
+
+// Closing is a row that is sent, with its outcome.
+type Closing struct {
+	Row     Outbound
+	Outcome Outcome
+}
+
+// CloseOutbound ends rows of a lane in one go: it renews the lease by lifeMS, deletes the rows, writes
+// dead letters, and answers whoever wants it: a link gets event id, accepted time and state (sent,
+// failed); a room gets an input of kind "answer" (also for AnswerLink when the row failed). A row that
+// is gone already answers nobody. It clears the lane's failures. ErrLeaseLost: nothing may be written.
+//
+// With done, the holder says that it knows of no further row: if nothing was added meanwhile, the lane
+// rests (see RestLane, keep). It returns the lease as it is now, whether the lane rests, and the rooms
+// that got an input.
+func (tx *Tx) CloseOutbound(ctx context.Context, l LaneLease, rows []Closing, nowMS, lifeMS int64, done bool) (LaneLease, bool, []RoomID, error) {
+	inputs, woken := answers(rows, nowMS)
+	if len(inputs) > 0 { // rooms before lanes
+		if _, err := tx.arrive(ctx, l.Room, 0, Never); err != nil && !errors.Is(err, ErrNotFound) {
+			return l, false, nil, err
+		}
+	}
+	row, err := get[laneRow](ctx, &tx.Reader, `UPDATE lane SET until_ms = {now} + $5, failures = 0, failing_since_ms = 0, last_error = '',
+		due_ms = CASE WHEN CAST($6 AS BIGINT) = 1 AND work = $7 THEN CAST($8 AS BIGINT) ELSE 0 END
+		WHERE shard = $1 AND room = $2 AND dest = $3 AND token = $4
+		RETURNING room, dest, token, work, failures, failing_since_ms, due_ms`, l.Room.Shard(), l.Room, l.Dest, l.Token, lifeMS, bit(done), l.Work, Never)
+	if errors.Is(err, ErrNotFound) {
+		return l, false, nil, ErrLeaseLost
+	}
+	if err != nil {
+		return l, false, nil, err
+	}
+	gone := map[int64]bool{}
+	for i := range rows {
+		was, err := tx.closeRow(ctx, &rows[i], nowMS)
+		if err != nil {
+			return l, false, nil, err
+		}
+		if !was {
+			gone[rows[i].Row.Seq] = true
+		}
+	}
+	var keep []NewInput
+	for i, in := range inputs {
+		if !gone[woken[i]] {
+			keep = append(keep, in)
+		}
+	}
+	var rooms []RoomID
+	if len(keep) > 0 {
+		if _, err := tx.AddInputs(ctx, keep); err != nil && !errors.Is(err, ErrNotFound) {
+			return l, false, nil, err
+		}
+		rooms = []RoomID{l.Room}
+	}
+	l.Work, l.Failures, l.FailingSince, l.DueMS = row.Work, 0, 0, row.DueMS
+	return l, row.DueMS == Never, rooms, nil
+}
+
+// answers makes the inputs that outcomes ask for, and for each the seq of its row.
+func answers(rows []Closing, nowMS int64) (inputs []NewInput, seqs []int64) {
+	for i := range rows {
+		o, out := &rows[i].Row, &rows[i].Outcome
+		if o.AnswerTo != AnswerInput && (o.AnswerTo != AnswerLink || out.Class == "done") {
+			continue
+		}
+		body, _ := json.Marshal(Answer{Dest: o.Dest, Verb: o.Verb, Target: o.Target, Seq: o.Seq, Ref: o.AnswerRef, For: o.AnswerSeq,
+			Class: out.Class, Status: out.Status, Body: out.Body, Reason: out.Reason})
+		inputs = append(inputs, NewInput{Room: o.Room, Kind: InputAnswer, Source: fmt.Sprintf("%s#%d", o.Dest, o.Seq), Epoch: -1, Body: body, CreatedMS: nowMS})
+		seqs = append(seqs, o.Seq)
+	}
+	return inputs, seqs
+}
+
+func (tx *Tx) closeRow(ctx context.Context, c *Closing, nowMS int64) (bool, error) {
+	o, out := &c.Row, &c.Outcome
+	was, err := tx.deleteOutbound(ctx, o.Lane(), o.Seq)
+	if err != nil || !was {
+		return was, err
+	}
+	if out.Class == "dead" {
+		if err := tx.addDeadLetter(ctx, o, out.Reason, nowMS); err != nil {
+			return true, err
+		}
+	}
+	if o.AnswerTo != AnswerLink {
+		return true, nil
+	}
+	state := LinkSent
+	if out.Class != "done" {
+		state = LinkFailed
+	}
+	return true, tx.answerLink(ctx, o.Room, o.AnswerSeq, state, out.EventID, out.AcceptedMS)
+}
+
+// NoteAttempt counts an attempt at rows that will be sent again.
+func (tx *Tx) NoteAttempt(ctx context.Context, lane Lane, seqs []int64, nowMS int64) error {
+	if len(seqs) == 0 {
+		return nil
+	}
+	_, err := tx.exec(ctx, `UPDATE outbound SET attempts = attempts + 1, tried_ms = $4 WHERE shard = $1 AND room = $2 AND dest = $3 AND seq >= $5 AND seq <= $6`,
+		lane.Room.Shard(), lane.Room, lane.Dest, nowMS, seqs[0], seqs[len(seqs)-1])
+	return err
+}

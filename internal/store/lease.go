@@ -1,0 +1,105 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// LeaseLife and the times that belong to it (scale.md §5): a lease ends 20 s after its last renewal by
+// the database's clock, is renewed each 5 s, and its holder trusts it for 15 s from the moment it
+// asked, by its own monotonic clock.
+const (
+	LeaseLife  = 20 * time.Second
+	LeaseRenew = 5 * time.Second
+	LeaseTrust = 15 * time.Second
+)
+
+// RenewShards keeps the leases that an owner has, notes that it is alive, and moves its holding
+// towards an even share among the living: it takes free shards if it has too few and gives some back
+// if it has too many. It returns the shards held. Call it each LeaseRenew.
+func (tx *Tx) RenewShards(ctx context.Context, owner string) ([]Shard, error) {
+	life := LeaseLife.Milliseconds()
+	if _, err := tx.exec(ctx, `INSERT INTO process (owner, until_ms) VALUES ($1, {now} + $2) ON CONFLICT (owner) DO UPDATE SET until_ms = excluded.until_ms`, owner, life); err != nil {
+		return nil, fmt.Errorf("saying that this process is alive: %w", err)
+	}
+	if _, err := tx.exec(ctx, `DELETE FROM process WHERE until_ms <= {now}`); err != nil {
+		return nil, err
+	}
+	alive, err := value[int64](ctx, &tx.Reader, `SELECT COUNT(*) FROM process`)
+	if err != nil {
+		return nil, err
+	}
+	held, err := column[Shard](ctx, &tx.Reader, `UPDATE shard_lease SET until_ms = {now} + $2 WHERE owner = $1 AND until_ms > {now} RETURNING shard`, owner, life)
+	if err != nil {
+		return nil, fmt.Errorf("renewing the shards: %w", err)
+	}
+	share := int((Shards + alive - 1) / alive)
+	switch {
+	case len(held) > share:
+		give := held[share:]
+		held = held[:share]
+		for _, s := range give {
+			if _, err := tx.exec(ctx, `DELETE FROM shard_lease WHERE shard = $1 AND owner = $2`, s, owner); err != nil {
+				return nil, err
+			}
+		}
+	case len(held) < share:
+		more, err := tx.takeShards(ctx, owner, held, share-len(held))
+		if err != nil {
+			return nil, err
+		}
+		held = append(held, more...)
+	}
+	return held, nil
+}
+
+func (tx *Tx) takeShards(ctx context.Context, owner string, held []Shard, n int) ([]Shard, error) {
+	taken, err := column[Shard](ctx, &tx.Reader, `SELECT shard FROM shard_lease WHERE until_ms > {now}`)
+	if err != nil {
+		return nil, err
+	}
+	busy := make([]bool, Shards)
+	for _, s := range append(taken, held...) {
+		busy[s] = true
+	}
+	var want []Shard
+	for s := range Shards {
+		if !busy[s] && len(want) < n {
+			want = append(want, Shard(s))
+		}
+	}
+	token := rand.Int64()
+	var got []Shard
+	err = chunks(want, 3, func(part []Shard) error {
+		args := make([]any, 0, len(part)*3)
+		for _, s := range part {
+			args = append(args, s, owner, token)
+		}
+		rows := valuesPlus(len(part), 3, "{now} + "+fmt.Sprint(LeaseLife.Milliseconds()))
+		part, err := column[Shard](ctx, &tx.Reader, `INSERT INTO shard_lease (shard, owner, token, until_ms) VALUES `+rows+
+			` ON CONFLICT (shard) DO UPDATE SET owner = excluded.owner, token = excluded.token, until_ms = excluded.until_ms
+			WHERE shard_lease.until_ms <= {now} RETURNING shard`, args...)
+		got = append(got, part...)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("taking shards: %w", err)
+	}
+	return got, nil
+}
+
+// ReleaseShards gives everything back that an owner holds: the end of a process.
+func (tx *Tx) ReleaseShards(ctx context.Context, owner string) error {
+	if _, err := tx.exec(ctx, `DELETE FROM shard_lease WHERE owner = $1`, owner); err != nil {
+		return err
+	}
+	_, err := tx.exec(ctx, `DELETE FROM process WHERE owner = $1`, owner)
+	return err
+}
+
+// ShardOwner returns who holds a shard now, or ErrNotFound.
+func (r *Reader) ShardOwner(ctx context.Context, s Shard) (string, error) {
+	return value[string](ctx, r, `SELECT owner FROM shard_lease WHERE shard = $1 AND until_ms > {now}`, s)
+}

@@ -1,0 +1,308 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"crypto/rand"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/jmoiron/sqlx/reflectx"
+	_ "github.com/lib/pq" // the driver "postgres"
+	"github.com/rs/zerolog"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/matrix-mimi/bridge/internal/sealed"
+)
+
+type dialect int
+
+const (
+	sqliteDialect dialect = iota
+	postgresDialect
+)
+
+// Config says which database to open.
+type Config struct {
+	// Driver is "sqlite" or "postgres".
+	Driver string
+	// DSN is a file path for SQLite, a connection string or postgres:// URL for PostgreSQL.
+	DSN string
+	// Sealer is the key file that wraps the data keys. Needed.
+	Sealer *sealed.KeyFile
+	// MaxConns bounds the connections to PostgreSQL. 0 means 20.
+	MaxConns int
+	// AllowUnsafe lets a database run that does not sync its commits. Only for tests: MLS state that
+	// a crash rolls back makes nonces be used twice. It is logged as a warning at each start.
+	AllowUnsafe bool
+	// MarkerFile is a small file beside the process by which a restored database is told from the one
+	// that was used last (T17). "" means "<file>.marker" for SQLite and none for PostgreSQL.
+	MarkerFile string
+	// Clock, if set, takes the place of the database's clock. Only for tests.
+	Clock func() time.Time
+	// Log takes warnings. The zero value is silent.
+	Log zerolog.Logger
+	// OnRetry, if set, is told the code of each failure after which a transaction is run again.
+	OnRetry func(code string)
+}
+
+// DB is an open database. It is safe for concurrent use.
+type DB struct {
+	Reader
+	cfg     Config
+	dialect dialect
+	pool    *sqlx.DB // PostgreSQL: all; SQLite: the readers
+	writer  *sqliteWriter
+	side    *sql.DB
+	mapper  *reflectx.Mapper
+	ring    *sealed.Ring
+	rand    io.Reader
+	clock   func() time.Time
+	lock    io.Closer
+	keysMu  sync.Mutex
+	restore RestoreReport
+}
+
+const (
+	defaultMaxConns = 20
+	sqliteReaders   = 4
+	writerPatience  = 30 * time.Second
+)
+
+// Open opens a database that Migrate brought up to date, checks that it keeps what it commits, loads
+// the data keys, and looks whether it was restored (see Restored). Errors to expect: ErrSchema,
+// ErrNewerSchema, ErrUnsafe, ErrInUse, sealed.ErrWrongKeyFile.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	db, err := connect(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.start(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+func (db *DB) start(ctx context.Context) error {
+	if err := db.checkSchema(ctx); err != nil {
+		return err
+	}
+	if err := db.checkDurability(ctx); err != nil {
+		if !errors.Is(err, ErrUnsafe) || !db.cfg.AllowUnsafe {
+			return err
+		}
+		db.cfg.Log.Warn().Err(err).Msg("UNSAFE DATABASE ALLOWED: a crash can lose acknowledged messages and break MLS groups. For tests only")
+	}
+	if err := db.startKeys(ctx); err != nil {
+		return err
+	}
+	return db.detectRestore(ctx)
+}
+
+// connect opens the pools and nothing else.
+func connect(ctx context.Context, cfg Config) (*DB, error) {
+	if cfg.Sealer == nil {
+		return nil, errors.New("opening the database: no key file was given")
+	}
+	db := &DB{cfg: cfg, mapper: reflectx.NewMapper("db"), ring: sealed.NewRing(), rand: rand.Reader, clock: cfg.Clock}
+	db.Reader.db = db
+	var err error
+	switch cfg.Driver {
+	case "sqlite":
+		db.dialect = sqliteDialect
+		err = db.connectSQLite(ctx)
+	case "postgres":
+		db.dialect = postgresDialect
+		err = db.connectPostgres(ctx)
+	default:
+		err = fmt.Errorf("there is no database driver %q: use sqlite or postgres", cfg.Driver)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the database: %w", err), db.Close())
+	}
+	return db, nil
+}
+
+// Close closes everything. Transactions that run are waited for.
+func (db *DB) Close() error {
+	var errs []error
+	if db.writer != nil {
+		errs = append(errs, db.writer.close())
+	}
+	if db.side != nil && db.side != db.sqlPool() {
+		errs = append(errs, db.side.Close())
+	}
+	if db.pool != nil {
+		errs = append(errs, db.pool.Close())
+	}
+	if db.lock != nil {
+		errs = append(errs, db.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (db *DB) sqlPool() *sql.DB {
+	if db.pool == nil {
+		return nil
+	}
+	return db.pool.DB
+}
+
+// Driver returns "sqlite" or "postgres".
+func (db *DB) Driver() string { return db.cfg.Driver }
+
+// Ping says whether the database can be written.
+func (db *DB) Ping(ctx context.Context) error {
+	return db.Tx(ctx, func(tx *Tx) error {
+		_, err := tx.exec(ctx, `INSERT INTO instance (key, value) VALUES ('ping', '1') ON CONFLICT (key) DO UPDATE SET value = excluded.value`)
+		return err
+	})
+}
+
+// Side returns a pool on the same database for a library that brings its own tables and SQL
+// (mautrix's crypto store). Never use it inside Tx: on SQLite it would wait for itself.
+func (db *DB) Side() *sql.DB { return db.side }
+
+// Connections returns how many connections of the pool are in use.
+func (db *DB) Connections() int { return db.pool.Stats().InUse }
+
+// Now asks the database what time it is.
+func (db *DB) Now(ctx context.Context) (time.Time, error) {
+	ms, err := value[int64](ctx, &db.Reader, `SELECT {now}`)
+	return Time(ms), err
+}
+
+// nowSQL is the database's time in milliseconds as SQL.
+func (db *DB) nowSQL() string {
+	switch {
+	case db.clock != nil:
+		return fmt.Sprintf("CAST(%d AS BIGINT)", Millis(db.clock()))
+	case db.dialect == postgresDialect:
+		return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+	default:
+		return "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+	}
+}
+
+func (db *DB) connectSQLite(ctx context.Context) error {
+	path := strings.TrimPrefix(db.cfg.DSN, "file:")
+	if path == "" || strings.Contains(path, ":memory:") || strings.ContainsAny(path, "?#%") {
+		return fmt.Errorf("%q is not the plain path of a file", db.cfg.DSN)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	lock, err := lockFile(path + ".lock")
+	if err != nil {
+		return err
+	}
+	db.lock = lock
+	if db.cfg.MarkerFile == "" {
+		db.cfg.MarkerFile = path + ".marker"
+	}
+	sync := "FULL"
+	if db.cfg.AllowUnsafe {
+		sync = "OFF"
+	}
+	dsn := func(extra ...string) string {
+		q := url.Values{"_pragma": append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(" + sync + ")",
+			"foreign_keys(1)", "secure_delete(1)", "temp_store(MEMORY)", "trusted_schema(0)"}, extra...)}
+		q.Set("_txlock", "immediate")
+		return "file:" + path + "?" + q.Encode()
+	}
+	writers, err := sql.Open("sqlite", dsn())
+	if err != nil {
+		return err
+	}
+	if db.writer, err = newSQLiteWriter(ctx, writers); err != nil {
+		return err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return err
+	}
+	readers, err := sql.Open("sqlite", dsn("query_only(1)"))
+	if err != nil {
+		return err
+	}
+	readers.SetMaxOpenConns(sqliteReaders)
+	readers.SetMaxIdleConns(sqliteReaders)
+	db.pool = sqlx.NewDb(readers, "sqlite")
+	db.Reader.h = &prepared{direct: readers, all: map[string]*sql.Stmt{}, prepare: readers.PrepareContext}
+	if db.side, err = sql.Open("sqlite", dsn()); err != nil {
+		return err
+	}
+	db.side.SetMaxOpenConns(sqliteReaders)
+	return nil
+}
+
+func (db *DB) connectPostgres(ctx context.Context) error {
+	dsn, err := postgresDSN(db.cfg.DSN)
+	if err != nil {
+		return err
+	}
+	pool, err := sqlx.Open("postgres", dsn)
+	if err != nil {
+		return err
+	}
+	n := db.cfg.MaxConns
+	if n <= 0 {
+		n = defaultMaxConns
+	}
+	pool.SetMaxOpenConns(n)
+	pool.SetMaxIdleConns(n)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
+	db.pool, db.side = pool, pool.DB
+	db.Reader.h = pool.DB
+	return pool.PingContext(ctx)
+}
+
+// Settings that every connection gets unless the DSN says otherwise (scale.md §7).
+var postgresDefaults = [][2]string{
+	{"binary_parameters", "yes"},
+	{"connect_timeout", "10"},
+	{"application_name", "mimi-bridge"},
+	{"statement_timeout", "5000"},
+	{"lock_timeout", "2000"},
+	{"idle_in_transaction_session_timeout", "10000"},
+	{"timezone", "UTC"},
+}
+
+// postgresDSN adds what is missing. sslmode must be said.
+func postgresDSN(dsn string) (string, error) {
+	if !strings.HasPrefix(dsn, "postgres://") && !strings.HasPrefix(dsn, "postgresql://") {
+		fields := " " + strings.ToLower(dsn)
+		if !strings.Contains(fields, " sslmode=") {
+			return "", errors.New("the connection string must say sslmode (disable, require, verify-ca or verify-full)")
+		}
+		for _, d := range postgresDefaults {
+			if !strings.Contains(fields, " "+d[0]+"=") {
+				dsn += " " + d[0] + "=" + d[1]
+			}
+		}
+		return dsn, nil
+	}
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return "", errors.New("the connection URL cannot be read") // the parser's error shows the password
+	}
+	q := u.Query()
+	if !q.Has("sslmode") {
+		return "", errors.New("the connection URL must say sslmode (disable, require, verify-ca or verify-full)")
+	}
+	for _, d := range postgresDefaults {
+		if !q.Has(d[0]) {
+			q.Set(d[0], d[1])
+		}
+	}
+	u.RawQuery = q.Encode()
+	return u.String(), nil
+}

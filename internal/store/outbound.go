@@ -1,0 +1,219 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+)
+
+// AnswerTo says who wants to know the outcome of an outgoing row.
+type AnswerTo string
+
+// The kinds of answers. See Tx.CloseOutbound for what is written.
+const (
+	AnswerNone  AnswerTo = "none"
+	AnswerLink  AnswerTo = "link"  // link AnswerSeq gets the event id and the accepted time
+	AnswerInput AnswerTo = "input" // the room gets an input of kind "answer"
+)
+
+// OutboundState says whether a row can be sent.
+type OutboundState string
+
+// The states of an outgoing row. A held one, and all after it in its lane, wait.
+const (
+	OutboundReady OutboundState = "ready"
+	OutboundHeld  OutboundState = "held"
+)
+
+// Outbound is something to be sent, exactly. A lane (Room, Dest) is sent in the order of Seq.
+type Outbound struct {
+	Room      RoomID        `db:"room"`
+	Dest      string        `db:"dest"` // matrix, or mimi:<domain>, ap:<domain>
+	Seq       int64         `db:"seq"`
+	State     OutboundState `db:"state"`
+	Verb      string        `db:"verb"`
+	Target    string        `db:"target"`
+	TxnKey    string        `db:"txn_key"` // Matrix transaction id: names the ghost and the row, never changes
+	Body      int64         `db:"body"`    // seq of a shared body (PutBody), or 0: then Data is the row's own
+	Data      []byte        `db:"sealed_data"`
+	AnswerTo  AnswerTo      `db:"answer_to"`
+	AnswerSeq int64         `db:"answer_seq"` // link or intent
+	AnswerRef string        `db:"answer_ref"` // given back in the answer
+	Attempts  int64         `db:"attempts"`
+	TriedMS   int64         `db:"tried_ms"`
+	CreatedMS int64         `db:"created_ms"`
+}
+
+// Lane names the order of one destination of one room.
+type Lane struct {
+	Room RoomID
+	Dest string
+}
+
+// Lane returns the lane of a row.
+func (o *Outbound) Lane() Lane { return Lane{o.Room, o.Dest} }
+
+// PutBody stores bytes that several rows share, under a seq of the room. Rows refer to it with Body.
+// It goes when the last of them is closed.
+func (tx *Tx) PutBody(ctx context.Context, room RoomID, seq int64, data []byte, nowMS int64) error {
+	box, err := tx.seal(data, "body", [16]byte(room), seq)
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(ctx, `INSERT INTO body (shard, room, seq, sealed_data, created_ms) VALUES ($1, $2, $3, $4, $5)`, room.Shard(), room, seq, box, nowMS)
+	if err != nil {
+		return fmt.Errorf("storing a body of room %s: %w", room, err)
+	}
+	return nil
+}
+
+// AddOutbound stores rows to be sent, of any rooms, and makes their lanes due. State "" is ready,
+// AnswerTo "" is none. Bodies that they share must be stored before. It returns the lanes to wake
+// after the commit.
+func (tx *Tx) AddOutbound(ctx context.Context, rows []Outbound) ([]Lane, error) {
+	lanes := lanesOf(rows)
+	err := chunks(lanes, 5, func(part []Lane) error {
+		args := make([]any, 0, len(part)*5)
+		for _, l := range part {
+			args = append(args, l.Room.Shard(), l.Room, l.Dest, int64(1), int64(0))
+		}
+		_, err := tx.exec(ctx, `INSERT INTO lane (shard, room, dest, work, due_ms) VALUES `+values(1, len(part), 5)+
+			` ON CONFLICT (shard, room, dest) DO UPDATE SET work = lane.work + 1, due_ms = CASE WHEN lane.failures > 0 THEN lane.due_ms ELSE 0 END`, args...)
+		if err != nil {
+			return fmt.Errorf("making lanes due: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = chunks(rows, 13, func(part []Outbound) error {
+		args := make([]any, 0, len(part)*13)
+		for i := range part {
+			o := &part[i]
+			box, err := tx.seal(o.Data, "outbound", [16]byte(o.Room), o.Dest, o.Seq)
+			if err != nil {
+				return err
+			}
+			var body any
+			if o.Body != 0 {
+				body = o.Body
+			}
+			args = append(args, o.Room.Shard(), o.Room, o.Dest, o.Seq, cmp.Or(o.State, OutboundReady), o.Verb, o.Target, o.TxnKey, body, box,
+				cmp.Or(o.AnswerTo, AnswerNone), o.AnswerSeq, o.AnswerRef)
+		}
+		// created_ms is one parameter for all rows of a statement: they come from one step.
+		_, err := tx.exec(ctx, `INSERT INTO outbound (shard, room, dest, seq, state, verb, target, txn_key, body, sealed_data, answer_to, answer_seq, answer_ref, created_ms) VALUES `+
+			valuesPlus(len(part), 13, fmt.Sprintf("$%d", len(part)*13+1)), append(args, part[0].CreatedMS)...)
+		if err != nil {
+			return fmt.Errorf("storing rows to be sent: %w", err)
+		}
+		return nil
+	})
+	return lanes, err
+}
+
+func lanesOf(rows []Outbound) []Lane {
+	var lanes []Lane
+	had := map[Lane]bool{}
+	for i := range rows {
+		if l := rows[i].Lane(); !had[l] {
+			had[l] = true
+			lanes = append(lanes, l)
+		}
+	}
+	slices.SortFunc(lanes, func(a, b Lane) int {
+		return cmp.Or(bytes.Compare(a.Room[:], b.Room[:]), cmp.Compare(a.Dest, b.Dest))
+	})
+	return lanes
+}
+
+const outboundColumns = `room, dest, seq, state, verb, target, txn_key, COALESCE(body, 0) AS body, sealed_data, answer_to, answer_seq, answer_ref, attempts, tried_ms, created_ms`
+
+// LaneRows returns the head of a lane in order, held rows included: at most limit rows, and about
+// maxBytes of them (always one). Data is filled in, from the shared body where there is one.
+func (r *Reader) LaneRows(ctx context.Context, lane Lane, limit int, maxBytes int64) ([]Outbound, error) {
+	type row struct {
+		Outbound
+		Shared []byte `db:"shared"`
+	}
+	rows, err := list[row](ctx, r, `SELECT `+outboundColumns+`, shared FROM (
+		SELECT o.room, o.dest, o.seq, o.state, o.verb, o.target, o.txn_key, o.body, o.sealed_data, o.answer_to, o.answer_seq, o.answer_ref, o.attempts, o.tried_ms, o.created_ms,
+		b.sealed_data AS shared,
+		SUM(LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0)) OVER (ORDER BY o.seq) - LENGTH(o.sealed_data) - COALESCE(LENGTH(b.sealed_data), 0) AS before
+		FROM (SELECT * FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 ORDER BY seq LIMIT $4) AS o
+		LEFT JOIN body AS b ON b.shard = o.shard AND b.room = o.room AND b.seq = o.body) AS x WHERE before < $5 ORDER BY seq`,
+		lane.Room.Shard(), lane.Room, lane.Dest, limit, maxBytes)
+	if err != nil {
+		return nil, fmt.Errorf("reading a lane of room %s: %w", lane.Room, err)
+	}
+	out := make([]Outbound, len(rows))
+	for i, x := range rows {
+		o := x.Outbound
+		if o.Body != 0 {
+			o.Data, err = r.open(ctx, x.Shared, "body", [16]byte(o.Room), o.Body)
+		} else {
+			o.Data, err = r.open(ctx, o.Data, "outbound", [16]byte(o.Room), o.Dest, o.Seq)
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[i] = o
+	}
+	return out, nil
+}
+
+// OutboundRow says whether a row is still to be sent, without its data; ErrNotFound when it is closed.
+func (r *Reader) OutboundRow(ctx context.Context, lane Lane, seq int64) (Outbound, error) {
+	o, err := get[Outbound](ctx, r, `SELECT `+outboundColumns+` FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 AND seq = $4`,
+		lane.Room.Shard(), lane.Room, lane.Dest, seq)
+	o.Data = nil
+	return o, err
+}
+
+// ReleaseHeld makes a room's held rows ready and their lanes due. It returns the lanes to wake.
+func (tx *Tx) ReleaseHeld(ctx context.Context, room RoomID) ([]Lane, error) {
+	dests, err := column[string](ctx, &tx.Reader, `SELECT DISTINCT dest FROM outbound WHERE shard = $1 AND room = $2 AND state = 'held' ORDER BY dest`, room.Shard(), room)
+	if err != nil {
+		return nil, err
+	}
+	var lanes []Lane
+	for _, d := range dests {
+		lanes = append(lanes, Lane{room, d})
+		if _, err := tx.exec(ctx, `UPDATE lane SET work = work + 1, due_ms = CASE WHEN failures > 0 THEN due_ms ELSE 0 END WHERE shard = $1 AND room = $2 AND dest = $3`,
+			room.Shard(), room, d); err != nil {
+			return nil, err
+		}
+	}
+	_, err = tx.exec(ctx, `UPDATE outbound SET state = 'ready' WHERE shard = $1 AND room = $2 AND state = 'held'`, room.Shard(), room)
+	return lanes, err
+}
+
+// DropOutbound deletes rows that were not sent and shall not be, such as a commit that lost. It is the
+// room's worker that knows; the lane goes on without them.
+func (tx *Tx) DropOutbound(ctx context.Context, lane Lane, seqs ...int64) error {
+	for _, s := range seqs {
+		if _, err := tx.deleteOutbound(ctx, lane, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteOutbound deletes a row, and the body that it shared if it was the last.
+func (tx *Tx) deleteOutbound(ctx context.Context, lane Lane, seq int64) (bool, error) {
+	body, err := column[int64](ctx, &tx.Reader, `DELETE FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 AND seq = $4 RETURNING COALESCE(body, 0)`,
+		lane.Room.Shard(), lane.Room, lane.Dest, seq)
+	if err != nil || len(body) == 0 {
+		return false, err
+	}
+	if body[0] == 0 {
+		return true, nil
+	}
+	// Two lanes that close the last two rows at once both leave it: Cleanup takes it then.
+	_, err = tx.exec(ctx, `DELETE FROM body WHERE shard = $1 AND room = $2 AND seq = $3
+		AND NOT EXISTS (SELECT 1 FROM outbound AS o WHERE o.shard = $1 AND o.room = $2 AND o.body = $3)`, lane.Room.Shard(), lane.Room, body[0])
+	return true, err
+}
