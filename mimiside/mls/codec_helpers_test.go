@@ -1,5 +1,27 @@
 package mls
 
+import (
+	"bytes"
+
+	"pgregory.net/rapid"
+)
+
+// same fails the test when two byte strings differ.
+func same(t rapid.TB, what string, got, want []byte) {
+	t.Helper()
+	if !bytes.Equal(got, want) {
+		t.Fatalf("%s: %x, want %x", what, got, want)
+	}
+}
+
+// ok fails the test when there is an error.
+func ok(t rapid.TB, what string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
 // forgetRaw makes a decoded structure forget the bytes it was decoded from, all the way down, so that encoding it
 // again tests the encoder.
 func forgetRaw(v any) {

@@ -7,20 +7,6 @@ import (
 	"github.com/matrix-mimi/bridge/internal/tlspl"
 )
 
-func same(t testing.TB, what string, got, want []byte) {
-	t.Helper()
-	if !bytes.Equal(got, want) {
-		t.Fatalf("%s: %x, want %x", what, got, want)
-	}
-}
-
-func ok(t testing.TB, what string, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
-}
-
 func TestVectorsCryptoBasics(t *testing.T) {
 	type labelled struct {
 		Secret     hexBytes
