@@ -1,0 +1,71 @@
+# One target a purpose; `make help` lists them. Everything is pure Go: no C compiler needed.
+export CGO_ENABLED = 0
+
+TAGS     = goolm
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+# Official test vectors: $VECTORS, or the directory beside the checkout when it is there.
+VECTORS ?= $(wildcard ../shared/vectors)
+override VECTORS := $(if $(VECTORS),$(abspath $(VECTORS)))
+ifneq ($(VECTORS),)
+export VECTORS
+endif
+REPORT   = go run ./test/report
+# Arguments for one run of go test in the main module.
+MAIN     = -tags $(TAGS) -timeout $(TIMEOUT) $(TESTFLAGS)
+TIMEOUT ?= 10m
+FUZZTIME ?= 60s
+# Modules of their own, whose tests belong to the whole.
+INTEROP  = $(if $(wildcard test/interop/go.mod),-- -C test/interop -timeout $(TIMEOUT) ./...)
+
+.PHONY: help build homeserver test unit vectors interop bench bench-mls crash fuzz demo lint clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+build: ## build bin/bridge, a static binary
+	go build -trimpath -tags $(TAGS) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/bridge ./cmd/bridge
+
+homeserver: ## build the homeserver that the tests run, once, into the cache
+	go run ./test/prepare
+
+test: ## everything: unit tests, both databases, real homeservers, dialogues, interop, vectors
+	$(REPORT) $(REPORTFLAGS) $(if $(VECTORS),-vectors $(VECTORS)) -- $(MAIN) ./... $(INTEROP)
+
+unit: ## only what needs no other program
+	$(REPORT) $(REPORTFLAGS) -- $(MAIN) ./internal/... ./mapping/... ./matrixside/... ./mimiside/... ./puppets/... ./cmd/...
+
+vectors: ## official MLS vectors and MIMI content examples, one line a file
+	@test -n "$(VECTORS)" || { echo "there are no vectors: set VECTORS to their directory"; exit 1; }
+	$(REPORT) -vectors $(VECTORS) -- $(MAIN) -run 'Vector' ./mimiside/mls/... ./mimiside/content/...
+
+interop: ## our MLS engine against other implementations
+	$(REPORT) -v -- -C test/interop -count=1 -timeout 20m ./...
+
+bench: ## the bridge's cost a message
+	go test -tags $(TAGS) -run '^$$' -bench . -benchtime 3s ./test/load/...
+
+bench-mls: ## the MLS engine beside another, one process with many clients
+	go test -C test/interop -run '^$$' -bench . ./...
+
+crash: ## kill the process at every kill point, restart, audit
+	CRASH=all $(REPORT) -v -- -tags $(TAGS),killpoints -count=1 -timeout 60m ./test/crash/...
+
+fuzz: ## every fuzz target for FUZZTIME (60s)
+	@for p in $$(go list -tags $(TAGS) ./...); do \
+	  for f in $$(go test -tags $(TAGS) -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "== $$p $$f"; go test -tags $(TAGS) -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; \
+	done
+
+demo: ## two homeservers, two bridges, people who talk; KEEP=1 leaves it running
+	go run -tags $(TAGS) ./cmd/bridge demo $(if $(KEEP),--keep)
+
+lint: ## format, vet, modules, layout
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not gofmt-ed:"; echo "$$bad"; exit 1; }
+	go vet -tags $(TAGS) ./...
+	@for m in $$(git ls-files '*go.mod'); do d=$$(dirname $$m); echo "go mod tidy -diff in $$d"; (cd $$d && go mod tidy -diff) || exit 1; done
+	go test -tags $(TAGS) ./test/arch
+	go test -tags $(TAGS) -run Example ./internal/config
+
+clean: ## remove what was built here
+	rm -rf bin
