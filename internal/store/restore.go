@@ -162,4 +162,3 @@ func (db *DB) writeMarker(marker string) error {
 	}
 	return nil
 }
-
