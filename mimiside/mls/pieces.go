@@ -4,7 +4,7 @@ package mls
 //
 //	group                     what never changes: group id, suite
 //	epoch     epoch           GroupContext and secrets of an epoch, the present one or one that is remembered
-//	tree      stratum chunk   31 neighbouring nodes of the present tree
+//	tree      stratum chunk   up to 31 neighbouring nodes of the present tree
 //	own       leaf            an own leaf: its private keys
 //	path      node            a private key of the path that the pool knows
 //	seed      epoch node      a secret of the secret tree that has not been used up
@@ -12,7 +12,8 @@ package mls
 //	recv      epoch leaf kind the receiving ratchet of a member
 //	proposal  epoch number    a proposal that waits for a commit
 //	update    epoch number    the private keys of an own Update proposal that waits for a commit
-//	exports   epoch           what the safe exporter has handed out
+//	exports    epoch           what the safe exporter has not handed out yet
+//	resumption epoch           the resumption PSK of a past epoch
 //
 // A caller stores the key and must not interpret it.
 type PieceKey struct {

@@ -109,7 +109,8 @@ func TestVectorsTreeOperations(t *testing.T) {
 			t.Fatalf("%d: %v", i, err)
 		}
 		e := tree.edit(v.Suite)
-		if _, err := e.applyMembership([]ResolvedProposal{{Sender: MemberSender(v.Sender), Proposal: p}}); err != nil {
+		list := &proposalList{items: []ResolvedProposal{{Sender: MemberSender(v.Sender), Proposal: p}}}
+		if err := list.applyMembership(e); err != nil {
 			t.Fatalf("%d: %v", i, err)
 		}
 		after := e.finish()
