@@ -18,9 +18,13 @@ type LaneLease struct {
 	Failures     int64
 	FailingSince int64
 	DueMS        int64
+	// Unclean says that the last holder did not give the lease back: rows at the head that were not
+	// frozen in a batch may have been sent, one at a time.
+	Unclean bool
 }
 
 type laneRow struct {
+	Unclean      bool   `db:"unclean"`
 	Room         RoomID `db:"room"`
 	Dest         string `db:"dest"`
 	Token        int64  `db:"token"`
@@ -31,22 +35,30 @@ type laneRow struct {
 }
 
 // ClaimLane takes the lease on a lane for lifeMS milliseconds. ErrNotFound when another holds it, the
-// lane is not due, or there is no such lane.
-func (tx *Tx) ClaimLane(ctx context.Context, lane Lane, owner string, lifeMS int64) (LaneLease, error) {
+// lane is not due (due or not with early), or there is no such lane. The owner's own lease is taken
+// over: a process knows which lanes it is working on.
+func (tx *Tx) ClaimLane(ctx context.Context, lane Lane, owner string, lifeMS int64, early bool) (LaneLease, error) {
 	token := rand.Int64()
-	row, err := get[laneRow](ctx, &tx.Reader, `UPDATE lane SET owner = $4, token = $5, until_ms = {now} + $6
-		WHERE shard = $1 AND room = $2 AND dest = $3 AND until_ms <= {now} AND due_ms <= {now}
-		RETURNING room, dest, token, work, failures, failing_since_ms, due_ms`, lane.Room.Shard(), lane.Room, lane.Dest, owner, token, lifeMS)
+	row, err := get[laneRow](ctx, &tx.Reader, `UPDATE lane SET owner = $4, token = $5, until_ms = {now} + $6, unclean = CASE WHEN owner <> '' THEN 1 ELSE 0 END
+		WHERE shard = $1 AND room = $2 AND dest = $3 AND (until_ms <= {now} OR owner = $4) AND (due_ms <= {now} OR CAST($7 AS BIGINT) = 1)
+		RETURNING unclean, room, dest, token, work, failures, failing_since_ms, due_ms`, lane.Room.Shard(), lane.Room, lane.Dest, owner, token, lifeMS, bit(early))
 	if err != nil {
 		return LaneLease{}, err
 	}
-	return LaneLease{Lane: lane, Owner: owner, Token: row.Token, Work: row.Work, Failures: row.Failures, FailingSince: row.FailingSince, DueMS: row.DueMS}, nil
+	return LaneLease{Lane: lane, Owner: owner, Token: row.Token, Work: row.Work, Failures: row.Failures, FailingSince: row.FailingSince, DueMS: row.DueMS, Unclean: row.Unclean}, nil
 }
 
-// DueLanes returns lanes that are due and that nobody holds, the longest waiting first.
-func (r *Reader) DueLanes(ctx context.Context, limit int) ([]Lane, error) {
-	rows, err := list[laneRow](ctx, r, `SELECT room, dest, token, work, failures, failing_since_ms, due_ms FROM lane
-		WHERE due_ms <= {now} AND until_ms <= {now} ORDER BY due_ms LIMIT $1`, limit)
+// DueLanes returns lanes that are due and that nobody but the owner holds, the longest waiting first.
+// Lanes of the destinations named are passed over.
+func (r *Reader) DueLanes(ctx context.Context, owner string, limit int, except ...string) ([]Lane, error) {
+	args := []any{owner, limit}
+	not := ""
+	for _, d := range except {
+		args = append(args, d)
+		not += fmt.Sprintf(" AND dest <> $%d", len(args))
+	}
+	rows, err := list[laneRow](ctx, r, `SELECT room, dest FROM lane
+		WHERE due_ms <= {now} AND (until_ms <= {now} OR owner = $1)`+not+` ORDER BY due_ms LIMIT $2`, args...)
 	out := make([]Lane, len(rows))
 	for i, x := range rows {
 		out[i] = Lane{x.Room, x.Dest}

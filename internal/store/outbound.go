@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
+
+	"github.com/matrix-mimi/bridge/internal/sealed"
 )
 
 // AnswerTo says who wants to know the outcome of an outgoing row.
@@ -37,6 +41,7 @@ type Outbound struct {
 	Target    string        `db:"target"`
 	TxnKey    string        `db:"txn_key"` // Matrix transaction id: names the ghost and the row, never changes
 	Body      int64         `db:"body"`    // seq of a shared body (PutBody), or 0: then Data is the row's own
+	Batch     int64         `db:"batch"`   // first seq of the batch that it was sent in, 0 if it was not (FreezeBatch)
 	Data      []byte        `db:"sealed_data"`
 	AnswerTo  AnswerTo      `db:"answer_to"`
 	AnswerSeq int64         `db:"answer_seq"` // link or intent
@@ -44,6 +49,8 @@ type Outbound struct {
 	Attempts  int64         `db:"attempts"`
 	TriedMS   int64         `db:"tried_ms"`
 	CreatedMS int64         `db:"created_ms"`
+	// Broken says that the row's bytes cannot be opened any more: it can only become a dead letter.
+	Broken bool `db:"-"`
 }
 
 // Lane names the order of one destination of one room.
@@ -130,26 +137,31 @@ func lanesOf(rows []Outbound) []Lane {
 	return lanes
 }
 
-const outboundColumns = `room, dest, seq, state, verb, target, txn_key, COALESCE(body, 0) AS body, sealed_data, answer_to, answer_seq, answer_ref, attempts, tried_ms, created_ms`
+const outboundColumns = `room, dest, seq, state, verb, target, txn_key, COALESCE(body, 0) AS body, batch, sealed_data, answer_to, answer_seq, answer_ref, attempts, tried_ms, created_ms`
 
 // LaneRows returns the head of a lane in order, held rows included: at most limit rows, and about
-// maxBytes of them (always one). Data is filled in, from the shared body where there is one.
-func (r *Reader) LaneRows(ctx context.Context, lane Lane, limit int, maxBytes int64) ([]Outbound, error) {
+// maxBytes of them (always one). Data is filled in, from the shared body where there is one. The
+// second value is the lane's work as of the same moment, for LaneLease.Work; it is 0 when there is no
+// row.
+func (r *Reader) LaneRows(ctx context.Context, lane Lane, limit int, maxBytes int64) ([]Outbound, int64, error) {
 	type row struct {
 		Outbound
 		Shared []byte `db:"shared"`
+		Work   int64  `db:"work"`
 	}
-	rows, err := list[row](ctx, r, `SELECT `+outboundColumns+`, shared FROM (
-		SELECT o.room, o.dest, o.seq, o.state, o.verb, o.target, o.txn_key, o.body, o.sealed_data, o.answer_to, o.answer_seq, o.answer_ref, o.attempts, o.tried_ms, o.created_ms,
+	rows, err := list[row](ctx, r, `SELECT `+outboundColumns+`, shared,
+		COALESCE((SELECT l.work FROM lane AS l WHERE l.shard = $1 AND l.room = $2 AND l.dest = $3), 0) AS work FROM (
+		SELECT o.room, o.dest, o.seq, o.state, o.verb, o.target, o.txn_key, o.body, o.batch, o.sealed_data, o.answer_to, o.answer_seq, o.answer_ref, o.attempts, o.tried_ms, o.created_ms,
 		b.sealed_data AS shared,
 		SUM(LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0)) OVER (ORDER BY o.seq) - LENGTH(o.sealed_data) - COALESCE(LENGTH(b.sealed_data), 0) AS before
-		FROM (SELECT * FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 ORDER BY seq LIMIT $4) AS o
+		FROM (SELECT shard, `+strings.Replace(outboundColumns, "COALESCE(body, 0) AS body", "body", 1)+` FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 ORDER BY seq LIMIT $4) AS o
 		LEFT JOIN body AS b ON b.shard = o.shard AND b.room = o.room AND b.seq = o.body) AS x WHERE before < $5 ORDER BY seq`,
 		lane.Room.Shard(), lane.Room, lane.Dest, limit, maxBytes)
 	if err != nil {
-		return nil, fmt.Errorf("reading a lane of room %s: %w", lane.Room, err)
+		return nil, 0, fmt.Errorf("reading a lane of room %s: %w", lane.Room, err)
 	}
 	out := make([]Outbound, len(rows))
+	work := int64(0)
 	for i, x := range rows {
 		o := x.Outbound
 		if o.Body != 0 {
@@ -157,12 +169,51 @@ func (r *Reader) LaneRows(ctx context.Context, lane Lane, limit int, maxBytes in
 		} else {
 			o.Data, err = r.open(ctx, o.Data, "outbound", [16]byte(o.Room), o.Dest, o.Seq)
 		}
-		if err != nil {
-			return nil, err
+		if errors.Is(err, sealed.ErrBroken) {
+			o.Data, o.Broken, err = nil, true, nil
 		}
-		out[i] = o
+		if err != nil {
+			return nil, 0, err
+		}
+		out[i], work = o, x.Work
 	}
-	return out, nil
+	return out, work, nil
+}
+
+// FreezeBatch writes down, before they are sent, that rows are sent as one request: a retry must send
+// the same bytes, also after a crash and when more rows came. ErrLeaseLost.
+func (tx *Tx) FreezeBatch(ctx context.Context, l LaneLease, first, last, lifeMS int64) error {
+	if _, err := tx.RenewLane(ctx, l, lifeMS); err != nil {
+		return err
+	}
+	_, err := tx.exec(ctx, `UPDATE outbound SET batch = $4 WHERE shard = $1 AND room = $2 AND dest = $3 AND seq >= $4 AND seq <= $5`,
+		l.Room.Shard(), l.Room, l.Dest, first, last)
+	return err
+}
+
+// SplitBatch makes each row of a batch one of its own: the peer refused them together.
+func (tx *Tx) SplitBatch(ctx context.Context, l LaneLease, first, last, lifeMS int64) error {
+	if _, err := tx.RenewLane(ctx, l, lifeMS); err != nil {
+		return err
+	}
+	_, err := tx.exec(ctx, `UPDATE outbound SET batch = seq WHERE shard = $1 AND room = $2 AND dest = $3 AND seq >= $4 AND seq <= $5`,
+		l.Room.Shard(), l.Room, l.Dest, first, last)
+	return err
+}
+
+// OldLanes returns lanes with rows made before a time that nobody holds: their rows have to be given up.
+func (r *Reader) OldLanes(ctx context.Context, beforeMS int64, limit int) ([]Lane, error) {
+	type row struct {
+		Room RoomID `db:"room"`
+		Dest string `db:"dest"`
+	}
+	rows, err := list[row](ctx, r, `SELECT DISTINCT o.room, o.dest FROM (SELECT shard, room, dest FROM outbound WHERE created_ms < $1 ORDER BY created_ms LIMIT 1000) AS o
+		JOIN lane AS l ON l.shard = o.shard AND l.room = o.room AND l.dest = o.dest WHERE l.until_ms <= {now} LIMIT $2`, beforeMS, limit)
+	out := make([]Lane, len(rows))
+	for i, x := range rows {
+		out[i] = Lane(x)
+	}
+	return out, err
 }
 
 // OutboundRow says whether a row is still to be sent, without its data; ErrNotFound when it is closed.
