@@ -1,0 +1,94 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/config"
+	"github.com/matrix-mimi/bridge/internal/sealed"
+)
+
+// checkFiles looks at the files that the settings name and prints one line
+// each. It changes nothing. The error says how many are not good.
+func checkFiles(w io.Writer, cfg *config.Config) error {
+	bad := 0
+	report := func(what string, err error) {
+		if err != nil {
+			bad++
+			fmt.Fprintf(w, "bad   %s: %v\n", what, err)
+			return
+		}
+		fmt.Fprintf(w, "good  %s\n", what)
+	}
+	fmt.Fprintf(w, "good  %s\n", cfg.File())
+	_, err := loadRegistration(cfg)
+	report("registration "+string(cfg.Appservice.RegistrationFile), err)
+	report("certificate "+string(cfg.MIMI.TLS.CertificateFile), checkCertificate(cfg, time.Now()))
+	for _, ca := range caFiles(cfg) {
+		report("certificate authorities "+string(ca), checkRoots(ca))
+	}
+	_, err = sealed.LoadKeyFile(string(cfg.Database.SealingKeyFile))
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%w; make it with: bridge keys make", err)
+	}
+	report("sealing key "+string(cfg.Database.SealingKeyFile), err)
+	if cfg.Database.PasswordFile != "" {
+		_, err := config.ReadSecret(cfg.Database.PasswordFile)
+		report("database password "+string(cfg.Database.PasswordFile), err)
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of the files that the settings name are not good", bad)
+	}
+	return nil
+}
+
+// checkCertificate checks that the provider's certificate is for its domain and
+// in its time.
+func checkCertificate(cfg *config.Config, now time.Time) error {
+	t := cfg.MIMI.TLS
+	pair, err := tls.LoadX509KeyPair(string(t.CertificateFile), string(t.KeyFile))
+	if err != nil {
+		return err
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		return err
+	}
+	if err := leaf.VerifyHostname(cfg.MIMI.Domain); err != nil {
+		return fmt.Errorf("%w; get a certificate with %s as DNS name", err, cfg.MIMI.Domain)
+	}
+	if now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+		return fmt.Errorf("it is only good from %s to %s; get a new one", leaf.NotBefore.Format(time.DateOnly), leaf.NotAfter.Format(time.DateOnly))
+	}
+	return nil
+}
+
+// caFiles lists the files with certificate authorities.
+func caFiles(cfg *config.Config) []config.Path {
+	var out []config.Path
+	if p := cfg.MIMI.PeerDefaults.CAFile; p != "" {
+		out = append(out, p)
+	}
+	for _, peer := range cfg.MIMI.Peers {
+		if peer.CAFile != "" {
+			out = append(out, peer.CAFile)
+		}
+	}
+	return out
+}
+
+func checkRoots(path config.Path) error {
+	data, err := os.ReadFile(string(path))
+	if err != nil {
+		return err
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(data) {
+		return errors.New("it holds no certificate in PEM form")
+	}
+	return nil
+}

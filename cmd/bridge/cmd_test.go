@@ -1,0 +1,264 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"maunium.net/go/mautrix/appservice"
+
+	"github.com/matrix-mimi/bridge/test/harness"
+)
+
+// do runs the command line as a person would and returns what it printed.
+func do(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd := newRoot()
+	cmd.SetArgs(args)
+	cmd.SetOut(&out)
+	cmd.SetErr(&out)
+	err := cmd.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+// must is do for what has to work.
+func must(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := do(t, args...)
+	if err != nil {
+		t.Fatalf("bridge %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// site is a directory with settings, certificate and registration of a bridge
+// that nothing else belongs to.
+func site(t *testing.T) (dir, configFile string, admin string) {
+	t.Helper()
+	dir = t.TempDir()
+	ca, err := harness.NewCA("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := ca.Issue(harness.Issue{Names: []string{"mimi.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := ca.Write(dir, cert); err != nil {
+		t.Fatal(err)
+	}
+	port := func() string {
+		p, err := harness.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return harness.Loopback(p)
+	}
+	admin = port()
+	configFile = filepath.Join(dir, "config.yaml")
+	text := fmt.Sprintf(`homeserver: {domain: hs.example, address: "http://%s"}
+appservice: {listen: "%s"}
+mimi:
+  domain: mimi.example
+  listen: "%s"
+  tls: {certificate_file: cert.pem, key_file: key.pem}
+admin: {listen: "%s"}
+logging: {format: json}
+`, port(), port(), port(), admin)
+	if err := os.WriteFile(configFile, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir, configFile, admin
+}
+
+func TestVersionIsPrintedInEveryWayPeopleAskForIt(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"--version"}, {"-v"}} {
+		if out := must(t, args...); !strings.HasPrefix(out, "mimi-bridge ") {
+			t.Errorf("%v prints %q", args, out)
+		}
+	}
+}
+
+func TestExampleSettingsAreWrittenOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	must(t, "-e", "-c", path)
+	written, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if printed := must(t, "config", "example"); printed != string(written) {
+		t.Error("-e and config example differ")
+	}
+	if _, err := do(t, "-e", "-c", path); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("a second -e says %v", err)
+	}
+}
+
+func TestRegistrationKeepsItsTokensAndFollowsTheSettings(t *testing.T) {
+	dir, cfg, _ := site(t)
+	must(t, "-g", "-c", cfg)
+	path := filepath.Join(dir, "registration.yaml")
+	first, err := appservice.LoadRegistration(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first.AppToken) < 32 || first.AppToken == first.ServerToken || first.SenderLocalpart == "mimibot" {
+		t.Errorf("%+v", first)
+	}
+	for _, ns := range append(first.Namespaces.UserIDs, first.Namespaces.RoomAliases...) {
+		if !strings.HasPrefix(ns.Regex, "^") || !strings.HasSuffix(ns.Regex, `:hs\.example$`) || !ns.Exclusive {
+			t.Errorf("namespace %+v", ns)
+		}
+	}
+	st, err := os.Stat(path)
+	if err != nil || st.Mode().Perm()&0o007 != 0 {
+		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+	t.Setenv("MIMIBRIDGE_APPSERVICE__GHOST_PROVIDERS", "[two.example]")
+	if out, err := do(t, "config", "check", "-c", cfg); err == nil || !strings.Contains(out, "run: bridge registration") {
+		t.Errorf("an old registration is taken: %v\n%s", err, out)
+	}
+	must(t, "registration", "-c", cfg)
+	second, err := appservice.LoadRegistration(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.AppToken != first.AppToken || second.ServerToken != first.ServerToken || second.SenderLocalpart != first.SenderLocalpart {
+		t.Error("the tokens changed")
+	}
+	if got := second.Namespaces.UserIDs[1].Regex; got != `^@mimi_(two\.example)=2f.*:hs\.example$` {
+		t.Error(got)
+	}
+	must(t, "registration", "--new-tokens", "-c", cfg)
+	third, err := appservice.LoadRegistration(path)
+	if err != nil || third.AppToken == first.AppToken || third.ServerToken == first.ServerToken {
+		t.Error("--new-tokens keeps them", err)
+	}
+}
+
+func TestConfigCheckNamesEveryFileThatIsNotGood(t *testing.T) {
+	_, cfg, _ := site(t)
+	out, err := do(t, "config", "check", "-c", cfg)
+	if err == nil || strings.Count(out, "\nbad ") != 2 || !strings.Contains(out, "bridge registration") || !strings.Contains(out, "bridge keys make") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	must(t, "registration", "-c", cfg)
+	must(t, "keys", "make", "-c", cfg)
+	must(t, "config", "check", "-c", cfg)
+	if err := os.WriteFile(cfg, []byte("homeserver:\n  domian: hs.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := do(t, "config", "check", "-c", cfg); err == nil || !strings.Contains(err.Error(), `config.yaml:2: homeserver.domian: unknown key; did you mean "domain"?`) {
+		t.Error(err)
+	}
+}
+
+func TestSealingKeyIsMadeShownAndRotated(t *testing.T) {
+	dir, cfg, _ := site(t)
+	must(t, "keys", "make", "-c", cfg)
+	if _, err := do(t, "keys", "make", "-c", cfg); err == nil {
+		t.Error("a key in use is overwritten")
+	}
+	must(t, "migrate", "-c", cfg)
+	before := must(t, "keys", "show", "-c", cfg)
+	must(t, "keys", "rotate", "-c", cfg)
+	after := must(t, "keys", "show", "-c", cfg)
+	if before == after || strings.Count(after, "sealing key") != 1 {
+		t.Errorf("before\n%safter\n%s", before, after)
+	}
+	pin := strings.TrimSpace(must(t, "keys", "fingerprint", filepath.Join(dir, "cert.pem")))
+	if len(pin) != 64 || !strings.Contains(after, pin) {
+		t.Errorf("pin %q", pin)
+	}
+	if err := os.Remove(filepath.Join(dir, "sealing.key")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := do(t, "migrate", "-c", cfg); err == nil || !strings.Contains(err.Error(), "bring the old file back") {
+		t.Errorf("a database whose key is gone: %v", err)
+	}
+}
+
+// ready waits until the bridge answers that it is.
+func ready(ctx context.Context, admin string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("/readyz answers %s", resp.Status)
+	}
+	return nil
+}
+
+// The program itself: a first run makes its database and key, SIGHUP does not
+// end it, SIGTERM does within 20 s with exit code 0, and a second process on
+// the same SQLite file is refused.
+func TestRunStartsAndStops(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	dir, cfg, admin := site(t)
+	bin, err := harness.BuildBridge(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, "registration", "-c", cfg)
+	start := func(name string) *harness.Process {
+		t.Helper()
+		p, err := harness.StartProcess(harness.Command{Name: name, Path: bin, Args: []string{"run", "-c", cfg}, Dir: dir, Log: filepath.Join(dir, name+".log")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := start("bridge")
+	t.Cleanup(func() { _ = p.Stop(time.Second) })
+	if err := p.Await(ctx, "the bridge to be ready", func(ctx context.Context) error { return ready(ctx, admin) }); err != nil {
+		t.Fatal(err)
+	}
+	second := start("second")
+	select {
+	case <-second.Done():
+	case <-ctx.Done():
+	}
+	if err := second.Stop(time.Second); err != nil || second.Err() == nil {
+		t.Errorf("a second process on the same file runs: %v", err)
+	}
+	if err := p.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	err = p.Await(ctx, "SIGHUP to be heard", func(context.Context) error {
+		if !strings.Contains(p.LogTail(10_000), "read certificates again") {
+			return fmt.Errorf("not in the log")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Stop(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if p.Err() != nil {
+		t.Errorf("ends with %v:\n%s", p.Err(), p.LogTail(2000))
+	}
+	for _, line := range strings.Split(strings.TrimSpace(p.LogTail(100_000)), "\n") {
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil || fields["msg"] == nil {
+			t.Errorf("a log line that is not JSON: %s", line)
+		}
+	}
+}
