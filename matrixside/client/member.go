@@ -1,0 +1,179 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/matrix-mimi/bridge/matrixside/event"
+)
+
+// current is the membership of a user as the bot sees it.
+func (c *Client) current(ctx context.Context, room id.RoomID, user id.UserID) (event.Membership, bool) {
+	r := c.raw(ctx, c.cfg.Bot, http.MethodGet, mautrix.ClientURLPath{"v3", "rooms", room, "state", event.TypeMember, user}, nil, nil)
+	if r.Code == "M_NOT_FOUND" {
+		return event.None, true
+	}
+	if r.Class != Done {
+		return "", false
+	}
+	return event.Membership(r.field("membership")), true
+}
+
+// satisfied turns a refusal into success when the room is already as wanted.
+func (c *Client) satisfied(ctx context.Context, r Result, room id.RoomID, user id.UserID, ok ...event.Membership) Result {
+	if r.Class != Refused {
+		return r
+	}
+	now, known := c.current(ctx, room, user)
+	if !known {
+		return r
+	}
+	for _, m := range ok {
+		if m == now {
+			return done(map[string]any{"already": true})
+		}
+	}
+	return r
+}
+
+// membership carries out invite, kick, ban and unban.
+func (c *Client) membership(ctx context.Context, room id.RoomID, action string, sender, target id.UserID, reason string, direct bool) Result {
+	if action == "invite" {
+		// A ghost that does not exist yet can be invited, but has no name then.
+		if err := c.ensure(ctx, target); err != nil {
+			return classify(nil, nil, err)
+		}
+	}
+	if action == "invite" && direct {
+		path := mautrix.ClientURLPath{"v3", "rooms", room, "state", event.TypeMember, target}
+		r := c.request(ctx, sender, http.MethodPut, path, nil, map[string]any{"membership": "invite", "is_direct": true, "reason": reason})
+		return c.satisfied(ctx, r, room, target, event.Invite, event.Join)
+	}
+	body := map[string]string{"user_id": string(target)}
+	if reason != "" {
+		body["reason"] = reason
+	}
+	r := c.request(ctx, sender, http.MethodPost, mautrix.ClientURLPath{"v3", "rooms", room, action}, nil, body)
+	switch action {
+	case "invite":
+		return c.satisfied(ctx, r, room, target, event.Invite, event.Join)
+	case "kick":
+		return c.satisfied(ctx, r, room, target, event.None, event.Leave, event.Ban)
+	case "ban":
+		return c.satisfied(ctx, r, room, target, event.Ban)
+	default:
+		return c.satisfied(ctx, r, room, target, event.None, event.Leave, event.Invite, event.Join, event.Knock)
+	}
+}
+
+func (c *Client) invite(ctx context.Context, k call) Result {
+	a, bad := read[event.InviteUser](k)
+	if bad != nil {
+		return *bad
+	}
+	return c.membership(ctx, k.Room, "invite", a.Sender, a.Target, a.Reason, a.Direct)
+}
+
+func (c *Client) kick(ctx context.Context, k call) Result {
+	a, bad := read[event.KickUser](k)
+	if bad != nil {
+		return *bad
+	}
+	return c.membership(ctx, k.Room, "kick", a.Sender, a.Target, a.Reason, false)
+}
+
+func (c *Client) ban(ctx context.Context, k call) Result {
+	a, bad := read[event.BanUser](k)
+	if bad != nil {
+		return *bad
+	}
+	return c.membership(ctx, k.Room, "ban", a.Sender, a.Target, a.Reason, false)
+}
+
+func (c *Client) unban(ctx context.Context, k call) Result {
+	a, bad := read[event.UnbanUser](k)
+	if bad != nil {
+		return *bad
+	}
+	return c.membership(ctx, k.Room, "unban", a.Sender, a.Target, a.Reason, false)
+}
+
+func (c *Client) join(ctx context.Context, k call) Result {
+	a, bad := read[event.JoinRoom](k)
+	if bad != nil {
+		return *bad
+	}
+	target := a.Room
+	if target == "" {
+		target = string(k.Room)
+	}
+	try := func() Result {
+		cli := c.As(a.Sender)
+		if err := c.ensure(ctx, a.Sender); err != nil {
+			return classify(nil, nil, err)
+		}
+		answer, resp, err := cli.MakeFullRequestWithResp(ctx, mautrix.FullRequest{
+			Method: http.MethodPost, RequestJSON: struct{}{}, MaxAttempts: 1,
+			URL: cli.BuildURLWithFullQuery(mautrix.ClientURLPath{"v3", "join", target}, func(q url.Values) {
+				for _, v := range a.Via {
+					q.Add("via", v)
+					q.Add("server_name", v) // its name before Matrix 1.12
+				}
+			}),
+		})
+		return classify(answer, resp, err)
+	}
+	r := try()
+	if r.Class == Refused && a.InviteFirst && k.Room != "" {
+		if in := c.membership(ctx, k.Room, "invite", "", a.Sender, "", false); in.Class != Done {
+			return in
+		}
+		r = try()
+	}
+	if k.Room != "" {
+		return c.satisfied(ctx, r, k.Room, a.Sender, event.Join)
+	}
+	return r
+}
+
+// knock uses the endpoint, and where it is missing (Dendrite) the event itself.
+func (c *Client) knock(ctx context.Context, k call) Result {
+	a, bad := read[event.KnockRoom](k)
+	if bad != nil {
+		return *bad
+	}
+	target := a.Room
+	if target == "" {
+		target = string(k.Room)
+	}
+	body := map[string]string{}
+	if a.Reason != "" {
+		body["reason"] = a.Reason
+	}
+	r := c.request(ctx, a.Sender, http.MethodPost, mautrix.ClientURLPath{"v3", "knock", target}, nil, body)
+	if r.Code == "M_UNRECOGNIZED" && k.Room != "" {
+		body["membership"] = "knock"
+		r = c.request(ctx, a.Sender, http.MethodPut, mautrix.ClientURLPath{"v3", "rooms", k.Room, "state", event.TypeMember, a.Sender}, nil, body)
+	}
+	if k.Room != "" {
+		return c.satisfied(ctx, r, k.Room, a.Sender, event.Knock, event.Invite, event.Join)
+	}
+	return r
+}
+
+func (c *Client) leave(ctx context.Context, k call) Result {
+	a, bad := read[event.LeaveRoom](k)
+	if bad != nil {
+		return *bad
+	}
+	body := map[string]string{}
+	if a.Reason != "" {
+		body["reason"] = a.Reason
+	}
+	r := c.request(ctx, a.Sender, http.MethodPost, mautrix.ClientURLPath{"v3", "rooms", k.Room, "leave"}, nil, body)
+	return c.satisfied(ctx, r, k.Room, a.Sender, event.None, event.Leave, event.Ban)
+}

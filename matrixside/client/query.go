@@ -1,0 +1,223 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/matrix-mimi/bridge/matrixside/event"
+)
+
+// get asks a question as the bot and returns the answer.
+func (c *Client) get(ctx context.Context, what string, path mautrix.PrefixableURLPath, query map[string]string) (json.RawMessage, error) {
+	cli := c.As("")
+	answer, resp, err := cli.MakeFullRequestWithResp(ctx, mautrix.FullRequest{
+		Method: http.MethodGet, URL: cli.BuildURLWithQuery(path, query), MaxAttempts: 1,
+	})
+	if err == nil {
+		return answer, nil
+	}
+	return nil, fmt.Errorf("%s: %w", what, classify(answer, resp, err).asError())
+}
+
+// Whoami checks the token and returns the user it belongs to.
+func (c *Client) Whoami(ctx context.Context) (id.UserID, error) {
+	b, err := c.get(ctx, "check token", mautrix.ClientURLPath{"v3", "account", "whoami"}, nil)
+	if err != nil {
+		return "", err
+	}
+	o, err := event.ParseObject(b)
+	if err != nil {
+		return "", fmt.Errorf("check token: %w", err)
+	}
+	return id.UserID(o.Str("user_id")), nil
+}
+
+// EnsureBot registers the bot's own user, which some homeservers do not do by
+// themselves, and sets its display name unless name is "".
+func (c *Client) EnsureBot(ctx context.Context, name string) error {
+	if r := c.registerUser(ctx, c.cfg.Bot); r.Class == Retry {
+		return fmt.Errorf("register bot: %w", r.asError())
+	}
+	if name == "" {
+		return nil
+	}
+	if r := c.setProfile(ctx, c.cfg.Bot, "displayname", name); r.Class != Done {
+		return fmt.Errorf("name bot: %w", r.asError())
+	}
+	return nil
+}
+
+// RoomState is the state of a room with the memberships in it.
+type RoomState struct {
+	Room    event.Room
+	Members []event.Member
+	// Events are the other state events, checked; events that do not pass are left out.
+	Events []event.Event
+}
+
+// State reads the whole state of a room that the bot is in.
+func (c *Client) State(ctx context.Context, room id.RoomID) (*RoomState, error) {
+	b, err := c.get(ctx, "read room state", mautrix.ClientURLPath{"v3", "rooms", room, "state"}, nil)
+	if err != nil {
+		return nil, err
+	}
+	var raw []json.RawMessage
+	if err := json.Unmarshal(b, &raw); err != nil {
+		return nil, fmt.Errorf("read room state: %w", err)
+	}
+	var s RoomState
+	for _, ev := range raw {
+		r, err := event.Parse(ev)
+		if err != nil {
+			continue
+		}
+		r.Room = string(room) // some homeservers leave it out here
+		e, err := r.Check()
+		if err != nil || e.StateKey == nil {
+			continue
+		}
+		if m, ok := e.Member(); ok {
+			s.Members = append(s.Members, m)
+			continue
+		}
+		s.Room.Apply(e)
+		s.Events = append(s.Events, e)
+	}
+	return &s, nil
+}
+
+// Name is the display name and avatar (mxc) of a user, both "" when there is none.
+func (c *Client) Name(ctx context.Context, user id.UserID) (name, avatar string, err error) {
+	b, err := c.get(ctx, "read profile", mautrix.ClientURLPath{"v3", "profile", user}, nil)
+	if err != nil {
+		var own *outcome
+		if errors.As(err, &own) && own.Status == http.StatusNotFound {
+			return "", "", nil
+		}
+		return "", "", err
+	}
+	o, err := event.ParseObject(b)
+	if err != nil {
+		return "", "", fmt.Errorf("read profile: %w", err)
+	}
+	return o.Str("displayname"), o.Str("avatar_url"), nil
+}
+
+// Exists reports whether a user has an account at the own homeserver, or a
+// profile at another.
+func (c *Client) Exists(ctx context.Context, user id.UserID) (bool, error) {
+	_, err := c.get(ctx, "look up user", mautrix.ClientURLPath{"v3", "profile", user}, nil)
+	var own *outcome
+	if errors.As(err, &own) && own.Class == Refused {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Event reads one event of a room.
+func (c *Client) Event(ctx context.Context, room id.RoomID, ev id.EventID) (event.Event, error) {
+	b, err := c.get(ctx, "read event", mautrix.ClientURLPath{"v3", "rooms", room, "event", ev}, nil)
+	if err != nil {
+		return event.Event{}, err
+	}
+	r, err := event.Parse(b)
+	if err != nil {
+		return event.Event{}, err
+	}
+	r.Room = string(room)
+	return r.Check()
+}
+
+// ResolveAlias finds the room behind an alias; "" when there is none.
+func (c *Client) ResolveAlias(ctx context.Context, alias id.RoomAlias) (id.RoomID, error) {
+	b, err := c.get(ctx, "resolve alias", mautrix.ClientURLPath{"v3", "directory", "room", string(alias)}, nil)
+	if err != nil {
+		var own *outcome
+		if errors.As(err, &own) && own.Code == "M_NOT_FOUND" {
+			return "", nil
+		}
+		return "", err
+	}
+	return id.RoomID(Result{Body: b}.RoomID()), nil
+}
+
+// SearchUsers asks the user directory of the homeserver.
+func (c *Client) SearchUsers(ctx context.Context, query string, limit int) ([]event.Member, error) {
+	r := c.raw(ctx, c.cfg.Bot, http.MethodPost, mautrix.ClientURLPath{"v3", "user_directory", "search"}, nil, map[string]any{"search_term": query, "limit": limit})
+	if r.Class != Done {
+		return nil, fmt.Errorf("search user directory: %w", r.asError())
+	}
+	o, err := event.ParseObject(r.Body)
+	if err != nil {
+		return nil, fmt.Errorf("search user directory: %w", err)
+	}
+	var out []event.Member
+	for _, u := range o.Objects("results", limit) {
+		m := event.Member{User: id.UserID(u.Str("user_id")), DisplayName: u.Str("display_name"), AvatarURL: u.Str("avatar_url")}
+		if event.ValidUserID(m.User) {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// Software is what runs at the homeserver's address.
+type Software struct {
+	// Name and Version are as the server calls itself, "" if it does not say.
+	Name, Version string
+	// Ping says that the server knows the appservice ping (Matrix 1.7).
+	Ping bool
+}
+
+// Software finds out what the homeserver is. A server that does not tell gives
+// empty names, no error.
+func (c *Client) Software(ctx context.Context) (Software, error) {
+	var s Software
+	b, err := c.get(ctx, "ask for versions", mautrix.ClientURLPath{"versions"}, nil)
+	if err != nil {
+		return s, err
+	}
+	o, err := event.ParseObject(b)
+	if err != nil {
+		return s, fmt.Errorf("ask for versions: %w", err)
+	}
+	s.Ping = o.Obj("unstable_features").Bool("fi.mau.msc2659.stable")
+	for _, v := range o.Strings("versions", 100) {
+		var major, minor int
+		if n, _ := fmt.Sscanf(v, "v%d.%d", &major, &minor); n == 2 && (major > 1 || major == 1 && minor >= 7) {
+			s.Ping = true
+		}
+	}
+	if b, err = c.get(ctx, "ask for software", mautrix.BaseURLPath{"_matrix", "federation", "v1", "version"}, nil); err == nil {
+		if o, err := event.ParseObject(b); err == nil {
+			s.Name, s.Version = o.Obj("server").Str("name"), o.Obj("server").Str("version")
+		}
+	}
+	return s, nil
+}
+
+// Ping asks the homeserver to call the bridge back (Matrix 1.7). txn comes with
+// the call. It also makes Synapse deliver again at once after a failure.
+func (c *Client) Ping(ctx context.Context, appserviceID, txn string) error {
+	r := c.raw(ctx, c.cfg.Bot, http.MethodPost, mautrix.ClientURLPath{"v1", "appservice", appserviceID, "ping"}, nil, map[string]string{"transaction_id": txn})
+	if r.Class != Done {
+		return fmt.Errorf("ping through homeserver: %w", r.asError())
+	}
+	return nil
+}
+
+// Code is the Matrix error code of an error that a function of this package
+// returned, "" if there is none.
+func Code(err error) string {
+	var own *outcome
+	if errors.As(err, &own) {
+		return own.Code
+	}
+	return ""
+}
