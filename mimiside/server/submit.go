@@ -1,0 +1,21 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// submitMessage serves draft-ietf-mimi-protocol-06 §5.4.
+func (s *Server) submitMessage(ctx context.Context, r Request, w http.ResponseWriter, _ *http.Request) (int, error) {
+	q, err := wire.UnmarshalSubmitMessageRequest(r.Body)
+	if err != nil {
+		return 0, err
+	}
+	a, err := s.config.Handler.SubmitMessage(ctx, r, q)
+	if err != nil {
+		return 0, err
+	}
+	return reply(w, a, http.StatusOK)
+}
