@@ -1,6 +1,12 @@
 package store
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
+
+// never is Never as SQL.
+var never = strconv.FormatInt(Never, 10)
 
 // bit is how truth is kept.
 func bit(b bool) int64 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 )
 
 // LaneLease is the right to send a lane's rows. It ends at the database's time UntilMS unless it is
@@ -18,8 +19,8 @@ type LaneLease struct {
 	Failures     int64
 	FailingSince int64
 	DueMS        int64
-	// Unclean says that the last holder did not give the lease back: rows at the head that were not
-	// frozen in a batch may have been sent, one at a time.
+	// Unclean says that the last holder did not give the lease back: the row at the head, if it is not
+	// in a batch, may have been sent alone.
 	Unclean bool
 }
 
@@ -39,7 +40,7 @@ type laneRow struct {
 // over: a process knows which lanes it is working on.
 func (tx *Tx) ClaimLane(ctx context.Context, lane Lane, owner string, lifeMS int64, early bool) (LaneLease, error) {
 	token := rand.Int64()
-	row, err := get[laneRow](ctx, &tx.Reader, `UPDATE lane SET owner = $4, token = $5, until_ms = {now} + $6, unclean = CASE WHEN owner <> '' THEN 1 ELSE 0 END
+	row, err := get[laneRow](ctx, &tx.Reader, `UPDATE lane SET owner = $4, token = $5, until_ms = {now} + $6, unclean = CASE WHEN owner <> '' THEN 1 ELSE unclean END
 		WHERE shard = $1 AND room = $2 AND dest = $3 AND (until_ms <= {now} OR owner = $4) AND (due_ms <= {now} OR CAST($7 AS BIGINT) = 1)
 		RETURNING unclean, room, dest, token, work, failures, failing_since_ms, due_ms`, lane.Room.Shard(), lane.Room, lane.Dest, owner, token, lifeMS, bit(early))
 	if err != nil {
@@ -84,7 +85,7 @@ func (tx *Tx) RenewLane(ctx context.Context, l LaneLease, lifeMS int64) (LaneLea
 // nothing was added since: then the lane is not due any more, and with keep the holder keeps the
 // lease to its end so that the next row needs no claim. ErrLeaseLost.
 func (tx *Tx) RestLane(ctx context.Context, l LaneLease, keep bool) (bool, error) {
-	set := `due_ms = $6`
+	set := `due_ms = $6, failures = 0, failing_since_ms = 0, unclean = 0`
 	if !keep {
 		set += `, owner = '', until_ms = 0, token = 0`
 	}
@@ -99,7 +100,7 @@ func (tx *Tx) RestLane(ctx context.Context, l LaneLease, keep bool) (bool, error
 
 // FailLane notes a failure: the lane is tried again at dueMS, and the lease ends. ErrLeaseLost.
 func (tx *Tx) FailLane(ctx context.Context, l LaneLease, dueMS, failingSinceMS int64, reason string) error {
-	n, err := tx.exec(ctx, `UPDATE lane SET owner = '', until_ms = 0, token = 0, due_ms = $5, failures = failures + 1, failing_since_ms = $6, last_error = $7
+	n, err := tx.exec(ctx, `UPDATE lane SET owner = '', until_ms = 0, token = 0, unclean = 0, due_ms = $5, failures = failures + 1, failing_since_ms = $6, last_error = $7
 		WHERE shard = $1 AND room = $2 AND dest = $3 AND token = $4`, l.Room.Shard(), l.Room, l.Dest, l.Token, dueMS, failingSinceMS, cut(reason, 500))
 	if err == nil && n == 0 {
 		return ErrLeaseLost
@@ -114,9 +115,10 @@ func (tx *Tx) DropLane(ctx context.Context, l LaneLease) error {
 	return err
 }
 
-// DropLanes gives back every lease of an owner: the end of a process.
+// DropLanes gives back every lease of an owner: the end of a process. What the head of such a lane went
+// through is not known.
 func (tx *Tx) DropLanes(ctx context.Context, owner string) error {
-	_, err := tx.exec(ctx, `UPDATE lane SET owner = '', until_ms = 0, token = 0 WHERE owner = $1 AND owner <> ''`, owner)
+	_, err := tx.exec(ctx, `UPDATE lane SET owner = '', until_ms = 0, token = 0, unclean = 1 WHERE owner = $1 AND owner <> ''`, owner)
 	return err
 }
 
@@ -126,9 +128,16 @@ func (tx *Tx) WakeLanes(ctx context.Context, dest string) (int64, error) {
 	return tx.exec(ctx, `UPDATE lane SET due_ms = 0 WHERE dest = $1 AND failures > 0 AND due_ms < $2`, dest, Never)
 }
 
+// Classes of outcomes.
+const (
+	OutcomeDone    = "done"
+	OutcomeRefused = "refused" // for good, by the other side
+	OutcomeDead    = "dead"    // given up, or too broken to send
+)
+
 // Outcome is what became of a row that was sent for the last time.
 type Outcome struct {
-	Class      string // done, refused or dead
+	Class      string // OutcomeDone, OutcomeRefused or OutcomeDead
 	Status     int    // HTTP status, 0 if there was none
 	Body       []byte // of the answer
 	EventID    string // for AnswerLink: the Matrix event that the row became
@@ -160,13 +169,13 @@ type Closing struct {
 }
 
 // CloseOutbound ends rows of a lane in one go: it renews the lease by lifeMS, deletes the rows, writes
-// dead letters, and answers whoever wants it: a link gets event id, accepted time and state (sent,
+// dead letters (also for refused rows of which nobody else learns), and answers whoever wants it: a link gets event id, accepted time and state (sent,
 // failed); a room gets an input of kind "answer" (also for AnswerLink when the row failed). A row that
-// is gone already answers nobody. It clears the lane's failures. ErrLeaseLost: nothing may be written.
+// is gone already answers nobody. It clears the lane's failures unless all rows are dead. ErrLeaseLost: nothing may be written.
 //
 // With done, the holder says that it knows of no further row: if nothing was added meanwhile, the lane
-// rests (see RestLane, keep). It returns the lease as it is now, whether the lane rests, and the rooms
-// that got an input.
+// rests (see RestLane, keep). It returns the lease as it is now (Work stays: it says what the holder has
+// read), whether the lane rests, and the rooms that got an input.
 func (tx *Tx) CloseOutbound(ctx context.Context, l LaneLease, rows []Closing, nowMS, lifeMS int64, done bool) (LaneLease, bool, []RoomID, error) {
 	inputs, woken := answers(rows, nowMS)
 	if len(inputs) > 0 { // rooms before lanes
@@ -174,10 +183,13 @@ func (tx *Tx) CloseOutbound(ctx context.Context, l LaneLease, rows []Closing, no
 			return l, false, nil, err
 		}
 	}
-	row, err := get[laneRow](ctx, &tx.Reader, `UPDATE lane SET until_ms = {now} + $5, failures = 0, failing_since_ms = 0, last_error = '',
-		due_ms = CASE WHEN CAST($6 AS BIGINT) = 1 AND work = $7 THEN CAST($8 AS BIGINT) ELSE 0 END
+	row, err := get[laneRow](ctx, &tx.Reader, `UPDATE lane SET until_ms = {now} + $5, unclean = 0,
+		due_ms = CASE WHEN CAST($6 AS BIGINT) = 1 AND work = $7 THEN CAST($8 AS BIGINT) WHEN CAST($9 AS BIGINT) = 1 THEN 0 ELSE due_ms END,
+		failures = CASE WHEN CAST($9 AS BIGINT) = 1 OR CAST($6 AS BIGINT) = 1 AND work = $7 THEN 0 ELSE failures END,
+		failing_since_ms = CASE WHEN CAST($9 AS BIGINT) = 1 OR CAST($6 AS BIGINT) = 1 AND work = $7 THEN 0 ELSE failing_since_ms END
 		WHERE shard = $1 AND room = $2 AND dest = $3 AND token = $4
-		RETURNING room, dest, token, work, failures, failing_since_ms, due_ms`, l.Room.Shard(), l.Room, l.Dest, l.Token, lifeMS, bit(done), l.Work, Never)
+		RETURNING room, dest, token, work, failures, failing_since_ms, due_ms`,
+		l.Room.Shard(), l.Room, l.Dest, l.Token, lifeMS, bit(done), l.Work, Never, bit(alive(rows)))
 	if errors.Is(err, ErrNotFound) {
 		return l, false, nil, ErrLeaseLost
 	}
@@ -207,15 +219,20 @@ func (tx *Tx) CloseOutbound(ctx context.Context, l LaneLease, rows []Closing, no
 		}
 		rooms = []RoomID{l.Room}
 	}
-	l.Work, l.Failures, l.FailingSince, l.DueMS = row.Work, 0, 0, row.DueMS
+	l.Failures, l.FailingSince, l.DueMS, l.Unclean = row.Failures, row.FailingSince, row.DueMS, false
 	return l, row.DueMS == Never, rooms, nil
+}
+
+// alive says whether the destination answered one of the rows.
+func alive(rows []Closing) bool {
+	return slices.ContainsFunc(rows, func(c Closing) bool { return c.Outcome.Class != OutcomeDead })
 }
 
 // answers makes the inputs that outcomes ask for, and for each the seq of its row.
 func answers(rows []Closing, nowMS int64) (inputs []NewInput, seqs []int64) {
 	for i := range rows {
 		o, out := &rows[i].Row, &rows[i].Outcome
-		if o.AnswerTo != AnswerInput && (o.AnswerTo != AnswerLink || out.Class == "done") {
+		if o.AnswerTo != AnswerInput && (o.AnswerTo != AnswerLink || out.Class == OutcomeDone) {
 			continue
 		}
 		body, _ := json.Marshal(Answer{Dest: o.Dest, Verb: o.Verb, Target: o.Target, Seq: o.Seq, Ref: o.AnswerRef, For: o.AnswerSeq,
@@ -232,7 +249,7 @@ func (tx *Tx) closeRow(ctx context.Context, c *Closing, nowMS int64) (bool, erro
 	if err != nil || !was {
 		return was, err
 	}
-	if out.Class == "dead" {
+	if out.Class == OutcomeDead || out.Class == OutcomeRefused && o.AnswerTo == AnswerNone {
 		if err := tx.addDeadLetter(ctx, o, out.Reason, nowMS); err != nil {
 			return true, err
 		}
@@ -241,7 +258,7 @@ func (tx *Tx) closeRow(ctx context.Context, c *Closing, nowMS int64) (bool, erro
 		return true, nil
 	}
 	state := LinkSent
-	if out.Class != "done" {
+	if out.Class != OutcomeDone {
 		state = LinkFailed
 	}
 	return true, tx.answerLink(ctx, o.Room, o.AnswerSeq, state, out.EventID, out.AcceptedMS)

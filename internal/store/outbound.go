@@ -87,7 +87,7 @@ func (tx *Tx) AddOutbound(ctx context.Context, rows []Outbound) ([]Lane, error) 
 			args = append(args, l.Room.Shard(), l.Room, l.Dest, int64(1), int64(0))
 		}
 		_, err := tx.exec(ctx, `INSERT INTO lane (shard, room, dest, work, due_ms) VALUES `+values(1, len(part), 5)+
-			` ON CONFLICT (shard, room, dest) DO UPDATE SET work = lane.work + 1, due_ms = CASE WHEN lane.failures > 0 THEN lane.due_ms ELSE 0 END`, args...)
+			` ON CONFLICT (shard, room, dest) DO UPDATE SET work = lane.work + 1, due_ms = CASE WHEN lane.failures > 0 AND lane.due_ms < `+never+` THEN lane.due_ms ELSE 0 END`, args...)
 		if err != nil {
 			return fmt.Errorf("making lanes due: %w", err)
 		}
@@ -139,29 +139,34 @@ func lanesOf(rows []Outbound) []Lane {
 
 const outboundColumns = `room, dest, seq, state, verb, target, txn_key, COALESCE(body, 0) AS body, batch, sealed_data, answer_to, answer_seq, answer_ref, attempts, tried_ms, created_ms`
 
+// LaneHead is the beginning of a lane as it was at one moment.
+type LaneHead struct {
+	Rows []Outbound
+	Work int64 // of the lane, for LaneLease.Work; 0 when there is no row
+	More bool  // there may be more rows than were read
+}
+
 // LaneRows returns the head of a lane in order, held rows included: at most limit rows, and about
-// maxBytes of them (always one). Data is filled in, from the shared body where there is one. The
-// second value is the lane's work as of the same moment, for LaneLease.Work; it is 0 when there is no
-// row.
-func (r *Reader) LaneRows(ctx context.Context, lane Lane, limit int, maxBytes int64) ([]Outbound, int64, error) {
+// maxBytes of them (always one). Data is filled in, from the shared body where there is one.
+func (r *Reader) LaneRows(ctx context.Context, lane Lane, limit int, maxBytes int64) (LaneHead, error) {
 	type row struct {
 		Outbound
 		Shared []byte `db:"shared"`
 		Work   int64  `db:"work"`
+		Upto   int64  `db:"upto"`
 	}
-	rows, err := list[row](ctx, r, `SELECT `+outboundColumns+`, shared,
+	rows, err := list[row](ctx, r, `SELECT `+outboundColumns+`, shared, upto,
 		COALESCE((SELECT l.work FROM lane AS l WHERE l.shard = $1 AND l.room = $2 AND l.dest = $3), 0) AS work FROM (
 		SELECT o.room, o.dest, o.seq, o.state, o.verb, o.target, o.txn_key, o.body, o.batch, o.sealed_data, o.answer_to, o.answer_seq, o.answer_ref, o.attempts, o.tried_ms, o.created_ms,
-		b.sealed_data AS shared,
-		SUM(LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0)) OVER (ORDER BY o.seq) - LENGTH(o.sealed_data) - COALESCE(LENGTH(b.sealed_data), 0) AS before
+		b.sealed_data AS shared, LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0) AS size,
+		SUM(LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0)) OVER (ORDER BY o.seq) AS upto
 		FROM (SELECT shard, `+strings.Replace(outboundColumns, "COALESCE(body, 0) AS body", "body", 1)+` FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 ORDER BY seq LIMIT $4) AS o
-		LEFT JOIN body AS b ON b.shard = o.shard AND b.room = o.room AND b.seq = o.body) AS x WHERE before < $5 ORDER BY seq`,
+		LEFT JOIN body AS b ON b.shard = o.shard AND b.room = o.room AND b.seq = o.body) AS x WHERE upto - size < $5 ORDER BY seq`,
 		lane.Room.Shard(), lane.Room, lane.Dest, limit, maxBytes)
 	if err != nil {
-		return nil, 0, fmt.Errorf("reading a lane of room %s: %w", lane.Room, err)
+		return LaneHead{}, fmt.Errorf("reading a lane of room %s: %w", lane.Room, err)
 	}
-	out := make([]Outbound, len(rows))
-	work := int64(0)
+	head := LaneHead{Rows: make([]Outbound, len(rows))}
 	for i, x := range rows {
 		o := x.Outbound
 		if o.Body != 0 {
@@ -173,11 +178,12 @@ func (r *Reader) LaneRows(ctx context.Context, lane Lane, limit int, maxBytes in
 			o.Data, o.Broken, err = nil, true, nil
 		}
 		if err != nil {
-			return nil, 0, err
+			return LaneHead{}, err
 		}
-		out[i], work = o, x.Work
+		head.Rows[i], head.Work = o, x.Work
+		head.More = len(rows) == limit || x.Upto >= maxBytes
 	}
-	return out, work, nil
+	return head, nil
 }
 
 // FreezeBatch writes down, before they are sent, that rows are sent as one request: a retry must send
@@ -233,7 +239,7 @@ func (tx *Tx) ReleaseHeld(ctx context.Context, room RoomID) ([]Lane, error) {
 	var lanes []Lane
 	for _, d := range dests {
 		lanes = append(lanes, Lane{room, d})
-		if _, err := tx.exec(ctx, `UPDATE lane SET work = work + 1, due_ms = CASE WHEN failures > 0 THEN due_ms ELSE 0 END WHERE shard = $1 AND room = $2 AND dest = $3`,
+		if _, err := tx.exec(ctx, `UPDATE lane SET work = work + 1, due_ms = CASE WHEN failures > 0 AND due_ms < `+never+` THEN due_ms ELSE 0 END WHERE shard = $1 AND room = $2 AND dest = $3`,
 			room.Shard(), room, d); err != nil {
 			return nil, err
 		}

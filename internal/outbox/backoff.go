@@ -1,0 +1,28 @@
+package outbox
+
+import "time"
+
+// Back-off of a lane (specs/reliability.md §7): 5 s, doubled to 10 min, each ±25 %, and 1 h when it
+// has failed for 1 h. A wish of the other side (Retry-After) is kept, up to 1 h, and never undercut.
+const (
+	backoffFirst = 5 * time.Second
+	backoffMost  = 10 * time.Minute
+	backoffLong  = time.Hour
+	longAfter    = time.Hour
+)
+
+// backoff returns how long to wait after a failure. before counts the failures in a row before it,
+// failing is for how long they have gone on, x is random, 0 ≤ x < 1.
+func backoff(before int64, failing, retryAfter time.Duration, x float64) time.Duration {
+	if retryAfter > 0 {
+		return time.Duration(float64(min(retryAfter, backoffLong)) * (1 + x/4))
+	}
+	d := backoffMost
+	if before < 10 {
+		d = min(backoffFirst<<max(before, 0), backoffMost)
+	}
+	if failing >= longAfter {
+		d = backoffLong
+	}
+	return time.Duration(float64(d) * (0.75 + x/2))
+}

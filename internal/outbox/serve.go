@@ -1,0 +1,479 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/killpoint"
+	"github.com/matrix-mimi/bridge/internal/store"
+)
+
+// serve works on a lane until it is empty, fails, or has had its turn.
+func (o *Outbox) serve(ctx, sending context.Context, r *run) {
+	more := false
+	defer func() {
+		o.sched.done(r, more)
+		o.nudge()
+	}()
+	sending, cancel := context.WithCancel(sending)
+	defer cancel()
+	r.mu.Lock()
+	r.cancel = cancel
+	r.mu.Unlock()
+	if err := o.claim(sending, r); err != nil {
+		if !errors.Is(err, store.ErrNotFound) {
+			o.complain(err, r.lane, "claiming a lane")
+		}
+		return
+	}
+	var err error
+	more, err = o.work(ctx, sending, r)
+	switch {
+	case errors.Is(err, store.ErrLeaseLost):
+		o.metrics.lost.WithLabelValues("lane").Inc()
+		more = false
+	case err != nil:
+		// The lease is left to end by itself: whoever comes next knows then that it was unclean.
+		o.complain(err, r.lane, "working on a lane")
+		more = false
+	}
+}
+
+func (o *Outbox) complain(err error, lane store.Lane, what string) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	o.cfg.Log.Warn().Err(err).Stringer("room", lane.Room).Str("lane", lane.Dest).Msg(what)
+}
+
+// claim takes up a resting lease, or asks for one.
+func (o *Outbox) claim(ctx context.Context, r *run) error {
+	now := o.clock.Now()
+	o.mu.Lock()
+	h, had := o.resting[r.lane]
+	delete(o.resting, r.lane)
+	o.mu.Unlock()
+	if !had || now.Sub(h.asked) > store.LeaseTrust {
+		h = holding{asked: now}
+		err := o.cfg.Store.Tx(ctx, func(tx *store.Tx) (err error) {
+			h.lease, err = tx.ClaimLane(ctx, r.lane, o.cfg.Owner, lifeMS, false)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	r.hold(h)
+	return nil
+}
+
+func (r *run) hold(h holding) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held = h
+}
+
+func (r *run) lease() store.LaneLease {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held.lease
+}
+
+// work sends the lane's rows in order. It reports whether the lane has more to send and shall be put
+// in line again.
+func (o *Outbox) work(ctx, sending context.Context, r *run) (more bool, err error) {
+	for sent := 0; ; {
+		if ctx.Err() != nil || sent >= turnRows {
+			return true, o.drop(sending, r)
+		}
+		head, err := o.cfg.Store.LaneRows(sending, r.lane, 2*maxRows, maxBytes+64<<10)
+		if err != nil {
+			return false, err
+		}
+		rows := ready(head.Rows)
+		if len(rows) == 0 {
+			rests, err := o.rest(sending, r, head)
+			if err != nil || rests {
+				return false, err
+			}
+			continue
+		}
+		lease := r.lease()
+		lease.Work = head.Work
+		r.setLease(lease)
+		for len(rows) > 0 {
+			if ctx.Err() != nil {
+				return true, o.drop(sending, r)
+			}
+			batch := o.batch(rows, lease.Unclean && sent == 0)
+			rows = rows[len(batch):]
+			last := len(rows) == 0 && !head.More
+			fate, err := o.deliver(sending, r, batch, last)
+			if err != nil {
+				return false, err
+			}
+			sent += len(batch)
+			switch fate {
+			case laneFailed, laneRests:
+				return false, nil
+			case batchSplit:
+				rows = nil // read again: the rows say now that they go alone
+			}
+		}
+	}
+}
+
+// ready is the part of a lane's head before the first row that is held.
+func ready(rows []store.Outbound) []store.Outbound {
+	for i := range rows {
+		if rows[i].State == store.OutboundHeld {
+			return rows[:i]
+		}
+	}
+	return rows
+}
+
+func (r *run) setLease(l store.LaneLease) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held.lease = l
+}
+
+// drop gives the lease back in good order.
+func (o *Outbox) drop(ctx context.Context, r *run) error {
+	l := r.lease()
+	r.hold(holding{})
+	return o.cfg.Store.Tx(ctx, func(tx *store.Tx) error { return tx.DropLane(ctx, l) })
+}
+
+// rest says that there is nothing to send now. False means that something came meanwhile.
+func (o *Outbox) rest(ctx context.Context, r *run, head store.LaneHead) (rests bool, err error) {
+	l := r.lease()
+	if len(head.Rows) > 0 {
+		l.Work = head.Work // the row at the head is held: when it is released, the work grows
+	}
+	asked := o.clock.Now()
+	err = o.cfg.Store.Tx(ctx, func(tx *store.Tx) (err error) {
+		if rests, err = tx.RestLane(ctx, l, false); err != nil || rests {
+			return err
+		}
+		l, err = tx.RenewLane(ctx, l, lifeMS)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	if rests {
+		r.hold(holding{})
+		return true, nil
+	}
+	r.hold(holding{lease: l, asked: asked})
+	return false, nil
+}
+
+// batch takes the rows of the next request from the head of a lane. A batch that was tried before is
+// taken as it was; a row that was tried alone, or may have been, goes alone.
+func (o *Outbox) batch(rows []store.Outbound, alone bool) []store.Outbound {
+	join := o.cfg.Routes[kindOf(rows[0].Dest)].Join
+	first := &rows[0]
+	n := 1
+	switch {
+	case first.Batch != 0:
+		for n < len(rows) && rows[n].Batch == first.Batch {
+			n++
+		}
+	case alone || join == nil || first.Attempts > 0 || first.Broken || !join(*first):
+	default:
+		size := len(first.Data)
+		for n < min(len(rows), maxRows) {
+			x := &rows[n]
+			size += len(x.Data)
+			if size > maxBytes || x.Batch != 0 || x.Attempts > 0 || x.Broken || x.Verb != first.Verb || !join(*x) {
+				break
+			}
+			n++
+		}
+	}
+	return rows[:n]
+}
+
+// fate is what became of a batch, for the lane.
+type fate int
+
+const (
+	laneGoesOn fate = iota
+	laneRests       // nothing is left
+	laneFailed      // to be tried later
+	batchSplit      // to be sent again one by one
+)
+
+// deliver sends a batch and writes down what became of it.
+func (o *Outbox) deliver(ctx context.Context, r *run, batch []store.Outbound, last bool) (fate, error) {
+	first, final := batch[0], batch[len(batch)-1]
+	now := o.clock.Now()
+	lease := r.lease()
+	if reason := o.hopeless(&first, lease, now); reason != "" {
+		return o.closed(ctx, r, batch[:1], Result{Reason: reason}, store.OutcomeDead, last && len(batch) == 1)
+	}
+	if err := o.sure(ctx, r, first.Seq, final.Seq, len(batch) > 1 && first.Batch == 0); err != nil {
+		return laneFailed, err
+	}
+	side := kindOf(first.Dest)
+	if side == "matrix" {
+		killpoint.Hit("K20")
+	} else {
+		killpoint.Hit("K10")
+	}
+	res, panicked := o.send(ctx, batch)
+	o.metrics.seconds.WithLabelValues(side, first.Verb).Observe(o.clock.Now().Sub(now).Seconds())
+	if side == "matrix" {
+		killpoint.Hit("K21")
+	} else {
+		killpoint.Hit("K11")
+	}
+	if ctx.Err() != nil && res.Class == Retry {
+		return laneFailed, ctx.Err() // the process stops or the lease is gone: nothing is known
+	}
+	if !panicked {
+		o.judge(first.Dest, res)
+	}
+	switch {
+	case res.Class == Done:
+		return o.closed(ctx, r, batch, res, store.OutcomeDone, last)
+	case res.Class == Refused && len(batch) > 1:
+		err := o.cfg.Store.Tx(ctx, func(tx *store.Tx) error { return tx.SplitBatch(ctx, r.lease(), first.Seq, final.Seq, lifeMS) })
+		return batchSplit, err
+	case res.Class == Refused:
+		return o.closed(ctx, r, batch, res, store.OutcomeRefused, last)
+	case panicked && first.Attempts+1 >= maxPanics:
+		return o.closed(ctx, r, batch[:1], res, store.OutcomeDead, last && len(batch) == 1)
+	}
+	return laneFailed, o.failed(ctx, r, batch, res)
+}
+
+// hopeless says why a row need not be tried, or "".
+func (o *Outbox) hopeless(row *store.Outbound, lease store.LaneLease, now time.Time) string {
+	switch {
+	case row.Broken:
+		return "broken: its bytes cannot be opened"
+	case o.cfg.Routes[kindOf(row.Dest)].Sender == nil:
+		return "unroutable: nothing serves this destination"
+	case lease.Failures > 0 && store.Millis(now)-row.CreatedMS > o.cfg.GiveUp.Milliseconds():
+		return "expired: it could not be delivered in time"
+	}
+	return ""
+}
+
+// sure makes certain, right before sending, that the lease is ours and that a new batch is frozen.
+func (o *Outbox) sure(ctx context.Context, r *run, first, last int64, freeze bool) error {
+	r.mu.Lock()
+	h := r.held
+	r.mu.Unlock()
+	asked := o.clock.Now()
+	if !freeze && asked.Sub(h.asked) <= store.LeaseTrust {
+		return nil
+	}
+	err := o.cfg.Store.Tx(ctx, func(tx *store.Tx) error {
+		if freeze {
+			return tx.FreezeBatch(ctx, h.lease, first, last, lifeMS)
+		}
+		_, err := tx.RenewLane(ctx, h.lease, lifeMS)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held.asked = asked
+	return nil
+}
+
+// send calls the sender and turns a panic into a failure.
+func (o *Outbox) send(ctx context.Context, batch []store.Outbound) (res Result, panicked bool) {
+	side := kindOf(batch[0].Dest)
+	ctx, cancel := context.WithTimeout(ctx, o.cfg.SendTimeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			o.cfg.Log.Error().Stringer("room", batch[0].Room).Str("lane", batch[0].Dest).Int64("seq", batch[0].Seq).
+				Str("err", fmt.Sprint(p)).Bytes("stack", debug.Stack()).Msg("sending panicked")
+			res, panicked = Result{Class: Retry, Reason: "bug: sending panicked"}, true
+			o.metrics.attempts.WithLabelValues(side, "panic").Inc()
+			return
+		}
+		o.metrics.attempts.WithLabelValues(side, string(res.Class)).Inc()
+	}()
+	res = o.cfg.Routes[side].Sender.Send(ctx, batch)
+	if res.Class != Done && res.Class != Refused {
+		res.Class = Retry
+	}
+	return res, false
+}
+
+// judge tells the scheduler how the destination does.
+func (o *Outbox) judge(dest string, res Result) {
+	now := o.clock.Now()
+	switch {
+	case res.Class != Retry:
+		o.sched.answered(dest)
+	case res.RetryAfter > 0:
+		o.sched.pause(dest, now, res.RetryAfter)
+	case res.Status == 0 || res.Status >= 500:
+		o.sched.failed(dest, now, 0)
+	}
+}
+
+// closed ends rows in one transaction with whatever wants to know.
+func (o *Outbox) closed(ctx context.Context, r *run, batch []store.Outbound, res Result, class string, last bool) (fate, error) {
+	closing := make([]store.Closing, len(batch))
+	for i, row := range batch {
+		row.Attempts++
+		closing[i] = store.Closing{Row: row, Outcome: store.Outcome{Class: class, Status: res.Status, Body: res.Body, EventID: res.EventID, AcceptedMS: res.AcceptedMS, Reason: res.Reason}}
+	}
+	matrix := kindOf(batch[0].Dest) == "matrix"
+	if matrix {
+		killpoint.Hit("K22")
+	} else {
+		killpoint.Hit("K12")
+	}
+	var lease store.LaneLease
+	var rests bool
+	var rooms []store.RoomID
+	asked := o.clock.Now()
+	// What is known is written down also while the process stops.
+	plain := context.WithoutCancel(ctx)
+	err := o.cfg.Store.Tx(plain, func(tx *store.Tx) (err error) {
+		lease, rests, rooms, err = tx.CloseOutbound(plain, r.lease(), closing, store.Millis(asked), lifeMS, last)
+		if !matrix && err == nil {
+			killpoint.Hit("K13")
+		}
+		return err
+	})
+	if err != nil {
+		return laneFailed, err
+	}
+	if !matrix {
+		killpoint.Hit("K14")
+	}
+	if batch[0].Verb == "notify" {
+		killpoint.Hit("K34")
+	}
+	o.count(batch, class, res, asked)
+	if len(rooms) > 0 && o.cfg.Wake != nil {
+		o.cfg.Wake(rooms)
+	}
+	if !rests {
+		r.hold(holding{lease: lease, asked: asked})
+		return laneGoesOn, nil
+	}
+	r.hold(holding{})
+	if lease.Owner == o.cfg.Owner {
+		o.mu.Lock()
+		if len(o.resting) < maxWaiting {
+			o.resting[r.lane] = holding{lease: lease, asked: asked}
+		}
+		o.mu.Unlock()
+	}
+	return laneRests, nil
+}
+
+func (o *Outbox) count(batch []store.Outbound, class string, res Result, now time.Time) {
+	side := kindOf(batch[0].Dest)
+	for i := range batch {
+		row := &batch[i]
+		if class == store.OutcomeDone {
+			o.metrics.delay.WithLabelValues(side).Observe(float64(store.Millis(now)-row.CreatedMS) / 1000)
+			continue
+		}
+		reason := "refused"
+		if class == store.OutcomeDead {
+			reason, _, _ = cutWord(res.Reason)
+		}
+		if class == store.OutcomeDead || row.AnswerTo == store.AnswerNone {
+			o.metrics.dead.WithLabelValues(side, reason).Inc()
+		}
+		o.cfg.Log.Warn().Str("fate", class).Stringer("room", row.Room).Str("lane", row.Dest).Int64("seq", row.Seq).Str("verb", row.Verb).
+			Int64("attempt", row.Attempts+1).Int("status", res.Status).Str("err", res.Reason).Msg("not delivered")
+	}
+}
+
+// failed notes the attempt and sets the lane aside for a while.
+func (o *Outbox) failed(ctx context.Context, r *run, batch []store.Outbound, res Result) error {
+	now := o.clock.Now()
+	lease := r.lease()
+	since := lease.FailingSince
+	if since == 0 {
+		since = store.Millis(now)
+	}
+	wait := backoff(lease.Failures, time.Duration(store.Millis(now)-since)*time.Millisecond, res.RetryAfter, o.cfg.Rand())
+	due := store.Millis(now.Add(wait))
+	seqs := make([]int64, len(batch))
+	for i := range batch {
+		seqs[i] = batch[i].Seq
+	}
+	r.hold(holding{})
+	plain := context.WithoutCancel(ctx)
+	err := o.cfg.Store.Tx(plain, func(tx *store.Tx) error {
+		if err := tx.FailLane(plain, lease, due, since, res.Reason); err != nil {
+			return err
+		}
+		return tx.NoteAttempt(plain, r.lane, seqs, store.Millis(now))
+	})
+	o.cfg.Log.Info().Stringer("room", r.lane.Room).Str("lane", r.lane.Dest).Str("verb", batch[0].Verb).Int64("attempt", batch[0].Attempts+1).
+		Int("status", res.Status).Dur("wait", wait).Str("err", res.Reason).Msg("will be tried again")
+	return err
+}
+
+// bury gives up the rows of a failing lane that are too old, without trying them, and leaves the lane's
+// back-off as it is.
+func (o *Outbox) bury(ctx context.Context, lane store.Lane, beforeMS int64) {
+	var lease store.LaneLease
+	err := o.cfg.Store.Tx(ctx, func(tx *store.Tx) (err error) {
+		lease, err = tx.ClaimLane(ctx, lane, o.cfg.Owner+"/sweep", lifeMS, true)
+		return err
+	})
+	if err != nil {
+		if !errors.Is(err, store.ErrNotFound) {
+			o.complain(err, lane, "claiming a lane to give up its rows")
+		}
+		return
+	}
+	defer func() {
+		plain := context.WithoutCancel(ctx)
+		if err := o.cfg.Store.Tx(plain, func(tx *store.Tx) error { return tx.DropLane(plain, lease) }); err != nil {
+			o.complain(err, lane, "giving a lane back")
+		}
+	}()
+	if lease.Failures == 0 {
+		return // it was never tried, or works: it has its chance first
+	}
+	r := &run{lane: lane}
+	for ctx.Err() == nil {
+		head, err := o.cfg.Store.LaneRows(ctx, lane, 2*maxRows, maxBytes)
+		if err != nil {
+			o.complain(err, lane, "reading a lane to give up its rows")
+			return
+		}
+		n := 0
+		for n < len(head.Rows) && head.Rows[n].CreatedMS < beforeMS {
+			n++
+		}
+		if n == 0 {
+			return
+		}
+		lease.Work = head.Work
+		r.hold(holding{lease: lease, asked: o.clock.Now()})
+		done := n == len(head.Rows) && !head.More
+		if _, err := o.closed(ctx, r, head.Rows[:n], Result{Reason: "expired: it could not be delivered in time"}, store.OutcomeDead, done); err != nil {
+			o.complain(err, lane, "giving up the rows of a lane")
+			return
+		}
+		if done {
+			return
+		}
+	}
+}
