@@ -1,0 +1,389 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/internal/store/storetest"
+)
+
+// receiver is the other side of all lanes: it drops exact repeats of a request, as followers and
+// homeservers do, and keeps what is new in order.
+type receiver struct {
+	mu      sync.Mutex
+	seen    map[string]bool
+	got     map[string][]string // by lane
+	repeats int
+	busy    map[string]int
+	overlap bool
+}
+
+func newReceiver() *receiver {
+	return &receiver{seen: map[string]bool{}, got: map[string][]string{}, busy: map[string]int{}}
+}
+
+func (v *receiver) take(rows []store.Outbound) {
+	lane := rows[0].Room.String() + rows[0].Dest
+	var parts []string
+	for _, r := range rows {
+		parts = append(parts, string(r.Data))
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	request := lane + "=" + strings.Join(parts, "+")
+	if v.seen[request] {
+		v.repeats++
+		return
+	}
+	v.seen[request] = true
+	v.got[lane] = append(v.got[lane], parts...)
+}
+
+// enter and leave notice two requests of one lane at the same time.
+func (v *receiver) enter(lane string, by int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.busy[lane] += by
+	v.overlap = v.overlap || v.busy[lane] > 1
+}
+
+// Whatever dies when, nothing is lost, nothing is doubled beyond exact repeats, nothing overtakes.
+func TestCrashesLoseAndDoubleNothing(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		w := newWorld(t, cfg)
+		rapid.Check(t, func(rt *rapid.T) {
+			v := newReceiver()
+			rooms := []store.Room{w.room(), w.room()}
+			want := map[string][]string{}
+			life := 0
+			var o *Outbox
+			var die context.CancelFunc
+			var living context.Context
+			birth := func() {
+				life++
+				o = w.outbox(func(c *Config) { c.Owner = fmt.Sprint("life ", life, " of ", rooms[0].ID) })
+				living, die = context.WithCancel(ctx)
+			}
+			birth()
+			fate := func() int { return rapid.IntRange(0, 5).Draw(rt, "fate") }
+			w.answer(func(rows []store.Outbound) Result {
+				switch fate() {
+				case 0: // killed before the request was sent
+					die()
+					return Result{Class: Retry}
+				case 1: // killed before the answer was read
+					v.take(rows)
+					die()
+					return Result{Class: Retry}
+				case 2: // the answer is lost
+					v.take(rows)
+					return Result{Class: Retry}
+				case 3:
+					return Result{Class: Retry, Status: 503}
+				}
+				v.take(rows)
+				return Result{Class: Done}
+			})
+			n := 0
+			put := func() {
+				r := &rooms[rapid.IntRange(0, 1).Draw(rt, "room")]
+				dest := rapid.SampledFrom([]string{"matrix", "mimi:a"}).Draw(rt, "dest")
+				verb := rapid.SampledFrom([]string{"notify", "notify", "send"}).Draw(rt, "verb")
+				for range rapid.IntRange(1, 4).Draw(rt, "rows") {
+					n++
+					d := fmt.Sprint(n)
+					w.put(r, dest, verb, d)
+					want[r.ID.String()+dest] = append(want[r.ID.String()+dest], d)
+				}
+			}
+			turn := func() {
+				o.turn(living)
+				if living.Err() != nil {
+					if rapid.Bool().Draw(rt, "long dead") {
+						w.clock.advance(store.LeaseLife)
+					}
+					birth()
+				}
+				w.clock.advance(time.Duration(rapid.IntRange(0, 20).Draw(rt, "pause")) * time.Second)
+			}
+			for range rapid.IntRange(1, 8).Draw(rt, "events") {
+				if rapid.Bool().Draw(rt, "put") {
+					put()
+				} else {
+					turn()
+				}
+			}
+			fate = func() int { return 5 }
+			for range 4 {
+				w.clock.advance(2 * time.Hour)
+				o.turn(living)
+			}
+			if n := w.left(); n != 0 {
+				rt.Fatalf("%d rows are left", n)
+			}
+			for lane, rows := range want {
+				if !slices.Equal(v.got[lane], rows) {
+					rt.Fatalf("lane %s got %v, want %v", lane, v.got[lane], rows)
+				}
+			}
+			w.took()
+		})
+	})
+}
+
+// A zombie that comes back after its lease was taken marks nothing.
+func TestAZombieChangesNothing(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		one, two, room := w.outbox(), w.outbox(), w.room()
+		w.put(&room, "matrix", "send", "a", func(o *store.Outbound) { o.AnswerTo = store.AnswerInput })
+		zombie := true
+		w.answer(func(rows []store.Outbound) Result {
+			if zombie {
+				zombie = false
+				w.clock.advance(store.LeaseLife) // it sleeps in the middle of the request
+				two.turn(ctx)
+				return Result{Class: Refused, Status: 400, Reason: "a late and wrong answer"}
+			}
+			return Result{Class: Done, Status: 200}
+		})
+		one.turn(ctx)
+		w.want(w.took(), "matrix: a; matrix: a")
+		box, err := w.db.Inbox(ctx, room.ID, 1<<60, 5)
+		if err != nil || len(box.Inputs) != 1 || !strings.Contains(string(box.Inputs[0].Body), `"class":"done"`) {
+			t.Fatalf("inputs %+v, %v", box.Inputs, err)
+		}
+	})
+}
+
+// Two processes on one database: every row is sent once, in order, never two of a lane at a time.
+func TestTwoOutboxesShareTheLanes(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		const lanes, rows = 12, 25
+		db := storetest.Open(t, cfg)
+		v := newReceiver()
+		all := make(chan struct{})
+		left := lanes * rows
+		sender := SenderFunc(func(_ context.Context, batch []store.Outbound) Result {
+			lane := batch[0].Room.String() + batch[0].Dest
+			v.enter(lane, 1)
+			v.take(batch)
+			v.enter(lane, -1)
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			if left -= len(batch); left == 0 {
+				close(all)
+			}
+			return Result{Class: Done}
+		})
+		running, stop := context.WithCancel(ctx)
+		var ended sync.WaitGroup
+		var boxes []*Outbox
+		for range 2 {
+			o, err := New(Config{Store: db, Routes: map[string]Route{"matrix": {Sender: sender, First: 8, Most: 8}, "mimi": {Sender: sender, Join: func(store.Outbound) bool { return true }}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			boxes = append(boxes, o)
+			ended.Go(func() {
+				if err := o.Run(running); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		var writers sync.WaitGroup
+		for l := range lanes {
+			writers.Go(func() {
+				room := storetest.Room(t, db)
+				dest := []string{"matrix", "mimi:a", "mimi:b"}[l%3]
+				for i := range rows {
+					var wake []store.Lane
+					err := db.Tx(ctx, func(tx *store.Tx) error {
+						next := room
+						next.NextSeq++
+						next, err := tx.StepRoom(ctx, next, store.Settle{})
+						if err != nil {
+							return err
+						}
+						wake, err = tx.AddOutbound(ctx, []store.Outbound{{Room: room.ID, Dest: dest, Seq: room.NextSeq, Verb: "notify", Data: []byte(fmt.Sprint(i)), CreatedMS: 1}})
+						if err == nil {
+							room = next
+						}
+						return err
+					})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if i%3 != 0 { // some hints get lost, some go to both
+						boxes[i%2].WakeLanes(wake...)
+					}
+					if i%5 == 0 {
+						boxes[0].WakeLanes(wake...)
+						boxes[1].WakeLanes(wake...)
+					}
+				}
+			})
+		}
+		writers.Wait()
+		select {
+		case <-all:
+		case <-time.After(2 * time.Minute):
+			t.Error("not everything was sent")
+		}
+		stop()
+		ended.Wait()
+		if v.overlap {
+			t.Error("two requests of one lane were under way at once")
+		}
+		if v.repeats != 0 {
+			t.Errorf("%d requests were sent twice", v.repeats)
+		}
+		for lane, got := range v.got {
+			for i, d := range got {
+				if d != fmt.Sprint(i) {
+					t.Fatalf("lane %s: %v", lane, got)
+				}
+			}
+			if len(got) != rows {
+				t.Errorf("lane %s got %d rows", lane, len(got))
+			}
+		}
+		if held, err := db.DueLanes(ctx, "nobody", 100); err != nil || len(held) != 0 {
+			t.Fatalf("lanes that are due after the stop: %v, %v", held, err)
+		}
+		if g, err := db.Gauges(ctx); err != nil || g.LanesClaimed != 0 {
+			t.Fatalf("%d leases are still held after the stop, %v", g.LanesClaimed, err)
+		}
+	})
+}
+
+// The stop waits for what is under way, and the answer that comes then is written down.
+func TestTheStopLosesNoAnswer(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		o, room := w.outbox(func(c *Config) { c.Clock = SystemClock{} }), w.room()
+		running, stop := context.WithCancel(ctx)
+		begun, release := make(chan struct{}), make(chan struct{})
+		w.answer(func([]store.Outbound) Result {
+			close(begun)
+			<-release
+			return Result{Class: Done}
+		})
+		w.put(&room, "matrix", "send", "a b")
+		ended := make(chan error)
+		go func() { ended <- o.Run(running) }()
+		o.WakeLanes(store.Lane{Room: room.ID, Dest: "matrix"})
+		<-begun
+		stop()
+		close(release)
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		w.want(w.took(), "matrix: a") // b is for the next process
+		if n := w.left(); n != 1 {
+			t.Fatalf("%d rows are left", n)
+		}
+		if g, err := w.db.Gauges(ctx); err != nil || g.LanesClaimed != 0 {
+			t.Fatalf("%d leases are held, %v", g.LanesClaimed, err)
+		}
+	})
+}
+
+// A peer that never answers holds few places, and other lanes go on.
+func TestAFailingPeerGetsFewRequests(t *testing.T) {
+	s := newScheduler(64, func(string) (int, int) { return 0, 0 })
+	now := time.UnixMilli(0)
+	for range 100 {
+		s.add(store.Lane{Room: newID(t), Dest: "mimi:bad"}, true)
+	}
+	start := func() (out []*run) {
+		for {
+			r, fine := s.next(now)
+			if !fine {
+				return out
+			}
+			out = append(out, r)
+		}
+	}
+	runs := start()
+	if len(runs) != 2 {
+		t.Fatalf("%d requests to a new peer", len(runs))
+	}
+	s.add(store.Lane{Room: newID(t), Dest: "mimi:good"}, true)
+	if more := start(); len(more) != 1 || more[0].lane.Dest != "mimi:good" {
+		t.Fatalf("another peer waits for the silent one: %d", len(more))
+	}
+	for i := 0; i < 400; i++ { // it works: growing to 20
+		s.answered("mimi:bad")
+	}
+	if runs = append(runs, start()...); len(runs) != 20 {
+		t.Fatalf("%d requests to a good peer", len(runs))
+	}
+	for _, r := range runs {
+		s.failed("mimi:bad", now, 0)
+		s.done(r, false)
+	}
+	if more := start(); len(more) != 0 {
+		t.Fatalf("%d requests right after failures", len(more))
+	}
+	if c := s.closed(now); len(c) != 1 || c[0] != "mimi:bad" {
+		t.Fatalf("closed are %v", c)
+	}
+	now = now.Add(time.Minute)
+	probe := start()
+	if len(probe) != 1 {
+		t.Fatalf("%d probes", len(probe))
+	}
+	s.answered("mimi:bad")
+	s.done(probe[0], false)
+	if more := start(); len(more) != 2 {
+		t.Fatalf("%d requests after it came back", len(more))
+	}
+}
+
+// One new for one old: live messages do not wait for the backlog, nor the other way round.
+func TestFreshAndOldLanesTakeTurns(t *testing.T) {
+	s := newScheduler(1, func(string) (int, int) { return 1, 1 })
+	var kinds []string
+	isOld := map[store.Lane]bool{}
+	for range 4 {
+		f, o := store.Lane{Room: newID(t), Dest: "x"}, store.Lane{Room: newID(t), Dest: "x"}
+		isOld[o] = true
+		s.add(f, true)
+		s.add(o, false)
+		s.add(o, true) // it has its place already
+	}
+	for {
+		r, fine := s.next(time.Time{})
+		if !fine {
+			break
+		}
+		kinds = append(kinds, map[bool]string{true: "old", false: "fresh"}[isOld[r.lane]])
+		s.done(r, false)
+	}
+	for i := 2; i < len(kinds); i++ {
+		if kinds[i] != kinds[i-2] || kinds[i] == kinds[i-1] {
+			t.Fatalf("the order was %v", kinds)
+		}
+	}
+	if len(kinds) != 8 {
+		t.Fatalf("%d lanes had a turn", len(kinds))
+	}
+}
+
+func TestNewRefusesWhatCannotWork(t *testing.T) {
+	if _, err := New(Config{}); err == nil {
+		t.Fatal("an outbox without a store")
+	}
+	if _, err := New(Config{Store: &store.DB{}, Routes: map[string]Route{"x": {}}}); err == nil || errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("a route without a sender: %v", err)
+	}
+}
