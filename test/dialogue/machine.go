@@ -1,0 +1,27 @@
+package dialogue
+
+import "context"
+
+// addMachines adds what happens to bridges and homeservers.
+func addMachines() {
+	machine("bridge", "is killed", "ends by SIGKILL", func(_ context.Context, r *runner, name string) error {
+		r.world.bridges[name].Kill()
+		return nil
+	})
+	machine("bridge", "stops", "ends by SIGTERM, within 20 s", func(_ context.Context, r *runner, name string) error {
+		return r.world.bridges[name].Stop()
+	})
+	machine("bridge", "starts", "starts again on the same directory", func(ctx context.Context, r *runner, name string) error {
+		return r.world.bridges[name].Start(ctx)
+	})
+	machine("homeserver", "is killed", "ends by SIGKILL", func(_ context.Context, r *runner, name string) error {
+		r.world.homeservers[name].Kill()
+		return nil
+	})
+	machine("homeserver", "stops", "ends by SIGTERM", func(_ context.Context, r *runner, name string) error {
+		return r.world.homeservers[name].Stop()
+	})
+	machine("homeserver", "starts", "starts again on the same directory", func(ctx context.Context, r *runner, name string) error {
+		return r.world.homeservers[name].Start(ctx)
+	})
+}
