@@ -327,3 +327,18 @@ func FuzzMarkdown(f *testing.F) {
 		_ = EscapeMarkdown(in)
 	})
 }
+
+func TestRewrite(t *testing.T) {
+	got := Rewrite(`<p>a <a href="mimi://a.example/u/bob" onclick=x><b>evil</b></a> <a href="mimi://z">z</a> <a href="https://e.example"><i>e</i></a></p>`, func(l Link) Link {
+		switch l.Dest {
+		case "mimi://a.example/u/bob":
+			return Link{Dest: "https://matrix.to/#/@bob:hs", Text: "Bob"}
+		case "https://e.example":
+			return l
+		}
+		return Link{Text: l.Text}
+	})
+	if want := `<p>a <a href="https://matrix.to/#/@bob:hs">Bob</a> <span>z</span> <a href="https://e.example"><i>e</i></a></p>`; got != want {
+		t.Errorf("got %s", got)
+	}
+}
