@@ -212,7 +212,9 @@ func TestForgedProposals(t *testing.T) {
 	external := func(key *SignatureKey, index uint32, p Proposal) []byte {
 		return frame(key, Sender{Type: SenderExternal, Index: index}, p)
 	}
-	newMember := func(key *SignatureKey, p Proposal) []byte { return frame(key, Sender{Type: SenderNewMemberProposal}, p) }
+	newMember := func(key *SignatureKey, p Proposal) []byte {
+		return frame(key, Sender{Type: SenderNewMemberProposal}, p)
+	}
 	remove := Proposal{Type: ProposalRemove, Remove: 2}
 	zoe := newTestClient(t, f.rand, testSuite, "zoe")
 	kp := zoe.keyPackage(t, f.rand).KeyPackage

@@ -11,6 +11,7 @@ import (
 type proposalList struct {
 	items     []ResolvedProposal
 	external  bool      // of an external commit
+	initial   bool      // of the first commit of a group, which may bind it to another one
 	committer LeafIndex // of a member's commit
 
 	added    []LeafIndex // sorted
@@ -157,7 +158,7 @@ func (p *proposalList) checkPSK(suite Suite, id *PreSharedKeyID) error {
 	if len(id.Nonce) != suite.HashLength() {
 		return invalidProposal(ProposalPSK, "nonce of %d bytes", len(id.Nonce))
 	}
-	if id.Type == PSKResumption && id.Usage != ResumptionApplication {
+	if id.Type == PSKResumption && id.Usage != ResumptionApplication && !p.initial {
 		return invalidProposal(ProposalPSK, "resumption usage %d", id.Usage)
 	}
 	enc := id.Marshal()

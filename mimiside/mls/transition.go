@@ -27,6 +27,7 @@ type transition struct {
 func (g *Group) begin(now time.Time, list *proposalList) (*transition, error) {
 	t := &transition{g: g, now: now, list: list, external: list.external, committer: list.committer,
 		own: map[LeafIndex]*ownLeaf{}, path: map[nodeIndex]Secret{}}
+	list.initial = g.cur.context.Epoch == 0
 	if err := list.check(g.suite); err != nil {
 		return nil, err
 	}
