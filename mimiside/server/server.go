@@ -51,6 +51,9 @@ type Config struct {
 	HandlerTimeout  time.Duration // for a Handler; 0: 60 s
 	DownloadTimeout time.Duration // for a proxyDownload; 0: 10 min
 
+	Connections           int // open at once, of everybody; 0: 8,192
+	ConnectionsPerAddress int // open at once from one address; 0: 512
+
 	KeyMaterialPerUser int // requests an hour for one target by one peer; 0: 10
 	KeyMaterialPerPeer int // requests an hour by one peer; 0: 1,000
 	GroupInfoPerRoom   int // requests an hour for one room by one peer; 0: 10
@@ -110,6 +113,8 @@ func defaults(c *Config) {
 	set(&c.BodyTimeout, 30*time.Second)
 	set(&c.HandlerTimeout, 60*time.Second)
 	set(&c.DownloadTimeout, 10*time.Minute)
+	set(&c.Connections, 8192)
+	set(&c.ConnectionsPerAddress, 512)
 	set(&c.KeyMaterialPerUser, 10)
 	set(&c.KeyMaterialPerPeer, 1000)
 	set(&c.GroupInfoPerRoom, 10)
@@ -329,6 +334,7 @@ func (s *Server) HTTP(keys *peer.Keyring) *http.Server {
 // Listen serves on a listener until the context ends, then lets requests in progress finish for at most grace.
 func (s *Server) Listen(ctx context.Context, l net.Listener, keys *peer.Keyring, grace time.Duration) error {
 	server := s.HTTP(keys)
+	l = Limit(l, s.config.Connections, s.config.ConnectionsPerAddress)
 	done := make(chan error, 1)
 	go func() { done <- server.ServeTLS(l, "", "") }()
 	select {
