@@ -108,6 +108,11 @@ func TestCrashesLoseAndDoubleNothing(t *testing.T) {
 			turn := func() {
 				o.turn(living)
 				if living.Err() != nil {
+					if rapid.Bool().Draw(rt, "stopped, not killed") {
+						if err := o.giveBack(ctx); err != nil {
+							rt.Fatal(err)
+						}
+					}
 					if rapid.Bool().Draw(rt, "long dead") {
 						w.clock.advance(store.LeaseLife)
 					}
@@ -161,6 +166,28 @@ func TestAZombieChangesNothing(t *testing.T) {
 		if err != nil || len(box.Inputs) != 1 || !strings.Contains(string(box.Inputs[0].Body), `"class":"done"`) {
 			t.Fatalf("inputs %+v, %v", box.Inputs, err)
 		}
+	})
+}
+
+// A request that the stop cut off may have arrived: its row goes alone again, as it did.
+func TestARequestCutByTheStopIsRepeatedAsItWas(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		o, room := w.outbox(), w.room()
+		living, die := context.WithCancel(ctx)
+		w.answer(func([]store.Outbound) Result {
+			die()
+			return Result{Class: Retry}
+		})
+		w.put(&room, "mimi:a", "notify", "a")
+		o.turn(living)
+		if err := o.giveBack(ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.put(&room, "mimi:a", "notify", "b c")
+		w.answer(func([]store.Outbound) Result { return Result{Class: Done} })
+		w.took()
+		w.outbox().turn(ctx)
+		w.want(w.took(), "mimi:a: a; mimi:a: b+c")
 	})
 }
 

@@ -357,3 +357,22 @@ func TestAnswersToLinks(t *testing.T) {
 		}
 	})
 }
+
+// What is stored while the lane's last known rows are sent is neither forgotten nor late.
+func TestWhatComesMeanwhileIsSent(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		o, room := w.outbox(), w.room()
+		w.answer(func(rows []store.Outbound) Result {
+			switch string(rows[0].Data) {
+			case "a":
+				w.put(&room, "matrix", "send", "c")
+			case "c":
+				w.put(&room, "matrix", "send", "d")
+			}
+			return Result{Class: Done}
+		})
+		w.put(&room, "matrix", "send", "a b")
+		o.turn(ctx)
+		w.want(w.took(), "matrix: a; matrix: b; matrix: c; matrix: d")
+	})
+}
