@@ -262,3 +262,25 @@ func TestRunStartsAndStops(t *testing.T) {
 		}
 	}
 }
+
+// The demonstration as such, with a script that needs no bridge.
+func TestDemoPlaysAScriptAndClearsUp(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "script.txt")
+	text := "title \"small\"\nhomeserver one\nalice@one: creates public room \"A\"\nbob@one: joins \"A\"\nalice@one: says \"hi\"\nbob@one: sees \"hi\" from alice@one\n"
+	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := must(t, "demo", "--script", script, "--dir", t.TempDir())
+	for _, want := range []string{"alice@one: says \"hi\"", "ms after it was sent", "bob@one sees \"A\" (join):", "alice: hi", "\ndemo ok: 1 messages, 0 lost, 0 doubled\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	text += "alice@one: says \"nobody hears this\"\n"
+	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := do(t, "demo", "--script", script); err == nil || !strings.Contains(err.Error(), "2 messages, 1 lost, 0 doubled") {
+		t.Errorf("a lost message gives %v\n%s", err, out)
+	}
+}

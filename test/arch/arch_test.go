@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"flag"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -204,67 +205,81 @@ func checkPureFile(t *testing.T, path string) {
 	})
 }
 
+var update = flag.Bool("update", false, "write docs/metrics.md anew from the code")
+
+// metric is one declaration.
+type metric struct{ name, kind, help string }
+
+func (m metric) row() string { return "| `" + m.name + "` | " + m.kind + " | " + m.help + " |" }
+
 // TestMetricsAreDocumented compares the metrics that the code declares through
-// obs.Registry with docs/metrics.md.
+// obs.Registry with the table of docs/metrics.md; with -update it writes it.
 func TestMetricsAreDocumented(t *testing.T) {
-	documented := map[string]string{}
-	for _, line := range strings.Split(between(t, "docs/metrics.md", "<!-- metrics -->", "<!-- /metrics -->"), "\n") {
-		cells := strings.Split(strings.Trim(line, "| "), "|")
-		if m := quoted.FindStringSubmatch(cells[0]); m != nil && len(cells) == 3 {
-			name, _, _ := strings.Cut(m[1], "{")
-			documented[name] = strings.TrimSpace(cells[2])
-		}
-	}
-	declared := map[string]string{}
+	declared := []metric{{"mimibridge_build_info{version,go}", "gauge", "Always 1; the labels say which build runs."}}
 	for _, p := range list(t) {
-		if short(p.ImportPath) == "internal/obs" || !strings.HasPrefix(p.ImportPath, module) {
+		if short(p.ImportPath) == "internal/obs" {
 			continue
 		}
 		for _, file := range p.GoFiles {
-			for name, help := range declaredMetrics(t, filepath.Join(p.Dir, file)) {
-				declared["mimibridge_"+name] = help
-			}
+			declared = append(declared, declaredMetrics(t, filepath.Join(p.Dir, file))...)
 		}
 	}
-	declared["mimibridge_build_info"] = "Always 1; the labels say which build runs."
-	var names []string
-	for name := range declared {
-		names = append(names, name)
+	sort.Slice(declared, func(i, j int) bool { return declared[i].name < declared[j].name })
+	const from, to = "<!-- metrics -->", "<!-- /metrics -->"
+	want := "\n| metric | kind | what it says |\n|---|---|---|\n"
+	for _, m := range declared {
+		want += m.row() + "\n"
 	}
-	sort.Strings(names)
-	for _, name := range names {
-		if documented[name] != declared[name] {
-			t.Errorf("docs/metrics.md says of %s %q, the code says %q", name, documented[name], declared[name])
-		}
+	got := between(t, "docs/metrics.md", from, to)
+	if got == want {
+		return
 	}
-	for name := range documented {
-		if _, ok := declared[name]; !ok {
-			t.Errorf("docs/metrics.md has %s, which the code does not declare", name)
-		}
+	if !*update {
+		t.Fatalf("docs/metrics.md is not what the code declares; run: go test ./test/arch -run Metrics -update\nwant:%s", want)
+	}
+	file := filepath.Join(root, "docs/metrics.md")
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(data), from+got+to, from+want+to, 1)), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// declaredMetrics finds calls such as reg.Counter("name", "help", …).
-func declaredMetrics(t *testing.T, path string) map[string]string {
+// declaredMetrics finds calls such as reg.Counter("name", "help", "label"…).
+func declaredMetrics(t *testing.T, path string) []metric {
 	f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]string{}
+	kinds := map[string]string{"Counter": "counter", "Gauge": "gauge", "GaugeFunc": "gauge", "Seconds": "histogram"}
+	var out []metric
 	ast.Inspect(f, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
 		if !ok || len(call.Args) < 2 {
 			return true
 		}
 		sel, ok := call.Fun.(*ast.SelectorExpr)
-		if !ok || !slices.Contains([]string{"Counter", "Gauge", "GaugeFunc", "Seconds"}, sel.Sel.Name) {
+		if !ok || kinds[sel.Sel.Name] == "" {
 			return true
 		}
 		name, ok1 := text(call.Args[0])
 		help, ok2 := text(call.Args[1])
-		if ok1 && ok2 && regexp.MustCompile(`^[a-z][a-z0-9_]+$`).MatchString(name) {
-			out[name] = help
+		if !ok1 || !ok2 || !regexp.MustCompile(`^[a-z][a-z0-9_]+$`).MatchString(name) {
+			return true
 		}
+		var labels []string
+		for _, arg := range call.Args[2:] {
+			if l, ok := text(arg); ok {
+				labels = append(labels, l)
+			}
+		}
+		name = "mimibridge_" + name
+		if len(labels) > 0 {
+			name += "{" + strings.Join(labels, ",") + "}"
+		}
+		out = append(out, metric{name, kinds[sel.Sel.Name], help})
 		return true
 	})
 	return out

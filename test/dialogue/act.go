@@ -253,7 +253,7 @@ func (r *runner) send(ctx context.Context, p *Person, text string, content *even
 	if err != nil {
 		return err
 	}
-	s := &said{by: p, label: p.labelOf(room), text: text, at: time.Now(), order: len(r.said) + 1}
+	s := &said{by: p, label: p.labelOf(room), text: text, html: content.FormattedBody, at: time.Now(), order: len(r.said) + 1}
 	resp, err := p.SendMessageEvent(ctx, room, event.EventMessage, content)
 	if err != nil {
 		return err

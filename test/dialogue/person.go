@@ -61,7 +61,7 @@ func newPerson(w *World, name string, cli *mautrix.Client) *Person {
 func (p *Person) start(ctx context.Context) error {
 	p.Client.DefaultHTTPRetries = 0
 	filter, err := p.CreateFilter(ctx, &mautrix.Filter{
-		Room: &mautrix.RoomFilter{Timeline: &mautrix.FilterPart{Limit: 500}, IncludeLeave: true},
+		Room: &mautrix.RoomFilter{Timeline: &mautrix.FilterPart{Limit: 500}},
 	})
 	if err != nil {
 		return fmt.Errorf("%s: make a filter: %w", p.Name, err)
@@ -107,6 +107,25 @@ func (p *Person) take(resp *mautrix.RespSync) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.since = resp.NextBatch
+	for room, r := range resp.Rooms.Join {
+		v := p.view(room)
+		v.Membership = event.MembershipJoin
+		p.put(v, r.State.Events, r.Timeline.Events)
+		p.put(v, nil, ephemeral(r.Ephemeral.Events))
+	}
+	for room, r := range resp.Rooms.Leave {
+		v := p.view(room)
+		if p.staleLeave(v, r) {
+			continue
+		}
+		p.put(v, r.State.Events, r.Timeline.Events)
+		v.Membership = event.MembershipLeave
+		if me := v.member(p.UserID); me != nil && me.Content.AsMember().Membership == event.MembershipBan {
+			v.Membership = event.MembershipBan
+		}
+	}
+	// After the rooms that were left: a response can bring the end of an old
+	// invitation together with a new one.
 	for room, r := range resp.Rooms.Invite {
 		v := p.view(room)
 		// An invitation begins anew: what was known of an earlier stay is old.
@@ -116,20 +135,6 @@ func (p *Person) take(resp *mautrix.RespSync) {
 			v.Direct, v.Inviter = me.Content.AsMember().IsDirect, me.Sender
 		}
 	}
-	for room, r := range resp.Rooms.Join {
-		v := p.view(room)
-		v.Membership = event.MembershipJoin
-		p.put(v, r.State.Events, r.Timeline.Events)
-		p.put(v, nil, ephemeral(r.Ephemeral.Events))
-	}
-	for room, r := range resp.Rooms.Leave {
-		v := p.view(room)
-		p.put(v, r.State.Events, r.Timeline.Events)
-		v.Membership = event.MembershipLeave
-		if me := v.member(p.UserID); me != nil && me.Content.AsMember().Membership == event.MembershipBan {
-			v.Membership = event.MembershipBan
-		}
-	}
 	for room, r := range resp.Rooms.Knock {
 		v := p.view(room)
 		v.Membership = event.MembershipKnock
@@ -137,6 +142,17 @@ func (p *Person) take(resp *mautrix.RespSync) {
 	}
 	close(p.changed)
 	p.changed = make(chan struct{})
+}
+
+// staleLeave recognises a leave that was told before: Dendrite tells of a
+// refused invitation twice, the second time perhaps after the next invitation.
+func (p *Person) staleLeave(v *RoomView, r *mautrix.SyncLeftRoom) bool {
+	for _, e := range r.Timeline.Events {
+		if !v.has(e.ID) {
+			return false
+		}
+	}
+	return len(r.Timeline.Events) > 0
 }
 
 // ephemeral keeps typing and receipts, which have no id and no sender.

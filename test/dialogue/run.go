@@ -36,6 +36,7 @@ type Result struct {
 	Messages int // that were said
 	Seen     int // that lines have seen
 	Doubled  int // that somebody got more than once
+	Lost     int // that were said and that no line has seen
 	Delays   []time.Duration
 }
 
@@ -43,10 +44,12 @@ type Result struct {
 type said struct {
 	by    *Person
 	label string
-	text  string
+	text  string // its plain text
+	html  string // its formatted text, if any
 	at    time.Time
 	event id.EventID
 	order int
+	seen  bool // by a line of somebody else
 }
 
 type runner struct {
@@ -130,6 +133,9 @@ func (r *runner) audit() error {
 	}
 	times := map[[2]string]int{} // room and text → how often it was said
 	for _, s := range r.said {
+		if !s.seen {
+			r.result.Lost++
+		}
 		times[[2]string{s.label, s.text}]++
 	}
 	for _, p := range r.world.people {

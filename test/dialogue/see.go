@@ -32,7 +32,7 @@ func addSights() {
 	plain("sees notice STR from WHO", "gets a notice", event.MsgNotice)
 	plain("sees emote STR from WHO", "gets an emote", event.MsgEmote)
 	say("sees html STR from WHO", "gets a message that is formatted exactly so", func(ctx context.Context, r *runner, p *Person, a []string) error {
-		return r.seeMessage(ctx, p, a[1], "html "+a[0], "", func(m *event.MessageEventContent) bool {
+		return r.seeMessage(ctx, p, a[1], "html "+a[0], a[0], func(m *event.MessageEventContent) bool {
 			return m.Format == event.FormatHTML && m.FormattedBody == a[0] && !edit(m)
 		})
 	})
@@ -264,7 +264,8 @@ func (r *runner) seeMessage(ctx context.Context, p *Person, who, what, text stri
 	}
 	r.result.Seen++
 	for i := len(r.said) - 1; i >= 0; i-- {
-		if s := r.said[i]; s.text == text && s.by.Name == who {
+		if s := r.said[i]; s.by.Name == who && text != "" && (s.text == text || s.html == text) {
+			s.seen = true
 			if d := found.At.Sub(s.at); d > r.delay {
 				r.delay = d
 			}
