@@ -73,7 +73,7 @@ func (t *secretTree) applyOpening(o *opening, changes *Changes) {
 	t.apply(o)
 	changes.Delete = append(changes.Delete, t.seedKey(o.from))
 	for _, s := range o.kept {
-		changes.Put = append(changes.Put, Piece{Key: t.seedKey(s.node), Data: s.secret.Clone()})
+		changes.Put = append(changes.Put, t.seedPiece(s.node, s.secret))
 	}
 }
 
@@ -167,6 +167,13 @@ func (t *secretTree) seedKey(n nodeIndex) PieceKey {
 	return PieceKey{Kind: "seed", A: t.epoch, B: uint64(n)}
 }
 
+const seedVersion = 1
+
+// seedPiece is the stored form of a seed: a version byte and the secret.
+func (t *secretTree) seedPiece(n nodeIndex, secret Secret) Piece {
+	return Piece{Key: t.seedKey(n), Data: append(Secret{seedVersion}, secret...)}
+}
+
 func (t *secretTree) ratchetKey(kind string, id ratchetID) PieceKey {
 	return PieceKey{Kind: kind, A: t.epoch, B: uint64(id.leaf), C: uint64(id.kind)}
 }
@@ -175,7 +182,7 @@ func (t *secretTree) ratchetKey(kind string, id ratchetID) PieceKey {
 func (t *secretTree) pieces() []Piece {
 	out := make([]Piece, 0, len(t.seeds)+len(t.sending)+len(t.receive))
 	for _, n := range t.nodes() {
-		out = append(out, Piece{Key: t.seedKey(n), Data: t.seeds[n].Clone()})
+		out = append(out, t.seedPiece(n, t.seeds[n]))
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(t.sending), compareRatchetID) {
 		out = append(out, Piece{Key: t.ratchetKey("send", id), Data: t.sending[id].Marshal()})
@@ -196,10 +203,13 @@ func (t *secretTree) load(p Piece) (bool, error) {
 	switch p.Key.Kind {
 	case "seed":
 		n := nodeIndex(p.Key.B)
-		if p.Key.B >= 2<<t.height-1 || len(p.Data) != t.suite.HashLength() {
+		if p.Key.B >= 2<<t.height-1 || len(p.Data) != 1+t.suite.HashLength() {
 			return false, failf(KindMalformed, op, ErrUnknownValue, "seed of node %d", p.Key.B)
 		}
-		t.seeds[n] = p.Data.Clone()
+		if p.Data[0] != seedVersion {
+			return false, failf(KindMalformed, op, ErrStateVersion, "seed of node %d", p.Key.B)
+		}
+		t.seeds[n] = p.Data[1:].Clone()
 		return true, nil
 	case "send", "recv":
 		if p.Key.B >= 1<<t.height || id.kind != ratchetHandshake && id.kind != ratchetApplication {
