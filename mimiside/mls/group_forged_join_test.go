@@ -17,7 +17,7 @@ type invited struct {
 }
 
 // newInvited adds frank at leaf 4 and gina at leaf 5.
-func newInvited(t *testing.T, path bool) *invited {
+func newInvited(t testing.TB, path bool) *invited {
 	f := newForge(t)
 	key := newTestClient(t, f.rand, testSuite, "frank").keyPackage(t, f.rand)
 	gina := newTestClient(t, f.rand, testSuite, "gina").keyPackage(t, f.rand)

@@ -10,7 +10,7 @@ import (
 // forge is a group of alice (leaf 0), bob (1, whose group is under attack), carol (2) and dave (3); leaf 4 was erin,
 // who is removed. Alice's group and keys are the attacker's.
 type forge struct {
-	t      *testing.T
+	t      testing.TB
 	rand   *rand.Rand
 	alice  *testClient
 	a      *Group
@@ -33,7 +33,7 @@ func strictConfig() Config {
 	return cfg
 }
 
-func newForge(t *testing.T) *forge {
+func newForge(t testing.TB) *forge {
 	f := &forge{t: t, rand: testRand(77)}
 	r := f.rand
 	f.alice, f.hub = newTestClient(t, r, testSuite, "alice"), newTestClient(t, r, testSuite, "hub")
