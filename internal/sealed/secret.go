@@ -5,7 +5,8 @@ import (
 	"io"
 )
 
-// Secret is a value that must not be shown. Whatever verb it is printed with, and in JSON, it says
+// Secret is a value that must not be shown. (In an unexported field fmt cannot know it: such types say
+// [secret] themselves.) Whatever verb it is printed with, and in JSON, it says
 // [secret]. Convert it to []byte where the bytes are needed.
 type Secret []byte
 
@@ -25,3 +26,9 @@ func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + hidden + `"`),
 
 // MarshalText returns [secret].
 func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// Format writes [secret]: fmt does not ask the fields of a structure that it cannot reach.
+func (*KeyFile) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
+
+// Format writes [secret].
+func (*Ring) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }

@@ -1,0 +1,100 @@
+package netguard
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The security cases of specs/reliability.md §7, "SSRF".
+func TestPrivateAddressesAreRefusedAtTheDial(t *testing.T) {
+	g := New(Config{Timeout: time.Second})
+	for _, addr := range []string{
+		"127.0.0.1:443", "127.8.9.1:443", "[::1]:443", "0.0.0.0:443", "[::]:443", "10.1.2.3:443", "172.16.0.1:443", "192.168.1.1:443",
+		"169.254.169.254:443", "100.64.0.1:443", "[::ffff:127.0.0.1]:443", "[::ffff:169.254.169.254]:443", "[fe80::1]:443", "[fc00::1]:443",
+		"[64:ff9b::7f00:1]:443", "224.0.0.1:443", "255.255.255.255:443", "localhost:443", "1.1.1.1:22", "1.1.1.1:80", "1.1.1.1:8448",
+	} {
+		conn, err := g.DialContext(context.Background(), "tcp", addr)
+		if conn != nil {
+			conn.Close()
+		}
+		if !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+}
+
+func listen(t *testing.T) (*httptest.Server, string) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if to := r.URL.Query().Get("to"); to != "" {
+			http.Redirect(w, r, to, http.StatusFound)
+			return
+		}
+		if r.Header.Get("Accept-Encoding") != "" {
+			w.WriteHeader(http.StatusTeapot)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s, strings.TrimPrefix(s.URL, "http://")
+}
+
+func TestWhatTheOperatorAllowsIsDialled(t *testing.T) {
+	_, addr := listen(t)
+	dial := func(cfg Config) error {
+		conn, err := New(cfg).DialContext(context.Background(), "tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	}
+	if err := dial(Config{}); !errors.Is(err, ErrRefused) {
+		t.Fatalf("loopback: %v", err)
+	}
+	if err := dial(Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := dial(Config{Hosts: []string{addr}}); err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	if err := dial(Config{Hosts: []string{"127.0.0.2:" + port, "127.0.0.1:1"}}); !errors.Is(err, ErrRefused) {
+		t.Fatalf("another host was allowed: %v", err)
+	}
+}
+
+func TestRedirectsStayOnTheirHost(t *testing.T) {
+	a, addr := listen(t)
+	b, _ := listen(t)
+	c := New(Config{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).Client(nil, 5*time.Second)
+	defer c.CloseIdleConnections()
+	get := func(url string) int {
+		t.Helper()
+		res, err := c.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	if s := get(a.URL + "/?to=" + a.URL + "/x"); s != http.StatusOK {
+		t.Errorf("on the same host: %d", s)
+	}
+	if s := get(a.URL + "/?to=" + b.URL); s != http.StatusFound {
+		t.Errorf("to another host: %d", s)
+	}
+	// A trusted host cannot send us on to a private address.
+	c = New(Config{Hosts: []string{addr}}).Client(nil, 5*time.Second)
+	if s := get(a.URL + "/?to=" + b.URL); s != http.StatusFound {
+		t.Errorf("to a private address: %d", s)
+	}
+	if s := get(a.URL + "/?to=/?to=/?to=/?to=/?to=/"); s != http.StatusFound && s != http.StatusOK {
+		t.Errorf("in a circle: %d", s)
+	}
+}
