@@ -147,7 +147,7 @@ type KeyPackagePrivate struct {
 }
 
 // Format prints [secret] whatever the verb is.
-func (p *KeyPackagePrivate) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, secretText) }
+func (KeyPackagePrivate) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, secretText) }
 
 // NewKeyPackage makes and signs a KeyPackage with fresh HPKE keys from rand (RFC 9420 §10).
 func NewKeyPackage(rand io.Reader, params KeyPackageParams) (*KeyPackage, *KeyPackagePrivate, error) {

@@ -109,10 +109,10 @@ func (k *SignatureKey) Private() Secret {
 }
 
 // Format prints [secret] whatever the verb is.
-func (k *SignatureKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, secretText) }
+func (SignatureKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, secretText) }
 
 // MarshalJSON returns "[secret]".
-func (k *SignatureKey) MarshalJSON() ([]byte, error) { return Secret(nil).MarshalJSON() }
+func (SignatureKey) MarshalJSON() ([]byte, error) { return Secret(nil).MarshalJSON() }
 
 const signatureKeyVersion = 1
 
