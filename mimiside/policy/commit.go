@@ -151,7 +151,7 @@ func JudgeProposals(before *State, proposals []Proposal, code *JoinCode, envelop
 	}
 	n := len(before.pending.proposals)
 	all := append(append(make([]Proposal, 0, n+len(proposals)), before.pending.proposals...), proposals...)
-	j := judgement{before: before, proposals: all, accepted: n, commit: &Commit{Code: code}, envelope: envelope}
+	j := judgement{before: before, proposals: all, accepted: n, new: true, commit: &Commit{Code: code}, envelope: envelope}
 	v := j.run()
 	if v.Proposal >= 0 {
 		v.Proposal = max(v.Proposal-n, -1)

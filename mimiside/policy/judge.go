@@ -6,7 +6,8 @@ import "errors"
 type judgement struct {
 	before    *State
 	proposals []Proposal
-	accepted  int // the first so many were accepted before: they take effect and are not authorised again
+	accepted  int  // the first so many were accepted before: they take effect and are not authorised again
+	new       bool // the others come now, and are not proposals that a commit refers to
 	commit    *Commit
 	envelope  *Envelope
 
@@ -47,11 +48,14 @@ func (j *judgement) authorise(i int, c Change) (Decision, int) {
 	}
 	p := &j.proposals[i]
 	d := j.before.authorise(p.Sender, c, true)
-	if !d.Allowed && p.Ref != nil {
+	if !d.Allowed && j.stands(p) {
 		d = j.before.authorise(p.Sender, c, false)
 	}
 	return d, i
 }
+
+// stands tells whether the proposal was accepted when it came, so that the committed state suffices for it.
+func (j *judgement) stands(p *Proposal) bool { return !j.new && p.Ref != nil }
 
 // collect sorts the proposals: participant changes, updates by component, and clients that come and go.
 func (j *judgement) collect() (Decision, int) {
@@ -145,7 +149,7 @@ func (j *judgement) participants() (Decision, int) {
 			}
 		}
 		ban := c.To == RoleBanned && j.before.bans()
-		if c.To == RoleNone || ban && (c.proposal < j.accepted || j.before.mayCleanUp(c.sender, c.User, j.proposals[c.proposal].Ref == nil).Allowed) {
+		if c.To == RoleNone || ban && (c.proposal < j.accepted || j.before.mayCleanUp(c.sender, c.User, !j.stands(&j.proposals[c.proposal])).Allowed) {
 			j.cleanup[c.User] = true
 		}
 	}
@@ -328,7 +332,7 @@ func (j *judgement) addition(p Proposal) Decision {
 		return view.authoriseAddClient(me, p.Sender, change)
 	}
 	d := decide(true)
-	if !d.Allowed && p.Ref != nil {
+	if !d.Allowed && j.stands(&p) {
 		d = decide(false)
 	}
 	return d

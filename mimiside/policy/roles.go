@@ -124,7 +124,11 @@ func (d RoleData) Role(index uint32) *Role {
 // Check tests what the draft demands of role definitions by themselves: role 0 exists, role 1 is named banned,
 // only role 0 has canOpenJoin, no minimum is above its maximum, and every authorised change names roles that exist.
 func (d RoleData) Check() error {
-	if d.Role(RoleNone) == nil {
+	defined := make(map[uint32]bool, len(d))
+	for _, r := range d {
+		defined[r.Index] = true
+	}
+	if !defined[RoleNone] {
 		return malformed("there is no role 0")
 	}
 	for _, r := range d {
@@ -140,7 +144,7 @@ func (d RoleData) Check() error {
 		}
 		for _, t := range r.AuthorizedChanges {
 			for _, index := range append([]uint32{t.From}, t.Targets...) {
-				if d.Role(index) == nil {
+				if !defined[index] {
 					return fmt.Errorf("role %d: %w", r.Index, malformed("authorised change from or to role %d, which does not exist", index))
 				}
 			}
