@@ -1,7 +1,6 @@
 package mls
 
 import (
-	"bytes"
 	"io"
 	"slices"
 	"time"
@@ -71,10 +70,15 @@ type making struct {
 // collect puts references first, then values.
 func (c *making) collect(refs [][]byte, values []Proposal, committer LeafIndex) error {
 	refs = slices.Clone(refs)
+	leaving := map[LeafIndex]bool{committer: true}
+	for _, r := range refs {
+		if p := c.g.pending.find(r); p != nil && p.Proposal.Type == ProposalSelfRemove {
+			leaving[p.Sender.Leaf] = true
+		}
+	}
 	for i := range c.g.pending.list {
-		p := &c.g.pending.list[i]
-		if p.Proposal.Type == ProposalSelfRemove && p.Sender.Leaf != committer &&
-			!slices.ContainsFunc(refs, func(r []byte) bool { return bytes.Equal(r, p.Ref) }) {
+		if p := &c.g.pending.list[i]; p.Proposal.Type == ProposalSelfRemove && !leaving[p.Sender.Leaf] {
+			leaving[p.Sender.Leaf] = true
 			refs = append(refs, p.Ref)
 		}
 	}

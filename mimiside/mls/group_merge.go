@@ -41,6 +41,9 @@ func (g *Group) leavesBefore(s *Staged) map[LeafIndex]pastLeaf {
 // mergePool brings the private keys of own leaves up to date.
 func (g *Group) mergePool(s *Staged, c *Changes) {
 	for _, l := range slices.Sorted(maps.Keys(s.own)) {
+		if old := g.own[l]; old != nil {
+			old.encryptionKey.Wipe()
+		}
 		if o := s.own[l]; o != nil {
 			g.own[l] = o
 			c.Put = append(c.Put, ownPiece(l, o))
@@ -51,6 +54,7 @@ func (g *Group) mergePool(s *Staged, c *Changes) {
 	}
 	for _, x := range sortedNodes(s.path) {
 		if k := s.path[x]; k != nil {
+			g.path[x].Wipe()
 			g.path[x] = k
 			c.Put = append(c.Put, pathPiece(x, k))
 		} else {
@@ -80,7 +84,7 @@ func (g *Group) retire(now time.Time, old *epoch, before map[LeafIndex]pastLeaf,
 	}
 	if old.secrets == nil {
 		c.Delete = append(c.Delete, PieceKey{Kind: "epoch", A: n})
-		g.Expire(now, c)
+		g.expire(now, c)
 		return
 	}
 	old.keys.stopSending()
@@ -91,12 +95,19 @@ func (g *Group) retire(now time.Time, old *epoch, before map[LeafIndex]pastLeaf,
 	g.resumption[n] = old.secrets.resumption.Clone()
 	old.secrets.wipe()
 	c.Put = append(c.Put, p.piece(), resumptionPiece(n, g.resumption[n]))
-	g.Expire(now, c)
+	g.expire(now, c)
 }
 
-// Expire forgets past epochs and resumption PSKs that are over the limits and adds that to the Changes. Merge calls
-// it; a caller may do so from time to time.
-func (g *Group) Expire(now time.Time, c *Changes) {
+// Expire forgets past epochs that are over their age. Merge does so too; a caller should from time to time, so that a
+// group in which nothing happens keeps no old keys.
+func (g *Group) Expire(now time.Time) Changes {
+	var c Changes
+	g.expire(now, &c)
+	return c
+}
+
+// expire forgets past epochs and resumption PSKs that are over the limits.
+func (g *Group) expire(now time.Time, c *Changes) {
 	for i := len(g.past) - 1; i >= 0; i-- {
 		p := g.past[i]
 		if i < g.cfg.Limits.PastEpochs && now.Sub(p.ended) <= g.cfg.Limits.PastAge {

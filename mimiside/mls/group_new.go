@@ -127,3 +127,23 @@ func NewPublicGroup(now time.Time, cfg Config, params PublicGroupParams) (*Group
 	}
 	return newGroup(cfg, newEpoch(info.Context, tree, rules, info.ConfirmationTag)), nil
 }
+
+// CheckKeyPackage tells whether a KeyPackage could be added to the group now: signatures, lifetime, capabilities,
+// credential, and that the client is no member yet (RFC 9420 §10.1, §7.3).
+func (g *Group) CheckKeyPackage(now time.Time, kp *KeyPackage) error {
+	const op = "check KeyPackage"
+	list := &proposalList{committer: nobody, rules: g.cur.rules,
+		items: []ResolvedProposal{{Sender: MemberSender(nobody), Proposal: &Proposal{Type: ProposalAdd, Add: kp}}}}
+	if !kp.Leaf.Lifetime.Contains(uint64(max(now.Unix(), 0))) {
+		return fail(KindInvalid, op, ErrLifetime)
+	}
+	e := g.cur.tree.edit(g.suite)
+	if err := list.applyMembership(e); err != nil {
+		return fail(KindInvalid, op, err)
+	}
+	c := &leafChecker{suite: g.suite, groupID: g.groupID, rules: g.cur.rules, validator: g.cfg.Validator, now: now}
+	if err := list.checkMembers(c, g.cur.tree, e); err != nil {
+		return fail(KindInvalid, op, err)
+	}
+	return nil
+}

@@ -85,6 +85,9 @@ func (g *Group) propose(rand io.Reader, now time.Time, params ProposeParams, upd
 		return nil, nil, c, err
 	}
 	p, err := g.checkProposal(now, a)
+	if err == nil {
+		err = g.checkOwnProposal(p)
+	}
 	if err != nil {
 		return nil, nil, c, fail(KindInvalid, op, err)
 	}
@@ -112,7 +115,8 @@ func (g *Group) cache(p *PendingProposal, c *Changes) {
 	c.Put = append(c.Put, g.proposalPiece(&g.pending.list[len(g.pending.list)-1]))
 }
 
-// checkProposal validates a proposal for the present epoch as if it were committed alone.
+// checkProposal validates a proposal for the present epoch by itself. What others may put right in the same commit is
+// left to the commit: a proposal that was not cached could not be followed when it is committed.
 func (g *Group) checkProposal(now time.Time, a *AuthenticatedContent) (*PendingProposal, error) {
 	const op = "check proposal"
 	ref, err := a.ProposalRef(g.suite)
@@ -123,18 +127,10 @@ func (g *Group) checkProposal(now time.Time, a *AuthenticatedContent) (*PendingP
 	if len(g.pending.list) >= g.cfg.Limits.MaxProposals {
 		return nil, failf(KindLimit, op, ErrTooMany, "%d proposals are waiting", len(g.pending.list))
 	}
-	switch t := p.Proposal.Type; {
-	case t == ProposalSelfRemove:
-		if a.WireFormat != WireFormatPublicMessage {
-			return nil, failf(KindInvalid, op, ErrWireFormat, "SelfRemove must be a PublicMessage")
-		}
-		if g.selfRemoveOf(p.Sender.Leaf) != nil {
-			return nil, failf(KindInvalid, op, ErrProposal, "second SelfRemove of leaf %d", p.Sender.Leaf)
-		}
-	case t == ProposalRemove && g.selfRemoveOf(p.Proposal.Remove) != nil:
-		return nil, failf(KindInvalid, op, ErrProposal, "leaf %d removes itself", p.Proposal.Remove)
+	if p.Proposal.Type == ProposalSelfRemove && a.WireFormat != WireFormatPublicMessage {
+		return nil, failf(KindInvalid, op, ErrWireFormat, "SelfRemove must be a PublicMessage")
 	}
-	list := &proposalList{items: []ResolvedProposal{{Sender: p.Sender, Proposal: p.Proposal, Ref: ref}}, committer: nobody}
+	list := &proposalList{items: []ResolvedProposal{{Sender: p.Sender, Proposal: p.Proposal, Ref: ref}}, committer: nobody, alone: true}
 	if err := list.check(g.suite); err != nil {
 		return nil, err
 	}
@@ -149,6 +145,18 @@ func (g *Group) checkProposal(now time.Time, a *AuthenticatedContent) (*PendingP
 	}
 	c := &leafChecker{suite: g.suite, groupID: g.groupID, rules: list.rules, validator: g.cfg.Validator, now: now}
 	return p, list.checkMembers(c, g.cur.tree, e)
+}
+
+// checkOwnProposal refuses what other members would have to ignore (draft-ietf-mls-extensions-10 §4.3).
+func (g *Group) checkOwnProposal(p *PendingProposal) error {
+	const op = "check own proposal"
+	switch t := p.Proposal.Type; {
+	case t == ProposalSelfRemove && g.selfRemoveOf(p.Sender.Leaf) != nil:
+		return failf(KindInvalid, op, ErrProposal, "second SelfRemove of leaf %d", p.Sender.Leaf)
+	case t == ProposalRemove && g.selfRemoveOf(p.Proposal.Remove) != nil:
+		return failf(KindInvalid, op, ErrProposal, "leaf %d removes itself", p.Proposal.Remove)
+	}
+	return nil
 }
 
 // nobody is no leaf of any tree.

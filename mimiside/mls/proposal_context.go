@@ -145,16 +145,16 @@ func (p *proposalList) checkMembers(c *leafChecker, base *ratchetTree, e *treeEd
 			}
 		}
 	}
-	if err := p.checkSupport(e); err != nil {
-		return err
-	}
-	if !p.newRules {
-		return nil
-	}
 	if p.hasGCE {
 		if err := c.checkExternalSenders(); err != nil {
 			return err
 		}
+	}
+	if p.alone {
+		return nil
+	}
+	if err := p.checkSupport(e); err != nil || !p.newRules {
+		return err
 	}
 	var err error
 	e.each(func(l LeafIndex, leaf *LeafNode) bool {
@@ -174,7 +174,7 @@ func (p *proposalList) checkUpdate(c *leafChecker, base *ratchetTree, e *treeEdi
 	if bytes.Equal(leaf.EncryptionKey, old.EncryptionKey) {
 		return failf(KindInvalid, opProposals, ErrDuplicateKey, "Update keeps the encryption key")
 	}
-	if err := c.check(it.Sender.Leaf, leaf, &old.Credential); err != nil {
+	if err := c.check(it.Sender.Leaf, leaf, &old.Credential); err != nil || p.alone {
 		return err
 	}
 	return e.checkCredentialTypes(leaf)
@@ -191,7 +191,7 @@ func (p *proposalList) checkAdd(c *leafChecker, e *treeEdit, kp *KeyPackage) err
 	if err := c.rules.admits(&kp.Leaf); err != nil {
 		return fail(KindInvalid, op, err)
 	}
-	if err := c.credential(op, &kp.Leaf, nil); err != nil {
+	if err := c.credential(op, &kp.Leaf, nil); err != nil || p.alone {
 		return err
 	}
 	return e.checkCredentialTypes(&kp.Leaf)
@@ -200,11 +200,13 @@ func (p *proposalList) checkAdd(c *leafChecker, e *treeEdit, kp *KeyPackage) err
 // checkSupport checks that everybody who processes the commit supports the proposals in it that are not in RFC 9420
 // (§12.2).
 func (p *proposalList) checkSupport(e *treeEdit) error {
+	seen := map[ProposalType]bool{}
 	for i := range p.items {
 		t := p.items[i].Proposal.Type
-		if t <= ProposalGroupContextExtensions {
+		if t <= ProposalGroupContextExtensions || seen[t] {
 			continue
 		}
+		seen[t] = true
 		support := e.stat(statKey{statProposalSupport, uint16(t)})
 		for _, l := range p.added {
 			if slices.Contains(e.leaf(l).Capabilities.Proposals, t) {

@@ -1,7 +1,6 @@
 package mls
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 )
@@ -12,6 +11,7 @@ type proposalList struct {
 	items     []ResolvedProposal
 	external  bool      // of an external commit
 	initial   bool      // of the first commit of a group, which may bind it to another one
+	alone     bool      // one proposal that waits: what other proposals of its commit may put right is not judged
 	committer LeafIndex // of a member's commit
 
 	added    []LeafIndex // sorted
@@ -19,6 +19,7 @@ type proposalList struct {
 	removed  []Member
 	updated  []LeafIndex
 	psks     []PreSharedKeyID
+	pskIDs   map[string]bool
 	kemInit  []byte // kem_output of ExternalInit
 	reinit   *ReInit
 	gce      Extensions
@@ -161,11 +162,12 @@ func (p *proposalList) checkPSK(suite Suite, id *PreSharedKeyID) error {
 	if id.Type == PSKResumption && id.Usage != ResumptionApplication && !p.initial {
 		return invalidProposal(ProposalPSK, "resumption usage %d", id.Usage)
 	}
-	enc := id.Marshal()
-	for i := range p.psks {
-		if bytes.Equal(p.psks[i].Marshal(), enc) {
-			return invalidList("a PreSharedKeyID twice")
-		}
+	if enc := string(id.Marshal()); p.pskIDs[enc] {
+		return invalidList("a PreSharedKeyID twice")
+	} else if p.pskIDs == nil {
+		p.pskIDs = map[string]bool{enc: true}
+	} else {
+		p.pskIDs[enc] = true
 	}
 	if len(p.psks) == maxPSKs {
 		return failf(KindLimit, opProposals, ErrTooMany, "PSKs")

@@ -1,15 +1,18 @@
 package mls
 
+import "bytes"
+
 // Staged is a commit with the epoch that it leads to, before it is accepted. It does not change, and it belongs to
 // the one Group and epoch that it was staged in. Dropping it discards the commit.
 type Staged struct {
-	base *epoch    // the epoch that the commit leads on from
-	edit *treeEdit // from base.tree to next.tree
-	next *epoch    //
-	own  map[LeafIndex]*ownLeaf
-	path map[nodeIndex]Secret
-	used *foundKey // key of a received PrivateMessage
-	home *Group    // of an external commit of a group that is not held: the public view
+	group *Group    // in which it was staged
+	base  *epoch    // the epoch that the commit leads on from
+	edit  *treeEdit // from base.tree to next.tree
+	next  *epoch    //
+	own   map[LeafIndex]*ownLeaf
+	path  map[nodeIndex]Secret
+	used  *foundKey // key of a received PrivateMessage
+	home  *Group    // of an external commit of a group that is not held: the public view
 
 	commit, welcome, groupInfo []byte
 	aad                        []byte
@@ -63,11 +66,42 @@ func (s *Staged) Removed() []Member { return s.removed }
 // Updated returns the members whose leaf an Update or the commit's path replaced, as they will be.
 func (s *Staged) Updated() []Member { return s.updated }
 
+// isOwn tells whether an own leaf of the next epoch is at l. Those that the commit adds are not own before their
+// Welcome has been used.
+func (s *Staged) isOwn(l LeafIndex) bool {
+	if o, changed := s.own[l]; changed {
+		return o != nil
+	}
+	return s.group.own[l] != nil && s.next.tree.leaf(l) != nil
+}
+
+// CheckGroupInfo checks a GroupInfo that came with the commit: that it describes the next epoch, and that the
+// committer signed it (RFC 9420 §12.4.3). It is what a hub asks before it hands the GroupInfo out.
+func (s *Staged) CheckGroupInfo(info *GroupInfo) error {
+	const op = "check GroupInfo of commit"
+	c := &info.Context
+	if !bytes.Equal(c.Marshal(), s.next.encoded) || !bytes.Equal(info.ConfirmationTag, s.next.tag) {
+		return failf(KindInvalid, op, ErrGroupInfo, "it describes another epoch")
+	}
+	if info.Signer != s.committer {
+		return failf(KindInvalid, op, ErrGroupInfo, "signer is %d, committer %d", info.Signer, s.committer)
+	}
+	return checkGroupInfo(info, s.next.tree)
+}
+
+// FullGroupInfo rebuilds and checks the GroupInfo of the next epoch from a PartialGroupInfo that came with the commit.
+func (s *Staged) FullGroupInfo(p *PartialGroupInfo) (*GroupInfo, error) {
+	return p.Full(s.next.context, s.next.tag, s.committer, s.CommitterLeaf().SignatureKey, s.next.tree.marshal())
+}
+
+// ConfirmationTag returns the confirmation tag of the commit.
+func (s *Staged) ConfirmationTag() []byte { return s.next.tag }
+
 // Members returns all members of the next epoch.
 func (s *Staged) Members() []Member {
 	out := make([]Member, 0, s.next.tree.memberCount())
 	s.next.tree.each(func(l LeafIndex, leaf *LeafNode) bool {
-		out = append(out, Member{l, leaf, s.own[l] != nil})
+		out = append(out, Member{l, leaf, s.isOwn(l)})
 		return true
 	})
 	return out
@@ -118,14 +152,8 @@ func (s *Staged) Changes() Changes { return s.advance }
 
 // stage turns a finished transition into a Staged.
 func (t *transition) stage(next *epoch) *Staged {
-	s := &Staged{base: t.g.cur, edit: t.edit, next: next, own: t.own, path: t.path, committer: t.committer,
+	s := &Staged{group: t.g, base: t.g.cur, edit: t.edit, next: next, own: t.own, path: t.path, committer: t.committer,
 		external: t.external, proposals: t.list.items, removed: t.list.removed}
-	own := func(l LeafIndex) bool {
-		if o, changed := t.own[l]; changed {
-			return o != nil
-		}
-		return t.g.own[l] != nil
-	}
 	for i := range s.removed {
 		s.removed[i].Own = t.g.own[s.removed[i].Index] != nil
 	}
@@ -133,13 +161,13 @@ func (t *transition) stage(next *epoch) *Staged {
 		s.added = append(s.added, Member{Index: l, Leaf: next.tree.leaf(l)})
 	}
 	for _, l := range t.list.updated {
-		s.updated = append(s.updated, Member{l, next.tree.leaf(l), own(l)})
+		s.updated = append(s.updated, Member{l, next.tree.leaf(l), s.isOwn(l)})
 	}
 	leaf := next.tree.leaf(t.committer)
 	if t.external {
-		s.added = append(s.added, Member{t.committer, leaf, own(t.committer)})
+		s.added = append(s.added, Member{t.committer, leaf, s.isOwn(t.committer)})
 	} else if leaf != t.g.cur.tree.leaf(t.committer) {
-		s.updated = append(s.updated, Member{t.committer, leaf, own(t.committer)})
+		s.updated = append(s.updated, Member{t.committer, leaf, s.isOwn(t.committer)})
 	}
 	return s
 }

@@ -219,7 +219,7 @@ func (g *Group) readStaged(b []byte) (*Staged, []Piece, error) {
 func (l *stagedLoader) rebuild(g *Group) error {
 	const op = "rebuild next epoch"
 	s, next := l.s, l.s.next
-	s.base, s.edit = g.cur, g.cur.tree.edit(g.suite)
+	s.group, s.base, s.edit = g, g.cur, g.cur.tree.edit(g.suite)
 	for s.edit.height < l.height {
 		if err := s.edit.grow(); err != nil {
 			return err

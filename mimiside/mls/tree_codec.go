@@ -42,8 +42,8 @@ func unmarshalTree(suite Suite, b []byte) (*ratchetTree, error) {
 	r := tlspl.NewReader(b)
 	v := r.Vector(-1)
 	for v.More() {
-		if len(nodes) == 2*maxMembers {
-			return nil, failf(KindLimit, op, ErrTooMany, "%d nodes", len(nodes))
+		if len(nodes) == 2<<maxTreeHeight-1 {
+			return nil, failf(KindLimit, op, ErrTooMany, "more than %d nodes", len(nodes))
 		}
 		var c nodeContent
 		if v.Optional() {

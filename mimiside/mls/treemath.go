@@ -8,8 +8,9 @@ import "math/bits"
 // nodeIndex numbers a node of the ratchet tree in the array form of RFC 9420 §4.1.1.
 type nodeIndex uint32
 
-// maxTreeHeight bounds the trees that the engine handles: 2^24 leaves.
-const maxTreeHeight = 24
+// maxTreeHeight bounds the trees that the engine handles: 131,072 leaves. A blank node takes one byte of input and a
+// hundred of memory, so the bound is what keeps a small input from becoming a large tree.
+const maxTreeHeight = 17
 
 // node returns the node of a leaf.
 func (l LeafIndex) node() nodeIndex { return nodeIndex(l) << 1 }
@@ -64,13 +65,4 @@ func (x nodeIndex) under(l LeafIndex) bool {
 func (x nodeIndex) firstLeaf() LeafIndex {
 	k := x.level()
 	return LeafIndex(uint32(x) >> (k + 1) << k)
-}
-
-// commonAncestor returns the lowest node that has both leaves in its subtree.
-func commonAncestor(a, b LeafIndex) nodeIndex {
-	k := uint(bits.Len32(uint32(a ^ b)))
-	if k == 0 {
-		return a.node()
-	}
-	return nodeIndex(uint32(a)>>k<<(k+1) | (1<<k - 1))
 }
