@@ -148,6 +148,7 @@ func checkDerivedVector(t *testing.T, dir string, b []byte, want MessageID) {
 }
 
 // TestVectorsMeaning checks that the examples mean what the draft says of them.
+// S003-084, S003-085, S003-086, S003-087, S003-088.
 func TestVectorsMeaning(t *testing.T) {
 	dir := vectorsDir(t)
 	want := map[string]Purpose{

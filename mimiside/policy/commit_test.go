@@ -67,6 +67,8 @@ func (b builder) pending(proposals ...Proposal) *State {
 	return s
 }
 
+// TestJudgeCommit: who may commit what, and that the participant list and the clients in the group stay together.
+// S003-038, S003-039, S003-040, S003-041, S003-042, S003-044, S003-045, S003-056.
 func TestJudgeCommit(t *testing.T) {
 	s := populated(t, cooperative())
 	b := builder{t, s}
@@ -174,7 +176,7 @@ func TestJudgeCommit(t *testing.T) {
 	}
 }
 
-// TestRoleDefinitionCommits: the strictly administered room lets super admins define roles.
+// TestRoleDefinitionCommits: S003-054. The strictly administered room lets super admins define roles.
 func TestRoleDefinitionCommits(t *testing.T) {
 	s := populated(t, strict())
 	b := builder{t, s}
@@ -258,6 +260,7 @@ func TestJoinLinkCommits(t *testing.T) {
 	}
 }
 
+// TestExternalCommits: S003-043, S003-047.
 func TestExternalCommits(t *testing.T) {
 	roles := cooperative()
 	roles[0] = role(0, "no_role", "canOpenJoin canUseJoinCode", "0>2")
@@ -314,6 +317,8 @@ func TestExternalCommits(t *testing.T) {
 	}
 }
 
+// TestPendingProposals: what the hub accepted counts at once and must be committed.
+// S003-030, S003-031.
 func TestPendingProposals(t *testing.T) {
 	s := populated(t, cooperative())
 	b := builder{t, s}
@@ -410,6 +415,7 @@ func TestPendingProposals(t *testing.T) {
 	}
 }
 
+// TestEnvelope: S003-022, S003-053.
 func TestEnvelope(t *testing.T) {
 	roles := DefaultRoles(RoleOptions{MembersAdd: true, JoinCodes: true, OpenJoin: true})
 	var list ParticipantList

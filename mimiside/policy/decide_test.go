@@ -17,6 +17,7 @@ func staff(d map[uint16][]byte) {
 }
 
 // TestDecideEverything has an allowed and a refused case for each change that TestEveryPairOfRoles leaves out.
+// S003-047, S003-048, S003-051, S003-052, S003-071, S004-057.
 func TestDecideEverything(t *testing.T) {
 	open := cooperative()
 	open[0] = role(0, "no_role", "canOpenJoin canUseJoinCode", "0>2")

@@ -219,7 +219,7 @@ func transitions(s *State, actor Actor) string {
 // TestEveryPairOfRoles: in each of the draft's example rooms, for every pair of roles, who may move whom, who may
 // kick, and who may leave. The expectations are written out from the draft's prose for each role, that is, its
 // authorised changes as far as its capabilities let them be used on others.
-// Security case "policy change without the right; self-promotion; demoting a higher role".
+// S003-021, S003-049, S003-050. Security case "policy change without the right; self-promotion; demoting a higher role".
 func TestEveryPairOfRoles(t *testing.T) {
 	const all4 = "0>1,2,3,4 1>0,2,3,4 2>0,1,3,4 3>0,1,2,4 4>0,1,2,3"
 	rooms := []struct {
