@@ -156,6 +156,26 @@ func linkOrNil(l *Link) *Link {
 // out: the letters come first.
 func (m *mdWriter) inline(runs []run) string {
 	runs = tidy(runs)
+	var paragraphs []string
+	start := 0
+	for i := 0; i < len(runs); i++ {
+		// Two line breaks end a paragraph.
+		if runs[i].kind == 'b' && i+1 < len(runs) && runs[i+1].kind == 'b' {
+			paragraphs = append(paragraphs, m.paragraph(runs[start:i]))
+			for i+1 < len(runs) && runs[i+1].kind == 'b' {
+				i++
+			}
+			start = i + 1
+		}
+	}
+	if last := m.paragraph(runs[start:]); last != "" {
+		paragraphs = append(paragraphs, last)
+	}
+	return strings.Join(paragraphs, "\n\n")
+}
+
+// paragraph writes runs without empty lines.
+func (m *mdWriter) paragraph(runs []run) string {
 	if len(runs) == 0 {
 		return ""
 	}
