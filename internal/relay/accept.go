@@ -1,0 +1,188 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/matrix-mimi/bridge/internal/killpoint"
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+)
+
+// Delivery is a transaction of the homeserver, or a round of the bot's sync, with its events checked.
+type Delivery struct {
+	Source string   // appservice or sync
+	ID     string   // of the transaction, "" for a round of sync
+	Hash   [32]byte // SHA-256 of the body
+	Events []event.Event
+	// Next is where the sync goes on, "" for an appservice transaction.
+	Next string
+}
+
+const syncPosition = "sync.next"
+
+// Accept stores a delivery. Everything of it is stored when it returns, or nothing: only then may the homeserver be
+// answered. An event that was seen before, in whatever delivery, has no effect. dup says that the whole delivery was known.
+func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
+	killpoint.Hit("K1")
+	var rooms []store.RoomID
+	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
+		rooms, dup = nil, false
+		if d.ID != "" {
+			t, err := tx.MarkTransaction(ctx, r.Naming.Server+"/"+d.Source, d.ID, d.Hash, r.Clock().UnixMilli())
+			if err != nil {
+				return err
+			}
+			if dup = t.Duplicate; dup {
+				return nil
+			}
+			if t.Reused {
+				r.Alert("transaction-reused", "the homeserver used a transaction id again for other events")
+			}
+		}
+		var inputs []store.NewInput
+		for i := range d.Events {
+			in, ok, err := r.accept(ctx, tx, &d.Events[i])
+			if err != nil {
+				return err
+			}
+			if ok {
+				inputs = append(inputs, in)
+				rooms = append(rooms, in.Room)
+			}
+		}
+		if _, err := tx.AddInputs(ctx, inputs); err != nil {
+			return err
+		}
+		if d.Next != "" {
+			return tx.SetSetting(ctx, "", syncPosition, d.Next)
+		}
+		killpoint.Hit("K2")
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	killpoint.Hit("K3")
+	r.Wake(rooms...)
+	return dup, nil
+}
+
+// Position is where the bot's sync goes on.
+func (r *Relay) Position(ctx context.Context) (string, error) {
+	return r.Store.Setting(ctx, "", syncPosition)
+}
+
+// accept says which input an event becomes; ok is false for one that concerns nobody.
+func (r *Relay) accept(ctx context.Context, tx *store.Tx, ev *event.Event) (in store.NewInput, ok bool, err error) {
+	if !r.matters(ev) {
+		return in, false, nil
+	}
+	room, err := tx.RoomByName(ctx, store.NameMatrix, string(ev.Room))
+	if errors.Is(err, store.ErrNotFound) {
+		if !r.opens(ev) {
+			return in, false, nil
+		}
+		room, err = r.newRoom(ctx, tx, string(ev.Room))
+	}
+	if err != nil {
+		return in, false, err
+	}
+	kind := inputMatrix
+	if ev.Type == event.TypeMessage {
+		command, err := r.isCommand(ctx, tx, &room, ev)
+		if err != nil {
+			return in, false, err
+		}
+		switch {
+		case command:
+			kind = inputCommand
+		case room.Kind == store.RoomNone:
+			return in, false, nil
+		}
+	}
+	return store.NewInput{Room: room.ID, Kind: kind, Source: string(ev.ID), Epoch: -1, Body: ev.Raw, CreatedMS: r.Clock().UnixMilli(),
+		SeenKind: "event", SeenKey: string(ev.ID)}, true, nil
+}
+
+// matters tells whether an event can have an effect. What our own users did was written down when it was asked for; only
+// what happened to other people is of interest then.
+func (r *Relay) matters(ev *event.Event) bool {
+	if r.ours(string(ev.Sender)) {
+		return ev.Type == event.TypeMember && ev.StateKey != nil && !r.ours(*ev.StateKey)
+	}
+	if ev.StateKey != nil {
+		return slices.Contains(stateTypes, ev.Type)
+	}
+	return slices.Contains(messageTypes, ev.Type)
+}
+
+var stateTypes = []string{event.TypeMember, event.TypeName, event.TypeTopic, event.TypePowerLevels, event.TypeJoinRules,
+	event.TypeHistoryVisibility, event.TypeEncryption, event.TypeCreate, event.TypeTombstone}
+
+var messageTypes = []string{event.TypeMessage, event.TypeSticker, event.TypeReaction, event.TypeRedaction}
+
+// opens tells whether an event brings a Matrix room to our notice: the bot or a ghost is invited.
+func (r *Relay) opens(ev *event.Event) bool {
+	m, ok := ev.Member()
+	return ok && r.ours(string(m.User)) && (m.Membership == event.Invite || m.Membership == event.Join)
+}
+
+// newRoom makes the row of a Matrix room that is not joined to MIMI.
+func (r *Relay) newRoom(ctx context.Context, tx *store.Tx, matrixRoom string) (store.Room, error) {
+	id, err := store.NewRoomID(r.Clock(), r.Rand)
+	if err != nil {
+		return store.Room{}, err
+	}
+	room, _, err := tx.FindOrCreateRoom(ctx, store.NameMatrix, matrixRoom, store.Room{ID: id, Kind: store.RoomNone, MatrixRoomID: matrixRoom,
+		Epoch: -1, CreatedMS: r.Clock().UnixMilli()})
+	return room, err
+}
+
+// isCommand tells whether a message is for the bot: it begins with the command prefix, or the room is a chat with the bot.
+func (r *Relay) isCommand(ctx context.Context, tx *store.Tx, room *store.Room, ev *event.Event) (bool, error) {
+	m, ok := ev.Message()
+	if !ok || m.MsgType == event.MsgNotice || m.Relation.Replaces != "" || r.ours(string(ev.Sender)) {
+		return false, nil
+	}
+	if _, prefixed := cutPrefix(m.Body, r.cfg.CommandPrefix); prefixed {
+		return true, nil
+	}
+	if room.Kind != store.RoomNone || m.MsgType != event.MsgText {
+		return false, nil
+	}
+	bot, err := tx.Member(ctx, room.ID, r.cfg.Bot)
+	if errors.Is(err, store.ErrNotFound) || err == nil && bot.Membership != string(event.Join) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// cutPrefix takes the command prefix from a text.
+func cutPrefix(body, prefix string) (string, bool) {
+	rest, ok := strings.CutPrefix(strings.TrimSpace(body), prefix)
+	if !ok || rest != "" && !strings.HasPrefix(rest, " ") && !strings.HasPrefix(rest, "\n") {
+		return "", false
+	}
+	return strings.TrimSpace(rest), true
+}
+
+// command hands a message to the bot. It happens before the step that marks the input done: a crash in between repeats it.
+func (r *Relay) command(ctx context.Context, in *store.Input) error {
+	ev, err := event.ParseChecked(in.Body)
+	if err != nil || r.Commander == nil || !r.Permitted(string(ev.Sender)) {
+		return nil
+	}
+	m, ok := ev.Message()
+	if !ok {
+		return nil
+	}
+	text, prefixed := cutPrefix(m.Body, r.cfg.CommandPrefix)
+	if !prefixed {
+		text = strings.TrimSpace(m.Body)
+	}
+	return r.Commander.Command(ctx, Command{RoomID: string(ev.Room), EventID: string(ev.ID), Sender: string(ev.Sender), Text: text,
+		Private: !prefixed, ReplyTo: string(m.Relation.ReplyTo)})
+}

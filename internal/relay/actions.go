@@ -1,0 +1,386 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// The Actions are what people and operators ask for by commands. Each is stored as an input and done by a step; what comes
+// of it is told in the room.
+
+// action is the body of an input of that kind.
+type action struct {
+	Do    string `json:"do"`
+	By    string `json:"by,omitempty"`   // MXID
+	User  string `json:"user,omitempty"` // MIMI user URI
+	Code  []byte `json:"code,omitempty"`
+	Event string `json:"event,omitempty"`
+	Text  string `json:"text,omitempty"`
+}
+
+// What actions do.
+const (
+	actInvite = "invite"
+	actJoin   = "join"
+	actPlumb  = "plumb"
+	actUnplug = "unplumb"
+	actStart  = "start"
+	actResync = "resync"
+	actRenew  = "renew"
+	actSay    = "say"
+)
+
+// ErrNoRoom says that a Matrix room is not known to the bridge: neither bot nor ghost was ever invited.
+var ErrNoRoom = errors.New("the bridge is not in this room")
+
+// act stores an action as an input of a room.
+func (r *Relay) act(ctx context.Context, id store.RoomID, a action) error {
+	err := r.Store.Tx(ctx, func(tx *store.Tx) error {
+		_, err := tx.AddInputs(ctx, []store.NewInput{{Room: id, Kind: inputAction, Source: a.Do, Epoch: -1, Body: mustJSON(a), CreatedMS: r.Clock().UnixMilli()}})
+		return err
+	})
+	if err == nil {
+		r.Wake(id)
+	}
+	return err
+}
+
+// Invite adds a MIMI user to a Matrix room, in the name of a Matrix user. A room that is not joined to MIMI becomes a hub
+// room. What comes of it is told in the room.
+func (r *Relay) Invite(ctx context.Context, roomID, by, user, eventID string) error {
+	if !wire.IdentifierURI(user).Is(wire.KindUser, wire.KindPseudonym) {
+		return fmt.Errorf("invite %q: it is no MIMI user", user)
+	}
+	if r.Naming.Own(wire.IdentifierURI(user)) {
+		return fmt.Errorf("invite %q: it is a user of this bridge: invite them on Matrix", user)
+	}
+	id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, roomID)
+	if errors.Is(err, store.ErrNotFound) {
+		return ErrNoRoom
+	}
+	if err != nil {
+		return err
+	}
+	return r.act(ctx, id, action{Do: actInvite, By: by, User: user, Event: eventID})
+}
+
+// Plumb makes an existing Matrix room, which the bot is in, a hub room without inviting anybody yet.
+func (r *Relay) Plumb(ctx context.Context, roomID, by, eventID string) error {
+	id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, roomID)
+	if errors.Is(err, store.ErrNotFound) {
+		return ErrNoRoom
+	}
+	if err != nil {
+		return err
+	}
+	return r.act(ctx, id, action{Do: actPlumb, By: by, Event: eventID})
+}
+
+// Unplumb ends the MIMI side of a hub room: all MIMI users are removed and their ghosts leave.
+func (r *Relay) Unplumb(ctx context.Context, roomID, by, eventID string) error {
+	id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, roomID)
+	if errors.Is(err, store.ErrNotFound) {
+		return ErrNoRoom
+	}
+	if err != nil {
+		return err
+	}
+	return r.act(ctx, id, action{Do: actUnplug, By: by, Event: eventID})
+}
+
+// Join joins a room of another hub by its URI, in the name of a Matrix user: where the room lets anybody in, or by a joining
+// code. The user is invited to the portal, or told why not.
+func (r *Relay) Join(ctx context.Context, by, uri string, code []byte) error {
+	u := wire.IdentifierURI(uri)
+	if !u.Is(wire.KindRoom) {
+		return fmt.Errorf("join %q: it is no MIMI room", uri)
+	}
+	if r.Naming.Own(u) {
+		return fmt.Errorf("join %q: it is a room of this bridge: join it on Matrix", uri)
+	}
+	if r.blockedUser(uri) {
+		return fmt.Errorf("join %q: its provider is not spoken with", uri)
+	}
+	var id store.RoomID
+	err := r.Store.Tx(ctx, func(tx *store.Tx) error {
+		room, err := tx.RoomByName(ctx, store.NameMIMI, u.Key())
+		if errors.Is(err, store.ErrNotFound) {
+			room, err = r.newFollowerRoom(ctx, tx, u.Domain(), u)
+		}
+		id = room.ID
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return r.act(ctx, id, action{Do: actJoin, By: by, Code: code})
+}
+
+// StartChat makes a Matrix room for a Matrix user and a MIMI user. The room is made by the bot, which invites both.
+func (r *Relay) StartChat(ctx context.Context, by, user string) error {
+	if !wire.IdentifierURI(user).Is(wire.KindUser, wire.KindPseudonym) || r.Naming.Own(wire.IdentifierURI(user)) {
+		return fmt.Errorf("start a chat with %q: it is no user of another MIMI provider", user)
+	}
+	id, err := store.NewRoomID(r.Clock(), r.Rand)
+	if err != nil {
+		return err
+	}
+	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
+		return tx.CreateRoom(ctx, store.Room{ID: id, Kind: store.RoomNone, Epoch: -1, CreatedMS: r.Clock().UnixMilli()})
+	})
+	if err != nil {
+		return err
+	}
+	return r.act(ctx, id, action{Do: actStart, By: by, User: user})
+}
+
+// Resync joins the group of a follower room anew, on an operator's word.
+func (r *Relay) Resync(ctx context.Context, id store.RoomID) error {
+	return r.act(ctx, id, action{Do: actResync})
+}
+
+// RoomInfo is what can be told of a room.
+type RoomInfo struct {
+	ID           store.RoomID
+	Kind         store.RoomKind
+	State        string
+	URI          string
+	MatrixRoomID string
+	Hub          string
+	Epoch        int64
+	Name         string
+	Participants int
+}
+
+// RoomOf describes the room that a Matrix room is joined to; ErrNoRoom when it is not known.
+func (r *Relay) RoomOf(ctx context.Context, roomID string) (RoomInfo, error) {
+	head, err := r.Store.RoomByName(ctx, store.NameMatrix, roomID)
+	if errors.Is(err, store.ErrNotFound) {
+		return RoomInfo{}, ErrNoRoom
+	}
+	if err != nil {
+		return RoomInfo{}, err
+	}
+	return r.info(ctx, head)
+}
+
+// RoomsOf lists the rooms of a Matrix user that are joined to MIMI.
+func (r *Relay) RoomsOf(ctx context.Context, mxid string) ([]RoomInfo, error) {
+	rows, err := r.Store.RoomsOf(ctx, mxid)
+	if err != nil {
+		return nil, err
+	}
+	var out []RoomInfo
+	for _, m := range rows {
+		if m.Membership != string(event.Join) && m.Membership != string(event.Invite) {
+			continue
+		}
+		head, err := r.Store.Room(ctx, m.Room)
+		if err != nil {
+			return nil, err
+		}
+		if head.Kind != store.RoomHub && head.Kind != store.RoomFollower {
+			continue
+		}
+		i, err := r.info(ctx, head)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, i)
+	}
+	return out, nil
+}
+
+func (r *Relay) info(ctx context.Context, head store.Room) (RoomInfo, error) {
+	i := RoomInfo{ID: head.ID, Kind: head.Kind, State: head.State, URI: head.URI, MatrixRoomID: head.MatrixRoomID, Hub: head.Hub, Epoch: head.Epoch}
+	members, err := r.Store.Members(ctx, head.ID)
+	if err != nil {
+		return i, err
+	}
+	for _, m := range members {
+		if m.Listed {
+			i.Participants++
+		}
+	}
+	raw, err := r.Store.RoomStateValue(ctx, head.ID, keyMatrix)
+	if err != nil || raw == "" {
+		return i, err
+	}
+	var m matrixState
+	if err := json.Unmarshal([]byte(raw), &m); err != nil {
+		return i, err
+	}
+	i.Name = m.Name
+	return i, nil
+}
+
+// UserURI is what a Matrix user is called in MIMI.
+func (r *Relay) UserURI(mxid string) (string, error) {
+	uri, err := r.Naming.UserURI(mxid)
+	return string(uri), err
+}
+
+// onAction does what a command asked for.
+func (s *step) onAction(body []byte) error {
+	var a action
+	if err := json.Unmarshal(body, &a); err != nil {
+		return fmt.Errorf("read an action: %w", err)
+	}
+	v := s.room
+	switch a.Do {
+	case actInvite:
+		return s.actInvite(a)
+	case actPlumb:
+		return s.actPlumb(a)
+	case actUnplug:
+		return s.actUnplumb(a)
+	case actJoin:
+		return s.actJoin(a)
+	case actStart:
+		return s.actStart(a)
+	case actResync:
+		return s.resync("an operator asked for it")
+	case actSay:
+		s.notice(a.Text, a.Event)
+	case actRenew:
+		if v.group != nil {
+			s.refreshKeys()
+		}
+	}
+	return nil
+}
+
+func (s *step) actInvite(a action) error {
+	v := s.room
+	mxid, _, err := s.mxidOf(a.User)
+	if err != nil || s.blockedUser(a.User) {
+		s.notice(a.User+" cannot be invited: its provider is not spoken with.", a.Event)
+		return nil
+	}
+	d := intentData{MXID: mxid, Event: a.Event, By: a.By}
+	if v.head.Kind == store.RoomNone {
+		if err := s.becomeHub(); err != nil {
+			return err
+		}
+		v.st.Opening = &opening{By: a.By}
+	}
+	s.wish(intentAdd, s.actorOf(a.By), a.User, d)
+	return s.claimOpen()
+}
+
+func (s *step) actPlumb(a action) error {
+	v := s.room
+	switch {
+	case v.head.Kind == store.RoomHub && v.group != nil, v.head.Kind == store.RoomFollower:
+		s.notice("This room is joined to MIMI already: "+v.head.URI, a.Event)
+		return nil
+	case !v.members.joined(s.cfg.Bot):
+		s.notice("Invite the bot first.", a.Event)
+		return nil
+	}
+	if err := s.becomeHub(); err != nil {
+		return err
+	}
+	v.st.Opening = &opening{By: a.By, Reading: true}
+	s.readRoom()
+	s.notice("This room can now be reached over MIMI as "+v.head.URI, a.Event)
+	return nil
+}
+
+// actUnplumb removes everybody who is not of this bridge. The room keeps its URI, so that it can be plumbed again.
+func (s *step) actUnplumb(a action) error {
+	v := s.room
+	if v.head.Kind != store.RoomHub || v.group == nil {
+		s.notice("This room is not led by this bridge.", a.Event)
+		return nil
+	}
+	for _, p := range v.policy.Participants {
+		if !s.own(p.User) {
+			s.wish(intentRemove, s.bot, p.User, intentData{Event: a.Event, By: a.By})
+		}
+	}
+	s.notice("All MIMI users are removed from this room.", a.Event)
+	return nil
+}
+
+func (s *step) actJoin(a action) error {
+	v := s.room
+	user := s.actorOf(a.By)
+	if v.group != nil {
+		switch {
+		case s.listed(user):
+			m, err := s.memberOf(user)
+			if err != nil {
+				return err
+			}
+			s.placeIn(&m, 0, cause{})
+			s.setMember(m)
+		default:
+			v.st.Resync = &resync{SinceMS: s.nowMS(), Reason: "a user joins"}
+			return s.rejoin(user)
+		}
+		return nil
+	}
+	v.st.Join = &joining{By: a.By, Code: a.Code}
+	v.head.State = stateJoining
+	if v.head.Group > 0 || v.st.Asked != nil {
+		v.st.Asked = nil
+	}
+	return s.askGroupInfo(refExternal, user, a.Code)
+}
+
+// actStart makes the Matrix room of a chat: bot, user and ghost. Everything else follows from the ghost's invitation.
+func (s *step) actStart(a action) error {
+	v := s.room
+	mxid, _, err := s.mxidOf(a.User)
+	if err != nil {
+		return err
+	}
+	if err := s.becomeHub(); err != nil {
+		return err
+	}
+	v.st.Opening, v.st.Portal = &opening{By: a.By, Reading: true, Direct: true}, true
+	alias, _, err := mapping.AliasLocalpart(v.uri(), mapping.MaxLocalpart(s.Naming.Server))
+	if err != nil {
+		return err
+	}
+	o := s.matrix(event.CreateRoom{Preset: "trusted_private_chat", Direct: true, Invite: []id.UserID{userID(a.By)}, Alias: alias})
+	ask(o, refPortal, 0)
+	bot, _ := v.members.of(s.cfg.Bot)
+	bot.Membership = string(event.Join)
+	s.setMember(bot)
+	by, _ := v.members.of(a.By)
+	by.Membership, by.URI = string(event.Invite), s.actorOf(a.By)
+	s.setMember(by)
+	s.wish(intentAdd, s.actorOf(a.By), a.User, intentData{MXID: mxid, By: a.By})
+	return s.claimOpen()
+}
+
+// welcomeUser greets a user in a chat with the bot, and remembers it as the place to talk to them.
+func (s *step) welcomeUser(mxid string) {
+	s.fx.managers = append(s.fx.managers, manager{mxid, s.room.head.MatrixRoomID})
+	s.notice("Hello! I join Matrix rooms to MIMI. Say \"help\" for what I can do.", "")
+}
+
+// tellUser says something to a user in the chat with the bot, where there is one.
+func (s *step) tellUser(mxid, text string) {
+	room, err := s.Store.ManagementRoom(s.ctx, mxid)
+	if err != nil {
+		return
+	}
+	target, err := s.Store.RoomIDByName(s.ctx, store.NameMatrix, room)
+	if err != nil || target == s.room.head.ID {
+		return
+	}
+	s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: target, Kind: inputAction, Source: actSay, Epoch: -1,
+		Body: mustJSON(action{Do: actSay, Text: text}), CreatedMS: s.nowMS()})
+}

@@ -1,0 +1,122 @@
+package relay
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/follower"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// onAnswer takes the outcome of a request of ours.
+func (s *step) onAnswer(a *store.Answer) error {
+	ref, rest, _ := strings.Cut(a.Ref, ":")
+	switch ref {
+	case refUpdate:
+		return s.onUpdateAnswer(a)
+	case refProposals:
+		return s.onProposalsAnswer(a, rest)
+	case refSubmit:
+		return s.onSubmitAnswer(a, rest)
+	case refClaim:
+		return s.onClaim(a)
+	case refOpenJoin:
+		return s.onOpenJoin(a)
+	case refBotJoin:
+		return s.onBotJoin(a, rest)
+	case refPortal:
+		return s.onPortal(a)
+	case refGroupInfo, refEvidence, refExternal:
+		return s.onGroupInfo(a, ref)
+	case refMember:
+		return s.onMembershipAnswer(a, rest)
+	}
+	if a.Verb == verbNotify && a.Class == "dead" {
+		s.Alert("dead", "a delivery to "+strings.TrimPrefix(a.Dest, destMIMI)+" was given up")
+	}
+	return nil
+}
+
+// onUpdateAnswer: the hub's word on our commit (T7–T9).
+func (s *step) onUpdateAnswer(a *store.Answer) error {
+	p := s.room.pending
+	if p == nil || p.OutboundSeq != a.Seq {
+		return nil // resolved by other evidence
+	}
+	if a.Class == "done" {
+		answer, err := wire.UnmarshalUpdateRoomResponse(a.Body)
+		if err != nil {
+			s.Log.Warn().Err(err).Stringer("room", s.room.head.ID).Msg("the hub's answer to a commit was not understood")
+			return s.askEvidence()
+		}
+		return s.settlePending(s.pendingView().OnAnswer(answer), answer.ErrorDescription)
+	}
+	// The hub said no without a verdict, or could not be reached in five days. What became of the commit is for the
+	// hub's state to tell; where that is not given either, we are not in the room any more.
+	return s.askEvidence()
+}
+
+func (s *step) onProposalsAnswer(a *store.Answer, user string) error {
+	taken := false
+	if a.Class == "done" {
+		if answer, err := wire.UnmarshalUpdateRoomResponse(a.Body); err == nil {
+			taken = answer.ResponseCode == wire.UpdateSuccess
+			if answer.ResponseCode == wire.UpdateWrongEpoch {
+				s.reopenLeave(user)
+				return nil
+			}
+		}
+	}
+	return s.leaveAnswered(user, taken)
+}
+
+// onSubmitAnswer: the hub did not take a message (T3). The link is marked as failed already.
+func (s *step) onSubmitAnswer(a *store.Answer, said string) error {
+	link, err := s.Store.LinkBySeq(s.ctx, s.room.head.ID, a.For)
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	tries, _ := strconv.Atoi(said)
+	why := "the room's provider could not be reached"
+	if a.Class == "refused" {
+		why = "the room does not accept this message"
+		if answer, err := wire.UnmarshalSubmitMessageResponse(a.Body); err == nil {
+			switch follower.OnSubmit(answer, tries) {
+			case follower.Again:
+				return s.sayAgain(&link, tries+1)
+			case follower.Delivered:
+				s.fx.setLinks = append(s.fx.setLinks, linkChange{seq: link.Seq, state: store.LinkSent, acceptedMS: int64(answer.AcceptedTimestamp)})
+				return nil
+			}
+			if answer.StatusCode == wire.SubmitEpochTooOld {
+				why = "the room changes too often"
+			}
+		}
+	}
+	s.failed(link.EventID, link.SenderMXID, why, a.Class == "dead")
+	return nil
+}
+
+// onBotJoin: the bot is in the room now.
+func (s *step) onBotJoin(a *store.Answer, inviter string) error {
+	if a.Class != "done" {
+		return nil
+	}
+	m, _ := s.room.members.of(s.cfg.Bot)
+	m.Membership = string(event.Join)
+	s.setMember(m)
+	if inviter != "" && s.room.head.Kind == store.RoomNone {
+		s.welcomeUser(inviter)
+	}
+	return nil
+}
+
+// onMembershipAnswer: the homeserver did not carry out a change of membership.
+func (s *step) onMembershipAnswer(a *store.Answer, mxid string) error {
+	if a.Class != "done" {
+		s.Log.Warn().Stringer("room", s.room.head.ID).Str("verb", a.Verb).Int("status", a.Status).Msg("the homeserver refused a change of membership")
+	}
+	return nil
+}

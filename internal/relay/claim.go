@@ -1,0 +1,145 @@
+package relay
+
+import (
+	"fmt"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// claim asks for the KeyPackages of a user who is to be added: as the hub its own provider, as a follower the hub, which
+// must know where the Welcome goes (draft-ietf-mimi-protocol-06 §5.2).
+func (s *step) claim(i *store.Intent, d intentData) error {
+	v := s.room
+	requester := s.bot
+	if i.Actor != "" && s.own(i.Actor) {
+		requester = i.Actor
+	}
+	_, client, err := s.clientOfURI(s.ctx, requester)
+	if err != nil {
+		return err
+	}
+	suite := s.cfg.Suite
+	if v.group != nil {
+		suite = v.group.Suite()
+	}
+	q := &wire.KeyMaterialRequest{RequestingUser: wire.IdentifierURI(client.UserURI), TargetUser: wire.IdentifierURI(i.Target),
+		RoomID: v.uri(), AcceptableSuites: []mls.Suite{suite}, RequiredCapabilities: s.required(), RequesterCredential: client.Credential}
+	if err := q.Sign(client.Key); err != nil {
+		return fmt.Errorf("ask for KeyPackages of %s: %w", i.Target, err)
+	}
+	to := wire.IdentifierURI(i.Target).Domain()
+	if v.head.Kind == store.RoomFollower {
+		to = v.head.Hub
+	}
+	d.Request, d.Packages = q.Marshal(), nil
+	o := s.mimi(to, verbKeyMaterial, d.Request)
+	o.Target = i.Target
+	ask(o, refClaim, i.Seq)
+	s.setIntent(i, store.IntentAsking, "", d)
+	return nil
+}
+
+// required are the capabilities that a client must have in this room.
+func (s *step) required() mls.RequiredCapabilities {
+	if g := s.room.group; g != nil {
+		if data, ok := g.Context().Extensions.Find(mls.ExtensionRequiredCapabilities); ok {
+			if c, err := mls.UnmarshalRequiredCapabilities(data); err == nil {
+				return c
+			}
+		}
+	}
+	return requiredCapabilities()
+}
+
+// onClaim takes the answer to a request for KeyPackages.
+func (s *step) onClaim(a *store.Answer) error {
+	i := s.intent(a.For)
+	if i == nil || i.State != store.IntentAsking {
+		return nil // the wish was taken back
+	}
+	d, err := dataOf(i)
+	if err != nil {
+		return err
+	}
+	packages, why := s.readClaim(a, d)
+	if why != "" {
+		s.refuse(*i, d, why)
+		s.closeIntents(i.Seq)
+		return s.openOn()
+	}
+	d.Packages, d.Request = packages, nil
+	s.setIntent(i, store.IntentOpen, "", d)
+	return s.openOn()
+}
+
+// readClaim checks an answer and returns the KeyPackages in it, or says why there are none.
+func (s *step) readClaim(a *store.Answer, d intentData) (packages [][]byte, why string) {
+	if a.Class != "done" {
+		if a.Class == "dead" {
+			return nil, "their provider could not be reached"
+		}
+		return nil, "their provider refused"
+	}
+	asked, err := wire.UnmarshalKeyMaterialRequest(d.Request)
+	if err != nil {
+		return nil, "the request was lost"
+	}
+	q, err := asked.Check()
+	if err != nil {
+		return nil, "the request was lost"
+	}
+	received, err := wire.UnmarshalKeyMaterialResponse(a.Body)
+	if err != nil {
+		return nil, "their provider's answer was not understood"
+	}
+	answer, err := received.Check(q)
+	if err != nil {
+		return nil, "their provider's answer was not understood"
+	}
+	for _, r := range answer.Refused {
+		s.Log.Warn().Err(r.Reason).Stringer("room", s.room.head.ID).Str("client", string(r.ClientURI)).Msg("a KeyPackage was not accepted")
+	}
+	for _, c := range answer.Clients {
+		if c.Status != wire.ClientSuccess || !c.KeyPackage.Leaf.Lifetime.Contains(uint64(s.now.Unix())) {
+			continue
+		}
+		if !credentialOf(&c.KeyPackage.Leaf, q.TargetUser) {
+			continue
+		}
+		packages = append(packages, c.KeyPackage.Marshal())
+	}
+	if len(packages) == 0 {
+		return nil, noMaterial(answer.UserStatus)
+	}
+	if s.room.head.Kind == store.RoomHub {
+		s.remember(answer, q.TargetUser.Domain())
+	}
+	return packages, ""
+}
+
+// remember notes where the Welcomes for KeyPackages go (T13).
+func (s *step) remember(answer *wire.KeyMaterialResponse, provider string) {
+	for _, c := range answer.Clients {
+		if c.Status == wire.ClientSuccess {
+			s.fx.routes = append(s.fx.routes, store.Route{Ref: c.KeyPackage.Ref(), Provider: provider, Client: string(c.ClientURI),
+				UntilMS: int64(min(c.KeyPackage.Leaf.Lifetime.NotAfter, 1<<40)) * 1000})
+		}
+	}
+}
+
+// noMaterial says in people's words why there is no KeyPackage.
+func noMaterial(code wire.KeyMaterialUserCode) string {
+	switch code {
+	case wire.KeyMaterialUserUnknown:
+		return "nobody is known by this name"
+	case wire.KeyMaterialUserDeleted:
+		return "this user does not exist any more"
+	case wire.KeyMaterialNoConsent, wire.KeyMaterialNoConsentForThisRoom:
+		return "they do not accept invitations from you"
+	case wire.KeyMaterialIncompatibleProtocol, wire.KeyMaterialNoCompatibleMaterial:
+		return "their devices cannot take part in this room"
+	}
+	return "they cannot be reached now"
+}

@@ -1,0 +1,94 @@
+package relay
+
+import (
+	"fmt"
+
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+	"github.com/matrix-mimi/bridge/puppets"
+)
+
+// requiredCapabilities are what every client in our rooms must have (mimi-digest §4.9).
+func requiredCapabilities() mls.RequiredCapabilities {
+	return mls.RequiredCapabilities{
+		Extensions: []mls.ExtensionType{mls.ExtensionAppDataDictionary},
+		Proposals:  []mls.ProposalType{mls.ProposalAppDataUpdate, mls.ProposalSelfRemove},
+	}
+}
+
+// policyComponents are the policy components that our rooms have beside the ones that every room has.
+var policyComponents = []uint16{policy.ComponentLogging, policy.ComponentBots}
+
+// newDictionary is the app_data_dictionary of a new hub room (mimi-digest §4.9, mapping §4, §5).
+func (s *step) newDictionary(participants policy.ParticipantList) (mls.AppDataDictionary, error) {
+	v := s.room
+	agent := wire.FrankingAgent{SignatureKey: s.hub.signature[s.cfg.Suite].Public(), Credential: s.hub.credential}
+	meta := policy.RoomMetaData{RoomURI: v.head.URI, RoomName: v.matrix.Name, RoomSubject: v.matrix.Topic}
+	base := policy.BaseRoomPolicy{MultiDevice: true, PersistentRoom: true, PolicyComponents: policyComponents}
+	// The bridge reads everything in clear on behalf of its users: say so (mapping §0.4).
+	client, err := s.client(s.ctx, s.cfg.Bot)
+	if err != nil {
+		return nil, err
+	}
+	logging := policy.LoggingPolicy{Logging: policy.Optional, Clients: []string{client.ClientURI}}
+	bots := policy.BotPolicy{{Name: s.cfg.BotName, Description: "joins this room to a Matrix room", RoleIndex: policy.RoleBridge}}
+	dict := mls.AppDataDictionary{}.
+		Set(mls.ComponentAppComponents, mls.ComponentsList{mls.ComponentSafeAAD, mls.ComponentContentMediaTypes, mls.ComponentFrankAAD,
+			mls.ComponentFrankingAgent, mls.ComponentParticipantList, mls.ComponentRoomMetadata, mls.ComponentRolesList,
+			mls.ComponentBaseRoomPolicy}.Marshal()).
+		Set(mls.ComponentSafeAAD, mls.ComponentsList{mls.ComponentFrankAAD}.Marshal()).
+		Set(mls.ComponentContentMediaTypes, puppets.MediaTypes[:1].Marshal()).
+		Set(mls.ComponentFrankingAgent, agent.Marshal()).
+		Set(mls.ComponentParticipantList, participants.Marshal()).
+		Set(mls.ComponentRoomMetadata, meta.Marshal()).
+		Set(mls.ComponentRolesList, hubRoles(&v.matrix).Marshal()).
+		Set(mls.ComponentBaseRoomPolicy, base.Marshal()).
+		Set(mls.ComponentLoggingPolicy, logging.Marshal()).
+		Set(mls.ComponentBotPolicy, bots.Marshal())
+	return dict, nil
+}
+
+// newGroup makes the MLS group of a hub room: the bot's leaf alone, with everybody who is in the Matrix room in the
+// participant list already.
+func (s *step) newGroup(participants policy.ParticipantList) error {
+	dict, err := s.newDictionary(participants)
+	if err != nil {
+		return err
+	}
+	required := requiredCapabilities()
+	bot, err := s.client(s.ctx, s.cfg.Bot)
+	if err != nil {
+		return err
+	}
+	g, err := mls.NewGroup(s.Rand, s.now, s.mlsc, mls.GroupParams{
+		Suite:   s.cfg.Suite,
+		GroupID: s.room.head.GroupID,
+		Extensions: mls.Extensions{
+			required.Extension(),
+			mls.ExternalSendersExtension(mls.ExternalSender{SignatureKey: s.hub.signature[s.cfg.Suite].Public(), Credential: s.hub.credential}),
+			dict.Extension(),
+		},
+		Creator: mls.LeafParams{SignatureKey: bot.Key, Credential: bot.Credential, Capabilities: puppets.Capabilities(),
+			Extensions: puppets.LeafExtensions()},
+		Lifetime: puppets.LifetimeAt(s.now),
+	})
+	if err != nil {
+		return fmt.Errorf("make the group of room %s: %w", s.room.head.ID, err)
+	}
+	s.fx.newGroup = g
+	s.room.st.RenewedAll = s.now.Unix()
+	return s.enter(g)
+}
+
+// enter puts a group, or the epoch that it is in now, in place.
+func (s *step) enter(g *mls.Group) error {
+	v := s.room
+	v.setGroup(g)
+	if err := v.readPolicy(); err != nil {
+		return err
+	}
+	v.head.Epoch, v.head.EpochMS = int64(g.Epoch()), s.nowMS()
+	v.st.Sent = 0
+	return nil
+}

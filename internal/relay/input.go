@@ -1,0 +1,84 @@
+package relay
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/matrix-mimi/bridge/internal/killpoint"
+	"github.com/matrix-mimi/bridge/internal/store"
+)
+
+// Kinds of inputs. The answer to a request of ours is store.InputAnswer.
+const (
+	inputMatrix  = "matrix"  // an event of the Matrix room, as received
+	inputNotify  = "notify"  // one item of a hub's fan-out
+	inputTimer   = "timer"   // a time that has come
+	inputCommand = "command" // a message for the bot, as received
+	inputRead    = "read"    // the state of the Matrix room is to be read
+	inputAgain   = "again"   // an event whose message is to be said again in a newer epoch
+	inputAction  = "action"  // something that the bot or an operator asked for
+)
+
+// What timers are for.
+const (
+	timerPending = "pending" // messages stop waiting for our commit
+	timerAsk     = "ask"     // a commit that met another epoch: ask the hub
+	timerWaiting = "waiting" // items that wait for an earlier one are too old
+	timerResync  = "resync"  // try to join the group anew
+	timerRenew   = "renew"   // renew the keys of a leaf
+	timerCommit  = "commit"  // commit proposals that nobody committed
+	timerCheck   = "check"   // compare the room with its Matrix room
+)
+
+// References by which answers are known.
+const (
+	refUpdate    = "update"     // our commit
+	refProposals = "proposals"  // proposals of ours; what they were stands behind the colon
+	refSubmit    = "submit"     // a message; how often it was said stands behind the colon
+	refClaim     = "claim"      // KeyPackages for an intent
+	refOpenJoin  = "open-join"  // the ghost through which a room is read joined
+	refBotJoin   = "bot-join"   // the bot joined
+	refPortal    = "portal"     // the portal was made
+	refGroupInfo = "group-info" // the group's state for a rejoin
+	refEvidence  = "evidence"   // the group's state to judge our pending commit by
+	refExternal  = "external"   // the group's state for a first join
+	refMember    = "member"     // a change of membership in Matrix; the user stands behind the colon
+)
+
+// dispatch decides what an input leads to, and then what can be done of the wishes that stand.
+func (s *step) dispatch(in *store.Input) error {
+	killpoint.Hit("K5")
+	var err error
+	switch in.Kind {
+	case inputMatrix:
+		err = s.onMatrix(in)
+	case inputNotify:
+		err = s.onNotify(in)
+	case store.InputAnswer:
+		var a store.Answer
+		if err := json.Unmarshal(in.Body, &a); err != nil {
+			return fmt.Errorf("read an answer: %w", err)
+		}
+		err = s.onAnswer(&a)
+	case inputTimer:
+		err = s.onTimer(string(in.Body))
+	case inputAction:
+		err = s.onAction(in.Body)
+	case inputCommand:
+		// The commander had it before this step.
+	default:
+		err = fmt.Errorf("input of unknown kind %q", in.Kind)
+	}
+	return s.then(err)
+}
+
+// then goes on with the wishes that stand, unless the input failed or waits.
+func (s *step) then(err error) error {
+	if err != nil || s.fx.wait != nil {
+		return err
+	}
+	return s.advance()
+}
+
+// waitFor sets the input aside until an epoch has come, or for anything that makes waiting inputs ready.
+func (s *step) waitFor(epoch int64, reason string) { s.fx.wait = &waiting{epoch, reason} }

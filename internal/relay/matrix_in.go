@@ -1,0 +1,297 @@
+package relay
+
+import (
+	"maunium.net/go/mautrix/id"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
+)
+
+// onMatrix takes an event of the Matrix room.
+func (s *step) onMatrix(in *store.Input) error {
+	ev, err := event.ParseChecked(in.Body)
+	if err != nil {
+		s.Log.Info().Err(err).Stringer("room", s.room.head.ID).Str("source", in.Source).Str("fate", "ignored").Msg("event was not understood")
+		return nil
+	}
+	switch {
+	case ev.Type == event.TypeMember:
+		return s.onMember(ev)
+	case ev.StateKey != nil:
+		return s.onState(ev)
+	case ev.Type == event.TypeMessage:
+		return s.onMessage(ev)
+	}
+	return nil
+}
+
+// ours tells whether a Matrix user is the bot or a ghost.
+func (r *Relay) ours(mxid string) bool { return mxid == r.cfg.Bot || r.Naming.IsGhost(mxid) }
+
+// exported tells whether a Matrix user takes part in MIMI rooms.
+func (r *Relay) exported(mxid string) bool { return !r.ours(mxid) && r.Permitted(mxid) }
+
+// actorOf is the MIMI user URI of a Matrix user, "" when there is none.
+func (s *step) actorOf(mxid string) string {
+	if s.Naming.IsGhost(mxid) {
+		uri, err := s.ghostURI(mxid)
+		if err != nil {
+			return ""
+		}
+		return uri
+	}
+	uri, err := s.Naming.UserURI(mxid)
+	if err != nil {
+		return ""
+	}
+	return string(uri)
+}
+
+// ghostURI returns the MIMI user that a ghost stands for: octet for octet as first received where it is known.
+func (s *step) ghostURI(mxid string) (string, error) {
+	if m, ok := s.room.members.byMXID[mxid]; ok && m.URI != "" {
+		return m.URI, nil
+	}
+	if g, err := s.Store.Ghost(s.ctx, mxid); err == nil {
+		return g.URI, nil
+	}
+	uri, err := s.Naming.ParseGhostMXID(mxid)
+	return string(uri), err
+}
+
+// onMember takes a change of membership (mapping §3). What it was before is asked of our own table.
+func (s *step) onMember(ev event.Event) error {
+	m, ok := ev.Member()
+	if !ok {
+		return nil
+	}
+	target, sender := string(m.User), string(m.Sender)
+	had, _ := s.room.members.of(target)
+	if s.Naming.IsGhost(target) && s.ours(sender) {
+		return nil // our own doing, written down when it was asked for
+	}
+	move := m.Classify(event.Membership(had.Membership), had.Display != m.DisplayName && m.DisplayName != "")
+	had.Membership, had.Ghost = string(m.Membership), s.Naming.IsGhost(target)
+	if m.DisplayName != "" && !had.Ghost {
+		had.Display = m.DisplayName
+	}
+	if move == event.MoveNothing {
+		return nil
+	}
+	if had.URI == "" && s.room.head.Kind != store.RoomNone && (had.Ghost || s.exported(target)) {
+		had.URI = s.actorOf(target)
+	}
+	s.setMember(had)
+	switch {
+	case target == s.cfg.Bot:
+		return s.onBotMoved(move, m)
+	case had.Ghost:
+		return s.onGhostMoved(ev, move, m)
+	case s.exported(target):
+		return s.onUserMoved(ev, move, m)
+	}
+	return nil
+}
+
+// onBotMoved: the bot follows an invitation of somebody who may take part.
+func (s *step) onBotMoved(move event.Move, m event.Member) error {
+	if move != event.MoveInvited {
+		return nil
+	}
+	if !s.Permitted(string(m.Sender)) {
+		s.matrix(event.LeaveRoom{Sender: userID(s.cfg.Bot), Reason: "you are not allowed to use this bridge"})
+		return nil
+	}
+	o := s.matrix(event.JoinRoom{Sender: userID(s.cfg.Bot)})
+	ask(o, refBotJoin+":"+string(m.Sender), 0)
+	return nil
+}
+
+// onGhostMoved: somebody on Matrix did something to a ghost.
+func (s *step) onGhostMoved(ev event.Event, move event.Move, m event.Member) error {
+	v := s.room
+	uri, err := s.ghostURI(string(m.User))
+	if err != nil || s.blockedUser(uri) {
+		if move == event.MoveInvited {
+			s.declineGhost(m.User, "nobody is known by this name")
+		}
+		return nil
+	}
+	d := intentData{MXID: string(m.User), Event: string(ev.ID), By: string(m.Sender), Reason: m.Reason}
+	actor := s.actorOf(string(m.Sender))
+	switch move {
+	case event.MoveInvited:
+		if !s.exported(string(m.Sender)) {
+			s.declineGhost(m.User, "you are not allowed to use this bridge")
+			return nil
+		}
+		if v.head.Kind == store.RoomNone {
+			return s.open(m, uri, d)
+		}
+		s.noteGhost(string(m.User), uri)
+		s.wish(intentAdd, actor, uri, d)
+		return s.claimOpen()
+	case event.MoveKicked, event.MoveWithdrawn:
+		s.cancel(intentAdd, uri)
+		if s.listed(uri) {
+			s.wish(intentRemove, actor, uri, d)
+		}
+	case event.MoveBanned:
+		s.cancel(intentAdd, uri)
+		if v.group != nil {
+			s.wish(intentBan, actor, uri, d)
+		}
+	case event.MoveUnbanned:
+		s.cancel(intentBan, uri)
+		if v.group != nil && v.policy.RoleIndex(uri) == policy.RoleBanned {
+			s.wish(intentUnban, actor, uri, d)
+		}
+	}
+	return nil
+}
+
+func (s *step) declineGhost(ghost id.UserID, why string) {
+	s.matrix(event.LeaveRoom{Sender: ghost, Reason: why})
+	m, _ := s.room.members.of(string(ghost))
+	m.Membership, m.Ghost = string(event.Leave), true
+	s.setMember(m)
+}
+
+// onUserMoved: a Matrix user who takes part came or went.
+func (s *step) onUserMoved(ev event.Event, move event.Move, m event.Member) error {
+	v := s.room
+	if v.head.Kind == store.RoomNone || v.head.Kind == store.RoomHub && v.group == nil {
+		return nil // read from the Matrix room when the group is made
+	}
+	uri := s.actorOf(string(m.User))
+	d := intentData{MXID: string(m.User), Event: string(ev.ID), By: string(m.Sender), Reason: m.Reason}
+	actor := s.actorOf(string(m.Sender))
+	switch move {
+	case event.MoveJoined:
+		s.cancel(intentLeave, uri)
+		s.cancel(intentRemove, uri)
+		if !s.listed(uri) || !s.active(uri) {
+			if inviter := s.inviterOf(string(m.User)); v.head.Kind == store.RoomFollower && inviter != "" {
+				actor = inviter
+			}
+			s.wish(intentAdd, actor, uri, d)
+		}
+	case event.MoveInvited:
+		s.noteInviter(string(m.User), string(m.Sender))
+	case event.MoveLeft, event.MoveRejected:
+		s.cancel(intentAdd, uri)
+		if s.listed(uri) {
+			s.wish(intentLeave, uri, uri, d)
+		}
+	case event.MoveKicked, event.MoveWithdrawn:
+		s.cancel(intentAdd, uri)
+		if s.listed(uri) && !s.ours(string(m.Sender)) {
+			s.wish(intentRemove, actor, uri, d)
+		}
+	case event.MoveBanned:
+		s.cancel(intentAdd, uri)
+		if !s.ours(string(m.Sender)) {
+			s.wish(intentBan, actor, uri, d)
+		}
+	case event.MoveUnbanned:
+		if !s.ours(string(m.Sender)) && v.group != nil && v.policy.RoleIndex(uri) == policy.RoleBanned {
+			s.wish(intentUnban, actor, uri, d)
+		}
+	}
+	return nil
+}
+
+// listed tells whether a user is a participant who is not banned.
+func (s *step) listed(uri string) bool {
+	return s.room.group != nil && s.room.policy.RoleIndex(uri) > policy.RoleBanned
+}
+
+// active tells whether a user of ours has a client in the group.
+func (s *step) active(uri string) bool {
+	_, ok := s.room.ownLeaf(uri)
+	return ok
+}
+
+// cancel takes back a wish that was not carried out.
+func (s *step) cancel(kind, target string) {
+	for _, i := range s.room.intents {
+		if i.Kind == kind && i.Target == target && i.State != store.IntentStaged {
+			s.closeIntents(i.Seq)
+			return
+		}
+	}
+}
+
+// memberData is what is remembered of a member beside the columns.
+type memberData struct {
+	Inviter string `json:"inviter,omitempty"` // MXID of who invited a user
+}
+
+func (s *step) noteInviter(mxid, inviter string) {
+	m, _ := s.room.members.of(mxid)
+	m.Data = string(mustJSON(memberData{Inviter: inviter}))
+	s.setMember(m)
+}
+
+// inviterOf is the MIMI user who invited a Matrix user, "" when nobody of ours did.
+func (s *step) inviterOf(mxid string) string {
+	m, ok := s.room.members.byMXID[mxid]
+	if !ok || m.Data == "" {
+		return ""
+	}
+	var d memberData
+	if err := unmarshalString(m.Data, &d); err != nil || d.Inviter == "" || s.ours(d.Inviter) {
+		return ""
+	}
+	return s.actorOf(d.Inviter)
+}
+
+// onState takes a state event that is no change of membership.
+func (s *step) onState(ev event.Event) error {
+	v := s.room
+	echo := s.ours(string(ev.Sender))
+	if *ev.StateKey != "" {
+		return nil
+	}
+	switch ev.Type {
+	case event.TypeName:
+		name := cleanName(ev.Content.Str("name"))
+		if echo || name == v.matrix.Name {
+			return nil
+		}
+		v.matrix.Name = name
+		s.wishMetadata(ev, intentData{Name: &name})
+	case event.TypeTopic:
+		topic := ev.Content.Str("topic")
+		if echo || topic == v.matrix.Topic {
+			return nil
+		}
+		v.matrix.Topic = topic
+		s.wishMetadata(ev, intentData{Topic: &topic})
+	case event.TypePowerLevels:
+		v.matrix.Power = ev.Content.Encode()
+	case event.TypeJoinRules:
+		v.matrix.Join = ev.Content.Str("join_rule")
+	case event.TypeHistoryVisibility:
+		v.matrix.History = ev.Content.Str("history_visibility")
+	case event.TypeEncryption:
+		v.matrix.Crypt = true
+	case event.TypeCreate:
+		v.matrix.Creator, v.matrix.Version = string(ev.Sender), ev.Content.Str("room_version")
+	}
+	return nil
+}
+
+// wishMetadata asks for name or topic to be changed. The newest of several counts.
+func (s *step) wishMetadata(ev event.Event, d intentData) {
+	if s.room.head.Kind == store.RoomNone || s.room.group == nil {
+		return
+	}
+	d.Event, d.By, d.MXID = string(ev.ID), string(ev.Sender), string(ev.Sender)
+	actor := ""
+	if s.exported(string(ev.Sender)) {
+		actor = s.actorOf(string(ev.Sender))
+	}
+	s.wish(intentMetadata, actor, "", d)
+}

@@ -1,0 +1,122 @@
+package relay
+
+import (
+	"github.com/matrix-mimi/bridge/internal/killpoint"
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/content"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// onApplication shows a decrypted message in Matrix. item is what the hub said about it; as the hub that is our own word.
+func (s *step) onApplication(app *mls.Application, item *wire.FanoutMessage) error {
+	v := s.room
+	id, ok := identityOf(app.Leaf)
+	if !ok {
+		return nil
+	}
+	if m, there := v.group.Member(app.Sender); there && m.Own && s.own(string(id.User)) {
+		return nil // our own message came back
+	}
+	user := s.listedURI(id.User)
+	in, why, err := s.readContent(app, item, user)
+	if err != nil {
+		return err
+	}
+	if in == nil {
+		s.Log.Info().Stringer("room", v.head.ID).Str("sender", user).Str("reason", why).Str("fate", "ignored").Msg("a message was not shown")
+		return nil
+	}
+	return s.show(in, item)
+}
+
+// readContent unwraps and checks the content of a message. A nil result with a reason is thrown away.
+func (s *step) readContent(app *mls.Application, item *wire.FanoutMessage, user string) (*mapping.Incoming, string, error) {
+	v := s.room
+	mediaType, octets, err := mls.UnframeApplicationData(v.group.Dictionary(), app.Data)
+	if err != nil {
+		return nil, "the framing of the content cannot be read", nil
+	}
+	if mediaType.Type != "" && mediaType.Type != content.TypeMIMI {
+		return nil, "content of type " + mediaType.Type, nil
+	}
+	received, err := content.Receive(octets, content.Envelope{SenderURI: user, RoomURI: v.head.URI, AcceptedMS: item.Timestamp})
+	if err != nil {
+		return nil, err.Error(), nil
+	}
+	seen, err := s.Store.LinksByMIMI(s.ctx, v.head.ID, received.ID[:])
+	if err != nil {
+		return nil, "", err
+	}
+	if len(seen) > 0 {
+		return nil, "it was shown before", nil
+	}
+	m, err := s.memberOf(user)
+	if err != nil {
+		return nil, "its sender has no place in Matrix", nil
+	}
+	role := v.policy.Role(v.policy.RoleIndex(user))
+	has := func(c policy.Capability) bool { return role != nil && role.Has(c) }
+	return &mapping.Incoming{Message: received.Message, ID: received.ID, SenderURI: user, Sender: userID(m.MXID), AcceptedMS: item.Timestamp,
+		MayNotifyRoom: has(policy.CanRemoveParticipant), MayDeleteOthers: has(policy.CanDeleteOtherMessage),
+		MayDeleteOthersReactions: has(policy.CanDeleteOtherReaction)}, "", nil
+}
+
+// show queues the events that a message becomes, each with its link.
+func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
+	v := s.room
+	links := &linkFinder{s: s}
+	res := s.mappingRoom(links).FromMIMI(*in)
+	if links.err != nil {
+		return links.err
+	}
+	if m, _ := v.members.of(string(in.Sender)); m.Membership != string(event.Join) && m.Ghost && len(res.Events) > 0 {
+		s.placeIn(&m, policy.RoleNone, cause{})
+		s.setMember(m)
+	}
+	var frank []byte
+	if item.Frank != nil {
+		frank = item.Frank.Marshal()
+	}
+	for i := range res.Events {
+		out := &res.Events[i]
+		if out.File != nil {
+			out.Fail("files are not carried over yet")
+		}
+		req := out.Request()
+		o := s.row(store.Outbound{Dest: destMatrix, Verb: string(req.Verb), Data: req.Args})
+		o.TxnKey = txnKey(v.head.ID, o.Seq)
+		if v.head.MatrixRoomID == "" {
+			o.State = store.OutboundHeld
+		}
+		if out.Kind == "" {
+			continue
+		}
+		link := store.Link{Room: v.head.ID, Seq: s.seq(), MIMIID: in.ID[:], Part: int64(out.Part), Direction: store.In, Kind: string(out.Kind),
+			Sender: in.SenderURI, SenderMXID: string(in.Sender), FirstEvent: string(out.FirstEvent), Topic: string(out.Topic), Frank: frank,
+			Data: string(mustJSON(linkData{Memory: out.Memory})), AcceptedMS: int64(in.AcceptedMS), CreatedMS: s.nowMS()}
+		if !out.First.IsZero() {
+			link.FirstID = out.First[:]
+		}
+		o = &s.fx.out[len(s.fx.out)-1]
+		o.AnswerTo, o.AnswerSeq = store.AnswerLink, link.Seq
+		s.fx.links = append(s.fx.links, link)
+	}
+	killpoint.Hit("K19")
+	return nil
+}
+
+// onUnreadable shows that a message could not be decrypted.
+func (s *step) onUnreadable(item *wire.FanoutMessage, cause error) error {
+	v := s.room
+	s.Log.Warn().Err(cause).Stringer("room", v.head.ID).Uint64("epoch", item.Message.Epoch()).Uint64("now", v.group.Epoch()).Str("fate", "ignored").
+		Msg("a message could not be decrypted")
+	if v.group.Epoch()-item.Message.Epoch() > mls.DefaultPastEpochs {
+		return nil // of a time before we joined, or long ago
+	}
+	s.notice("A message could not be decrypted.", "")
+	return nil
+}

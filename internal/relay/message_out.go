@@ -1,0 +1,316 @@
+package relay
+
+import (
+	"encoding/json"
+	"strconv"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/matrix-mimi/bridge/internal/killpoint"
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/content"
+	"github.com/matrix-mimi/bridge/mimiside/hub"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/room"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// linkData is what is remembered of a message of ours beside the columns of its link.
+type linkData struct {
+	mapping.Memory
+	// Salt is that of the content: the same content said again keeps its id.
+	Salt []byte `json:"salt,omitempty"`
+}
+
+// onMessage says a Matrix user's message in the MIMI room.
+func (s *step) onMessage(ev event.Event) error {
+	v := s.room
+	sender := string(ev.Sender)
+	if v.head.Kind == store.RoomNone || v.head.State == stateOpening || s.ours(sender) {
+		return nil
+	}
+	if !s.exported(sender) {
+		s.once("not-exported:"+sender, func() {
+			s.failed(string(ev.ID), sender, "you are not allowed to use this bridge", false)
+		})
+		return nil
+	}
+	if v.head.State == stateDesynced || v.head.State == stateJoining {
+		s.waitFor(waitForever, "the group is joined anew")
+		return nil
+	}
+	if v.group == nil {
+		s.failed(string(ev.ID), sender, "this conversation is over", false)
+		return nil
+	}
+	if s.mustCommitFirst() {
+		return nil
+	}
+	user := s.actorOf(sender)
+	leaf, ok := v.ownLeaf(user)
+	if !ok {
+		return s.speakerWithoutLeaf(ev, user)
+	}
+	salt, err := content.NewSalt(s.Rand)
+	if err != nil {
+		return err
+	}
+	return s.say(ev, user, leaf, salt, nil, 1)
+}
+
+// waitForever is the epoch of inputs that wait for something else than an epoch.
+const waitForever = int64(1)<<62 - 1
+
+// mustCommitFirst makes a message wait where a commit must come before it: our own is under way, the keys must be renewed
+// after a restore (T17), or proposals wait (RFC 9420 §12.4: a member that knows of proposals commits before it sends).
+func (s *step) mustCommitFirst() bool {
+	v := s.room
+	if v.pending != nil {
+		if s.nowMS() < v.st.PendingUntil && v.head.State == stateActive {
+			s.waitFor(v.head.Epoch, "our commit is under way")
+			return true
+		}
+		return false
+	}
+	if v.head.Refresh {
+		s.waitFor(v.head.Epoch+1, "keys are renewed after a restore")
+		s.refreshKeys()
+		return true
+	}
+	if v.head.Kind == store.RoomFollower && len(s.commitable()) > 0 {
+		s.wish(intentCommit, "", "", intentData{})
+		if s.willCommit() {
+			s.waitFor(v.head.Epoch+1, "proposals are committed first")
+			s.later(timerPending, s.now.Add(s.cfg.PendingWait).UnixMilli())
+			return true
+		}
+	}
+	return false
+}
+
+// say encrypts a message and hands it on: as the hub it is accepted and fanned out, as a follower it is sent to the hub. old is
+// the link of the same message that was said before.
+func (s *step) say(ev event.Event, user string, leaf mls.LeafIndex, salt content.Salt, old *store.Link, tries int) error {
+	v := s.room
+	links := &linkFinder{s: s}
+	out := s.mappingRoom(links).ToMIMI(ev, salt, nil)
+	if links.err != nil {
+		return links.err
+	}
+	if out.Message == nil {
+		if len(out.Needs) > 0 {
+			s.failed(string(ev.ID), string(ev.Sender), "files are not carried over yet", false)
+			return nil
+		}
+		if _, why, tell := out.Drop.Tell(); tell {
+			s.failed(string(ev.ID), string(ev.Sender), why, false)
+		}
+		return nil
+	}
+	octets, err := out.Message.Marshal()
+	if err != nil {
+		s.failed(string(ev.ID), string(ev.Sender), "the message cannot be written as MIMI content", false)
+		return nil
+	}
+	mimiID, err := content.ID(user, v.head.URI, octets, out.Message.Salt)
+	if err != nil {
+		return err
+	}
+	dict := v.group.Dictionary()
+	data := mls.FrameApplicationData(dict, mls.MediaType{}, octets)
+	protected, changes, err := v.group.Protect(s.Rand, leaf, data, room.MessageAAD(dict, out.Message.Salt[:], data), 0)
+	if err != nil {
+		return err
+	}
+	killpoint.Hit("K6")
+	message := wire.NewMessage(protected.Message)
+	hash := message.Hash()
+	s.fx.changes = append(s.fx.changes, changes)
+	s.fx.used = append(s.fx.used, store.Generation{Epoch: protected.Epoch, Leaf: uint32(protected.Leaf), Generation: protected.Generation, Hash: hash[:]})
+	v.st.Sent++
+	link := store.Link{Room: v.head.ID, EventID: string(ev.ID), MIMIID: mimiID[:], Direction: store.Out, Kind: string(out.Kind), Sender: user,
+		SenderMXID: string(ev.Sender), FirstEvent: string(out.FirstEvent), Target: string(out.Target), Topic: string(out.Topic),
+		Data: string(mustJSON(linkData{Memory: out.Memory, Salt: salt[:]})), CreatedMS: s.nowMS()}
+	if !out.First.IsZero() {
+		link.FirstID = out.First[:]
+	}
+	if old != nil {
+		link.Seq = old.Seq
+	} else {
+		link.Seq = s.seq()
+	}
+	s.hand(&link, wire.SubmitMessageRequest{Message: message, SendingURI: wire.IdentifierURI(user)}, tries)
+	if old != nil {
+		s.fx.setLinks = append(s.fx.setLinks, linkChange{seq: old.Seq, state: link.State, acceptedMS: link.AcceptedMS})
+		return nil
+	}
+	s.fx.links = append(s.fx.links, link)
+	killpoint.Hit("K7")
+	return nil
+}
+
+// hand passes an encrypted message on.
+func (s *step) hand(link *store.Link, q wire.SubmitMessageRequest, tries int) {
+	v := s.room
+	if v.head.Kind == store.RoomFollower {
+		o := s.mimi(v.head.Hub, verbSubmitMessage, q.Marshal())
+		o.AnswerTo, o.AnswerSeq, o.AnswerRef = store.AnswerLink, link.Seq, refSubmit+":"+strconv.Itoa(tries)
+		return
+	}
+	verdict := hub.SubmitMessage(s.now, s.hubRoom(), s.franker(), &q)
+	if verdict.Item == nil {
+		s.Log.Info().Stringer("room", v.head.ID).Str("reason", verdict.Reason).Str("fate", "refused").Msg("a message of ours was not accepted")
+		link.State = store.LinkFailed
+		s.failed(link.EventID, link.SenderMXID, "you may not write here", false)
+		return
+	}
+	s.accepted(verdict, link.Sender)
+	link.State, link.AcceptedMS = store.LinkSent, int64(verdict.Item.Timestamp)
+	if f := verdict.Item.Frank; f != nil {
+		link.Frank = f.Marshal()
+	}
+}
+
+// accepted notes that the hub took a message and fans it out.
+func (s *step) accepted(verdict *hub.SubmitVerdict, sender string) {
+	v := s.room
+	item := verdict.Item
+	v.head.LastAccepted = int64(item.Timestamp)
+	s.logEntry("message", item.Message.Epoch(), item.Message, sender, item.Timestamp)
+	s.fanout(hub.Providers(v.policy.Participants, v.leaves, s.Naming.Domain), *item)
+}
+
+// franker holds the keys for franks in this room.
+func (s *step) franker() *hub.Franker {
+	return &hub.Franker{Secret: s.hub.frank, Key: s.hub.signature[s.room.group.Suite()]}
+}
+
+// speakerWithoutLeaf: a participant without a client wants to say something. As the hub it gets one first; in a room of
+// another hub it asks to come back.
+func (s *step) speakerWithoutLeaf(ev event.Event, user string) error {
+	v := s.room
+	if !v.members.joined(string(ev.Sender)) {
+		return nil
+	}
+	if v.head.Kind == store.RoomHub {
+		s.wish(intentAdd, s.bot, user, intentData{MXID: string(ev.Sender)})
+		return s.sayAfter(ev, user)
+	}
+	if s.listed(user) {
+		s.waitFor(waitForever, "the sender's client joins again")
+		return s.rejoin(user)
+	}
+	s.failed(string(ev.ID), string(ev.Sender), "you do not take part in this conversation", false)
+	return nil
+}
+
+// sayAfter carries out the wishes that stand, among them one for a client of the sender, and says the message then.
+func (s *step) sayAfter(ev event.Event, user string) error {
+	if err := s.advance(); err != nil {
+		return err
+	}
+	leaf, ok := s.room.ownLeaf(user)
+	if !ok {
+		s.failed(string(ev.ID), string(ev.Sender), "you may not take part in this conversation", false)
+		return nil
+	}
+	salt, err := content.NewSalt(s.Rand)
+	if err != nil {
+		return err
+	}
+	return s.say(ev, user, leaf, salt, nil, 1)
+}
+
+// sayAgain puts a message that the hub found too old back in line, to be encrypted in the present epoch (T3).
+func (s *step) sayAgain(link *store.Link, tries int) error {
+	var d linkData
+	if err := unmarshalString(link.Data, &d); err != nil {
+		return err
+	}
+	s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: s.room.head.ID, Kind: inputAgain, Source: link.EventID, Epoch: -1,
+		Body: mustJSON(again{Link: link.Seq, Event: link.EventID, Tries: tries}), CreatedMS: s.nowMS()})
+	return nil
+}
+
+// again is the body of an input of that kind.
+type again struct {
+	Link  int64  `json:"link"`
+	Event string `json:"event"`
+	Tries int    `json:"tries"`
+}
+
+// onAgain says a message again; raw is the event as the homeserver has it now.
+func (s *step) onAgain(a again, raw json.RawMessage) error {
+	link, err := s.Store.LinkBySeq(s.ctx, s.room.head.ID, a.Link)
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	ev, err := event.ParseChecked(raw)
+	if err != nil || s.room.group == nil {
+		s.failed(link.EventID, link.SenderMXID, "the room changes too often", true)
+		return nil
+	}
+	if s.mustCommitFirst() {
+		return nil
+	}
+	leaf, ok := s.room.ownLeaf(link.Sender)
+	if !ok {
+		s.failed(link.EventID, link.SenderMXID, "you do not take part in this conversation", false)
+		return nil
+	}
+	var d linkData
+	if err := unmarshalString(link.Data, &d); err != nil {
+		return err
+	}
+	var salt content.Salt
+	copy(salt[:], d.Salt)
+	return s.say(ev, link.Sender, leaf, salt, &link, a.Tries)
+}
+
+// once does something the first time only in a room.
+func (s *step) once(what string, do func()) {
+	if s.room.st.Told[what] || len(s.room.st.Told) > 100 {
+		return
+	}
+	if s.room.st.Told == nil {
+		s.room.st.Told = map[string]bool{}
+	}
+	s.room.st.Told[what] = true
+	do()
+}
+
+// mappingRoom is the room as messages are mapped in it.
+func (s *step) mappingRoom(links *linkFinder) *mapping.Room {
+	return &mapping.Room{URI: s.room.head.URI, People: people{s}, Links: links, Options: s.cfg.Mapping}
+}
+
+// people knows who takes part.
+type people struct{ s *step }
+
+func (p people) URI(mxid id.UserID) (string, bool) {
+	if m, ok := p.s.room.members.byMXID[string(mxid)]; ok && m.URI != "" {
+		return m.URI, true
+	}
+	uri := p.s.actorOf(string(mxid))
+	return uri, uri != "" && p.s.listed(uri)
+}
+
+func (p people) MXID(uri string) (id.UserID, bool) {
+	if m, ok := p.s.room.members.ofURI(uri); ok {
+		return userID(m.MXID), true
+	}
+	return "", false
+}
+
+func (p people) Name(mxid id.UserID) string {
+	if m, ok := p.s.room.members.byMXID[string(mxid)]; ok && m.Display != "" {
+		return m.Display
+	}
+	local, _, err := mapping.SplitMXID(string(mxid))
+	if err != nil {
+		return string(mxid)
+	}
+	return local
+}

@@ -1,0 +1,270 @@
+package relay
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
+)
+
+func unmarshalString(s string, into any) error { return json.Unmarshal([]byte(s), into) }
+
+// open begins to make a Matrix room a hub room: its first MIMI user was invited (mapping §2.1). The room gets its URI and
+// the KeyPackages are claimed; only then the ghost joins, the room is read and the group is made. When nobody can
+// be reached nothing has changed but the URI, which stays for the next try.
+func (s *step) open(m event.Member, uri string, d intentData) error {
+	v := s.room
+	if err := s.becomeHub(); err != nil {
+		return err
+	}
+	v.st.Opening = &opening{By: string(m.Sender), Direct: m.Direct}
+	s.noteGhost(string(m.User), uri)
+	s.wish(intentAdd, s.actorOf(string(m.Sender)), uri, d)
+	return s.claimOpen()
+}
+
+// becomeHub gives the room a MIMI URI and a group id.
+func (s *step) becomeHub() error {
+	v := s.room
+	v.head.Kind, v.head.State, v.head.Hub = store.RoomHub, stateOpening, s.Naming.Domain
+	if v.head.URI != "" {
+		return nil
+	}
+	token, err := mapping.NewToken(s.Rand)
+	if err != nil {
+		return err
+	}
+	uri, err := s.Naming.RoomURI(token)
+	if err != nil {
+		return err
+	}
+	if token, err = mapping.NewToken(s.Rand); err != nil {
+		return err
+	}
+	group, err := s.Naming.GroupURI(token)
+	if err != nil {
+		return err
+	}
+	v.head.URI, v.head.GroupID = string(uri), []byte(group)
+	s.fx.names = append(s.fx.names, name{store.NameMIMI, uri.Key()}, name{store.NameGroup, fmt.Sprintf("%x", []byte(group))})
+	return nil
+}
+
+// claimOpen asks for the KeyPackages of users who are to be added while there is no group yet; advance does it later on.
+func (s *step) claimOpen() error {
+	v := s.room
+	if v.group != nil {
+		return nil
+	}
+	for n := range v.intents {
+		i := &v.intents[n]
+		if i.Kind != intentAdd || i.State != store.IntentOpen || s.own(i.Target) {
+			continue
+		}
+		d, err := dataOf(i)
+		if err != nil {
+			return err
+		}
+		if len(d.Packages) == 0 {
+			if err := s.claim(i, d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// openOn goes on with the making of a hub room when somebody can be added: a ghost of theirs joins the Matrix room and
+// reads it; where the bot is in the room already, the bot does.
+func (s *step) openOn() error {
+	v := s.room
+	o := v.st.Opening
+	if v.head.State != stateOpening || o == nil || o.Reading {
+		return nil
+	}
+	for n := range v.intents {
+		i := &v.intents[n]
+		d, err := dataOf(i)
+		if err != nil {
+			return err
+		}
+		if i.Kind != intentAdd || len(d.Packages) == 0 {
+			continue
+		}
+		o.Reading = true
+		if v.members.joined(s.cfg.Bot) {
+			s.readRoom()
+			return nil
+		}
+		o.Ghost = d.MXID
+		row := s.matrix(event.JoinRoom{Sender: userID(d.MXID)})
+		ask(row, refOpenJoin, i.Seq)
+		return nil
+	}
+	return nil
+}
+
+// readRoom lets the state of the Matrix room be read.
+func (s *step) readRoom() {
+	s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: s.room.head.ID, Kind: inputRead, Epoch: -1, Body: []byte(s.room.reader(s.cfg.Bot)), CreatedMS: s.nowMS()})
+}
+
+// onOpenJoin: the ghost through which the room is read joined, or could not.
+func (s *step) onOpenJoin(a *store.Answer) error {
+	o := s.room.st.Opening
+	if o == nil {
+		return nil
+	}
+	if a.Class != "done" {
+		o.Reading = false
+		if i := s.intent(a.For); i != nil {
+			d, err := dataOf(i)
+			if err != nil {
+				return err
+			}
+			s.refuse(*i, d, "the Matrix room does not let them in")
+			s.closeIntents(i.Seq)
+		}
+		return s.openOn()
+	}
+	m, _ := s.room.members.of(o.Ghost)
+	m.Membership, m.Ghost = string(event.Join), true
+	if m.URI == "" {
+		m.URI = s.actorOf(o.Ghost)
+	}
+	s.setMember(m)
+	s.readRoom()
+	return nil
+}
+
+// reader is who can read the state of the Matrix room.
+func (v *roomView) reader(bot string) string {
+	if v.members.joined(bot) || v.st.Opening == nil || v.st.Opening.Ghost == "" {
+		return bot
+	}
+	return v.st.Opening.Ghost
+}
+
+// onRead takes the state of the Matrix room. While a hub room is made, the group follows.
+func (s *step) onRead(state []json.RawMessage) error {
+	v := s.room
+	for _, raw := range state {
+		ev, err := event.ParseChecked(raw)
+		if err != nil || ev.StateKey == nil {
+			continue
+		}
+		if ev.Type == event.TypeMember {
+			s.readMember(ev)
+			continue
+		}
+		if *ev.StateKey != "" {
+			continue
+		}
+		switch ev.Type {
+		case event.TypeName:
+			v.matrix.Name = cleanName(ev.Content.Str("name"))
+		case event.TypeTopic:
+			v.matrix.Topic = ev.Content.Str("topic")
+		default:
+			if err := s.onState(ev); err != nil {
+				return err
+			}
+		}
+	}
+	if v.head.State != stateOpening || v.group != nil {
+		return nil
+	}
+	return s.makeRoom()
+}
+
+func (s *step) readMember(ev event.Event) {
+	m, ok := ev.Member()
+	if !ok {
+		return
+	}
+	had, _ := s.room.members.of(string(m.User))
+	had.Membership, had.Ghost = string(m.Membership), s.Naming.IsGhost(string(m.User))
+	if m.DisplayName != "" {
+		had.Display = m.DisplayName
+	}
+	if had.URI == "" && (had.Ghost || s.exported(string(m.User))) {
+		had.URI = s.actorOf(string(m.User))
+	}
+	s.setMember(had)
+}
+
+// makeRoom makes the group of a hub room with a leaf for everybody on Matrix who takes part.
+func (s *step) makeRoom() error {
+	v := s.room
+	list := policy.ParticipantList{{User: s.bot, Role: policy.RoleBridge}}
+	users := s.exportedMembers()
+	levels := v.matrix.power()
+	for _, m := range users {
+		list = append(list, policy.UserRolePair{User: m.URI, Role: roleOf(levels, levels.User(userID(m.MXID)))})
+	}
+	if err := s.newGroup(list); err != nil {
+		return err
+	}
+	v.head.State = stateActive
+	for _, m := range users {
+		s.wish(intentAdd, s.bot, m.URI, intentData{MXID: m.MXID})
+		m.Listed, m.Role = true, int64(v.policy.RoleIndex(m.URI))
+		s.setMember(m)
+	}
+	if !v.members.joined(s.cfg.Bot) {
+		ghost := userID(v.st.Opening.Ghost)
+		s.matrix(event.InviteUser{Sender: ghost, Target: userID(s.cfg.Bot)})
+		o := s.matrix(event.JoinRoom{Sender: userID(s.cfg.Bot)})
+		ask(o, refBotJoin, 0)
+	}
+	v.st.Opening = nil
+	s.scheduleCare()
+	return nil
+}
+
+// onReadFailed: the Matrix room cannot be read. Nobody is added.
+func (s *step) onReadFailed() error {
+	v := s.room
+	if v.head.State != stateOpening || v.group != nil {
+		return nil
+	}
+	for len(v.intents) > 0 {
+		i := v.intents[0]
+		d, err := dataOf(&i)
+		if err != nil {
+			return err
+		}
+		s.refuse(i, d, "the Matrix room cannot be read")
+		s.closeIntents(i.Seq)
+	}
+	v.st.Opening = nil
+	return nil
+}
+
+// exportedMembers are the joined Matrix users who get a leaf at once: who invited first, then by name, up to the limit
+// (mapping §2.1). The others get one when they speak.
+func (s *step) exportedMembers() []store.Member {
+	var out []store.Member
+	first := ""
+	if o := s.room.st.Opening; o != nil {
+		first = o.By
+	}
+	if m, ok := s.room.members.byMXID[first]; ok && m.Membership == string(event.Join) && s.exported(first) {
+		out = append(out, m)
+	}
+	for _, mxid := range sortedKeys(s.room.members.byMXID) {
+		m := s.room.members.byMXID[mxid]
+		if mxid != first && m.Membership == string(event.Join) && s.exported(mxid) && len(out) < s.cfg.MaxExport {
+			out = append(out, m)
+		}
+	}
+	for i := range out {
+		if out[i].URI == "" {
+			out[i].URI = s.actorOf(out[i].MXID)
+		}
+	}
+	return out
+}

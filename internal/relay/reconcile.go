@@ -1,0 +1,324 @@
+package relay
+
+import (
+	"strings"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+	"github.com/matrix-mimi/bridge/puppets"
+)
+
+// cause is who brought a change about.
+type cause struct {
+	actor string          // user URI of the committer
+	self  map[string]bool // users who changed themselves: they left
+	ours  bool            // our own commit as a follower
+}
+
+// reconcile brings the Matrix room in line with what a commit changed (mapping §3, §5): who is in the list, who is
+// banned, name and topic. What Matrix shows already is left alone, so that a change that came from there does not go
+// back.
+func (s *step) reconcile(was before, why cause) error {
+	v := s.room
+	changed := map[string][2]uint32{}
+	if was.policy != nil {
+		for _, p := range was.policy.Participants {
+			changed[p.User] = [2]uint32{p.Role, policy.RoleNone}
+		}
+	}
+	for _, p := range v.policy.Participants {
+		c := changed[p.User]
+		changed[p.User] = [2]uint32{c[0], p.Role}
+	}
+	// In the order of the lists, so that the same commit gives the same rows.
+	var order []string
+	if was.policy != nil {
+		for _, p := range was.policy.Participants {
+			order = append(order, p.User)
+		}
+	}
+	for _, p := range v.policy.Participants {
+		if was.policy == nil || was.policy.RoleIndex(p.User) == policy.RoleNone {
+			order = append(order, p.User)
+		}
+	}
+	for _, user := range order {
+		c := changed[user]
+		if c[0] != c[1] || was.policy == nil {
+			if err := s.placeUser(user, c[0], c[1], why); err != nil {
+				return err
+			}
+		}
+	}
+	s.noteLeaves()
+	s.placeMetadata(why)
+	return s.checkAlive()
+}
+
+// placeUser makes Matrix show a participant's new place.
+func (s *step) placeUser(user string, from, to uint32, why cause) error {
+	if user == s.bot {
+		return nil
+	}
+	m, err := s.memberOf(user)
+	if err != nil {
+		s.Log.Warn().Err(err).Stringer("room", s.room.head.ID).Msg("a participant has no place in Matrix")
+		return nil
+	}
+	m.Listed, m.Role = to != policy.RoleNone, int64(to)
+	switch {
+	case to == policy.RoleNone:
+		s.placeOut(&m, from, why)
+	case to == policy.RoleBanned:
+		s.placeBanned(&m, why)
+	default:
+		s.placeIn(&m, from, why)
+	}
+	s.setMember(m)
+	return nil
+}
+
+// placeIn makes a participant a member: a ghost joins, a user of ours is invited.
+func (s *step) placeIn(m *store.Member, from uint32, why cause) {
+	if m.Membership == string(event.Ban) {
+		s.matrix(event.UnbanUser{Sender: s.handOf(why), Target: userID(m.MXID)})
+		m.Membership = string(event.Leave)
+	}
+	switch {
+	case m.Membership == string(event.Join):
+	case m.Ghost:
+		if s.room.head.Kind == store.RoomHub && m.Membership != string(event.Invite) {
+			s.matrix(event.InviteUser{Sender: s.inviter(why, m.MXID), Target: userID(m.MXID)})
+		}
+		s.matrix(event.JoinRoom{Sender: userID(m.MXID), InviteFirst: s.room.head.Kind == store.RoomFollower})
+		m.Membership = string(event.Join)
+	case m.Membership != string(event.Invite):
+		s.matrix(event.InviteUser{Sender: s.inviter(why, m.MXID), Target: userID(m.MXID)})
+		m.Membership = string(event.Invite)
+	}
+}
+
+// placeOut makes somebody who is no participant any more leave.
+func (s *step) placeOut(m *store.Member, from uint32, why cause) {
+	if from == policy.RoleBanned {
+		if m.Membership == string(event.Ban) {
+			s.matrix(event.UnbanUser{Sender: s.handOf(why), Target: userID(m.MXID)})
+			m.Membership = string(event.Leave)
+		}
+		return
+	}
+	if m.Membership != string(event.Join) && m.Membership != string(event.Invite) {
+		return
+	}
+	if m.Ghost {
+		reason := ""
+		if why.actor != m.URI && !why.self[m.URI] {
+			reason = "removed by " + s.nameOf(why.actor)
+		}
+		s.matrix(event.LeaveRoom{Sender: userID(m.MXID), Reason: reason})
+	} else {
+		s.matrix(event.KickUser{Sender: s.handOf(why), Target: userID(m.MXID), Reason: "removed by " + s.nameOf(why.actor)})
+	}
+	m.Membership = string(event.Leave)
+}
+
+func (s *step) placeBanned(m *store.Member, why cause) {
+	if m.Membership == string(event.Ban) {
+		return
+	}
+	s.matrix(event.BanUser{Sender: s.handOf(why), Target: userID(m.MXID), Reason: "banned by " + s.nameOf(why.actor)})
+	m.Membership = string(event.Ban)
+}
+
+// handOf is who carries a removal or ban out in Matrix: in a portal the bot, which has the power; in a hub room the ghost
+// of the one who did it, who has power there only if people gave it.
+func (s *step) handOf(why cause) id.UserID {
+	if s.room.head.Kind == store.RoomHub && !s.own(why.actor) {
+		if m, ok := s.room.members.ofURI(why.actor); ok && m.Ghost && m.Membership == string(event.Join) {
+			return userID(m.MXID)
+		}
+	}
+	return userID(s.cfg.Bot)
+}
+
+// inviter is who invites somebody in Matrix.
+func (s *step) inviter(why cause, except string) id.UserID {
+	if s.room.head.Kind == store.RoomFollower {
+		return userID(s.cfg.Bot)
+	}
+	if m, ok := s.room.members.ofURI(why.actor); ok && m.Ghost && m.Membership == string(event.Join) && m.MXID != except {
+		return userID(m.MXID)
+	}
+	return s.speaker()
+}
+
+// nameOf names a user for people on Matrix.
+func (s *step) nameOf(user string) string {
+	if user == "" {
+		return "the room"
+	}
+	if m, ok := s.room.members.ofURI(user); ok {
+		if m.Display != "" {
+			return m.Display
+		}
+		return m.MXID
+	}
+	return user
+}
+
+// memberOf returns the member that a participant is in Matrix. A ghost whose name is a hash is remembered by its URI.
+func (s *step) memberOf(user string) (store.Member, error) {
+	if m, ok := s.room.members.ofURI(user); ok {
+		return m, nil
+	}
+	mxid, ghost, err := s.mxidOf(user)
+	if err != nil {
+		return store.Member{}, err
+	}
+	m, _ := s.room.members.of(mxid)
+	m.URI, m.Ghost = user, ghost
+	if ghost && m.Display == "" {
+		m.Display = puppets.Name(s.cfg.GhostName, "", wire.IdentifierURI(user))
+	}
+	return m, nil
+}
+
+// mxidOf returns the Matrix user that a MIMI user is: a user of ours, or a ghost. The ghost is noted in the table of
+// ghosts, so that its name and its URI are found when it is registered.
+func (s *step) mxidOf(user string) (mxid string, ghost bool, err error) {
+	uri := wire.IdentifierURI(user)
+	if s.Naming.Own(uri) {
+		mxid, err = s.Naming.ParseUserURI(uri)
+		return mxid, false, err
+	}
+	mxid, _, err = s.Naming.GhostMXID(uri)
+	if err != nil {
+		return "", true, err
+	}
+	s.noteGhost(mxid, user)
+	return mxid, true, nil
+}
+
+// noteGhost writes a ghost that is not known yet.
+func (s *step) noteGhost(mxid, user string) {
+	for _, g := range s.fx.ghosts {
+		if g.MXID == mxid {
+			return
+		}
+	}
+	if _, err := s.Store.Ghost(s.ctx, mxid); err == nil {
+		return
+	}
+	s.fx.ghosts = append(s.fx.ghosts, store.Ghost{MXID: mxid, URI: user,
+		Display: puppets.Name(s.cfg.GhostName, "", wire.IdentifierURI(user)), UpdatedMS: s.nowMS()})
+}
+
+// ownMXID returns the Matrix user of one of our user URIs.
+func (r *Relay) ownMXID(user string) (string, error) {
+	return r.Naming.ParseUserURI(wire.IdentifierURI(user))
+}
+
+// noteLeaves writes down which members have an own leaf.
+func (s *step) noteLeaves() {
+	for _, m := range s.room.members.byMXID {
+		leaf := int64(-1)
+		if m.URI != "" && !m.Ghost {
+			if l, ok := s.room.ownLeaf(m.URI); ok {
+				leaf = int64(l)
+			}
+		}
+		if leaf != m.Leaf {
+			m.Leaf = leaf
+			s.setMember(m)
+		}
+	}
+}
+
+// placeMetadata makes Matrix show name and topic (mapping §5).
+func (s *step) placeMetadata(why cause) {
+	v := s.room
+	if v.head.MatrixRoomID == "" {
+		return // the portal is made with them
+	}
+	meta := v.policy.Metadata
+	if name := cleanName(meta.RoomName); name != v.matrix.Name {
+		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeName, Content: mustJSON(map[string]string{"name": name})})
+		v.matrix.Name = name
+	}
+	if topic := topicOf(meta); topic != v.matrix.Topic {
+		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeTopic, Content: mustJSON(map[string]string{"topic": topic})})
+		v.matrix.Topic = topic
+	}
+}
+
+// stateHand is who writes a state event.
+func (s *step) stateHand(why cause) id.UserID {
+	if s.room.head.Kind == store.RoomFollower {
+		return userID(s.cfg.Bot)
+	}
+	return s.handOf(why)
+}
+
+// cleanName bounds a name and drops control characters.
+func cleanName(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, name)
+	return cutRunes(name, 255)
+}
+
+func topicOf(m policy.RoomMetaData) string {
+	if m.RoomSubject != "" {
+		return cutRunes(m.RoomSubject, 4096)
+	}
+	for _, d := range m.Descriptions {
+		if d.MediaType == "" || strings.HasPrefix(d.MediaType, "text/plain") {
+			return cutRunes(string(d.Content), 4096)
+		}
+	}
+	return ""
+}
+
+func cutRunes(s string, n int) string {
+	for i := range s {
+		if n == 0 {
+			return s[:i]
+		}
+		n--
+	}
+	return s
+}
+
+// checkAlive closes a follower room when no client of ours is in the group any more: its secrets are gone, and what is
+// left of the group is of no use.
+func (s *step) checkAlive() error {
+	v := s.room
+	if v.head.Kind != store.RoomFollower || v.group == nil || len(v.group.OwnLeaves()) > 0 {
+		return nil
+	}
+	return s.closeRoom()
+}
+
+// closeRoom forgets the group. The portal stays, for the case that somebody is invited again.
+func (s *step) closeRoom() error {
+	v := s.room
+	if v.pending != nil {
+		s.clearPending()
+	}
+	for _, i := range v.intents {
+		s.closeIntents(i.Seq)
+	}
+	s.fx.dropGroup, s.fx.newGroup, s.fx.changes = true, nil, nil
+	v.setGroup(nil)
+	v.head.State, v.head.Epoch = stateClosed, -1
+	v.st.Resync, v.st.Proposed, v.st.Renewed = nil, nil, nil
+	s.releaseAll()
+	return nil
+}

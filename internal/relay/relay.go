@@ -1,0 +1,218 @@
+package relay
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
+	"github.com/matrix-mimi/bridge/mimiside/follower"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/puppets"
+)
+
+// Config is what the operator decides. Zero fields take the default that stands beside them.
+type Config struct {
+	// Suite is the ciphersuite of new groups and of the users' keys. SuiteX25519AES128Ed25519.
+	Suite mls.Suite
+	// Bot is the Matrix user id of the bridge's bot.
+	Bot string
+	// BotName is the bot's display name.
+	BotName string
+	// CommandPrefix begins commands to the bot in rooms: "!mimi".
+	CommandPrefix string
+	// GhostName is the template of ghosts' names: puppets.DefaultNameTemplate.
+	GhostName string
+	// MaxExport is how many members of a Matrix room get a leaf when it is joined to MIMI: 500.
+	MaxExport int
+	// Stock is how many KeyPackages a user has in stock: puppets.DefaultStock.
+	Stock int
+	// Renew is how often the keys of an own leaf are renewed: puppets.RenewEvery.
+	Renew time.Duration
+	// Waiting bounds what waits for an earlier item: follower.DefaultBounds.
+	Waiting follower.Bounds
+	// PendingWait is how long messages wait for our own commit before they are sent in the old epoch: 30 s.
+	PendingWait time.Duration
+	// AskAfter is how long a commit that met another epoch waits for the winning one before the hub is asked: 5 s.
+	AskAfter time.Duration
+	// InviteTimeout is how long a ghost's invitation waits for consent: 14 days.
+	InviteTimeout time.Duration
+	// Consistency is how often a room is compared with its Matrix room: 1 h.
+	Consistency time.Duration
+	// AllowLoggingForbidden joins rooms whose policy forbids logging, which a bridge cannot promise.
+	AllowLoggingForbidden bool
+	// StatusEvents sends com.beeper.message_send_status for delivered messages too, not only for failed ones.
+	StatusEvents bool
+	// Mapping are the choices for messages.
+	Mapping mapping.Options
+	// Limits of the groups.
+	Limits mls.Limits
+	// KeyClaims and PeerKeyClaims bound claims of KeyPackages an hour, by (peer, target) and by peer: 10 and 1,000.
+	KeyClaims, PeerKeyClaims int64
+	// GroupInfos bounds groupInfo requests an hour by (peer, room): 10.
+	GroupInfos int64
+	// Workers is how many rooms are worked on at once: 8.
+	Workers int
+	// CachedRooms bounds the rooms kept in memory: 1,000.
+	CachedRooms int
+	// Owner names this process in leases. Random by default.
+	Owner string
+}
+
+func (c Config) withDefaults() Config {
+	def(&c.Suite, mls.SuiteX25519AES128Ed25519)
+	def(&c.BotName, "MIMI bridge")
+	def(&c.CommandPrefix, "!mimi")
+	def(&c.GhostName, puppets.DefaultNameTemplate)
+	def(&c.MaxExport, 500)
+	def(&c.Stock, puppets.DefaultStock)
+	def(&c.Renew, puppets.RenewEvery)
+	def(&c.Waiting, follower.DefaultBounds)
+	def(&c.PendingWait, 30*time.Second)
+	def(&c.AskAfter, 5*time.Second)
+	def(&c.InviteTimeout, 14*24*time.Hour)
+	def(&c.Consistency, time.Hour)
+	def(&c.KeyClaims, 10)
+	def(&c.PeerKeyClaims, 1000)
+	def(&c.GroupInfos, 10)
+	def(&c.Workers, 8)
+	def(&c.CachedRooms, 1000)
+	return c
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Requester sends a request to another provider and waits for the answer, for the few cases in which somebody waits for
+// ours meanwhile: a keyMaterial that a hub forwards, an identifier that a person looks for. verb is the key of the
+// directory; the result is the body of a 2xx answer.
+type Requester interface {
+	Request(ctx context.Context, domain, verb, target string, body []byte) ([]byte, error)
+}
+
+// Homeserver answers questions while an input is worked off, before its step. An error that wraps ErrRefused is its last
+// word; any other is tried again.
+type Homeserver interface {
+	// UserExists tells whether a user of the own homeserver exists.
+	UserExists(ctx context.Context, mxid string) (bool, error)
+	// RoomState returns the state events of a room, read as a user of ours.
+	RoomState(ctx context.Context, as, roomID string) ([]json.RawMessage, error)
+	// Event returns an event of a room, read as a user of ours.
+	Event(ctx context.Context, as, roomID, eventID string) (json.RawMessage, error)
+}
+
+// ErrRefused says that the homeserver will not answer.
+var ErrRefused = errors.New("the homeserver refused")
+
+// Commander gets what people write to the bot: in a chat with it, or after the command prefix in a room. It runs outside of
+// any step and answers by its own means; when it returns an error the input is tried again.
+type Commander interface {
+	Command(ctx context.Context, c Command) error
+}
+
+// Command is a message for the bot.
+type Command struct {
+	RoomID, EventID, Sender string
+	// Text is the command without the prefix.
+	Text string
+	// Private tells that the room is a chat with the bot only.
+	Private bool
+	// ReplyTo is the event that the message replies to, or "".
+	ReplyTo string
+}
+
+// Deps is what a Relay is made of.
+type Deps struct {
+	Store  *store.DB
+	Naming mapping.Naming
+	Config Config
+	// Permitted tells whether a Matrix user may take part. Nil permits all users of the own homeserver.
+	Permitted func(mxid string) bool
+	// Consent tells whether a peer may claim KeyPackages of our users without asking them. Nil means yes.
+	Consent func(peer string) bool
+	// Blocked tells that a provider is not spoken with.
+	Blocked func(domain string) bool
+	// Credential makes the credential of a client; nil makes basic ones.
+	Credential func(userURI, clientURI string, key *mls.SignatureKey) (mls.Credential, error)
+	// CheckCredential judges X.509 credentials of peers; nil refuses them.
+	CheckCredential func(check mls.CredentialCheck) error
+
+	Requester  Requester
+	Homeserver Homeserver
+	Commander  Commander
+	// WakeLanes is told of lanes with new rows, after the commit.
+	WakeLanes func(lanes []store.Lane)
+	// Alert is told what an operator must see.
+	Alert func(kind, message string)
+
+	Clock func() time.Time
+	Rand  io.Reader
+	Log   zerolog.Logger
+}
+
+// Relay works off the inputs of all rooms of its shards. It is safe for concurrent use.
+type Relay struct {
+	Deps
+	cfg  Config
+	hub  *hubKeys
+	bot  string // the bot's MIMI user URI
+	mlsc mls.Config
+
+	mu    sync.Mutex
+	slots map[store.RoomID]*slot
+	queue *queue
+
+	clients clientCache
+}
+
+// New makes a Relay and the provider's own keys where the database has none yet.
+func New(ctx context.Context, d Deps) (*Relay, error) {
+	if d.Store == nil {
+		return nil, errors.New("relay needs a store")
+	}
+	if err := d.Naming.Check(); err != nil {
+		return nil, err
+	}
+	r := &Relay{Deps: d, cfg: d.Config.withDefaults(), slots: map[store.RoomID]*slot{}, queue: newQueue()}
+	if r.Clock == nil {
+		r.Clock = time.Now
+	}
+	if r.Rand == nil {
+		r.Rand = rand.Reader
+	}
+	if r.Permitted == nil {
+		r.Permitted = func(mxid string) bool {
+			_, server, err := mapping.SplitMXID(mxid)
+			return err == nil && server == d.Naming.Server
+		}
+	}
+	if r.Alert == nil {
+		r.Alert = func(kind, message string) { r.Log.Error().Str("alert", kind).Msg(message) }
+	}
+	if r.cfg.Owner == "" {
+		r.cfg.Owner = newOwner()
+	}
+	uri, err := d.Naming.UserURI(r.cfg.Bot)
+	if err != nil {
+		return nil, err
+	}
+	r.bot = string(uri)
+	if err := r.loadHubKeys(ctx); err != nil {
+		return nil, err
+	}
+	r.mlsc = r.mlsConfig()
+	return r, nil
+}
+
+func newOwner() string { return "relay-" + rand.Text()[:12] }

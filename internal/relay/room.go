@@ -1,0 +1,215 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
+	"github.com/matrix-mimi/bridge/mimiside/room"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// slot is the place of a room in this process: one worker at a time, and what it remembers.
+type slot struct {
+	mu   sync.Mutex
+	mem  *roomView // nil: to be loaded
+	used time.Time
+}
+
+// roomView is a room as a step sees and changes it: a copy of what is stored under head.Version. After a step that was
+// not committed it is thrown away.
+type roomView struct {
+	head    store.Room
+	group   *mls.Group // nil while there is none
+	policy  *policy.State
+	leaves  room.Leaves
+	pending *store.PendingCommit
+	intents []store.Intent
+	members *memberTable
+	st      roomState
+	matrix  matrixState
+	stored  map[string]string // room_state rows as stored
+}
+
+// States of a room (store.Room.State).
+const (
+	statePlain    = ""         // kind none: nothing to do with MIMI yet
+	stateOpening  = "opening"  // hub: the first MIMI user is invited, the group not made yet
+	stateJoining  = "joining"  // follower: an external commit is under way, or a Welcome is awaited
+	stateActive   = "active"   // the group stands
+	stateDesynced = "desynced" // follower: the group must be joined anew
+	stateClosed   = "closed"   // follower: no own client is in the group any more
+)
+
+// Keys of room_state rows.
+const (
+	keyState  = "relay"
+	keyMatrix = "matrix"
+)
+
+// slot returns the place of a room and bounds how many rooms are remembered.
+func (r *Relay) slot(id store.RoomID) *slot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.slots[id]
+	if s == nil {
+		s = &slot{}
+		r.slots[id] = s
+		r.evict()
+	}
+	s.used = r.Clock()
+	return s
+}
+
+// evict forgets the room that was not used for the longest time when there are too many. A room in use is not touched.
+func (r *Relay) evict() {
+	if len(r.slots) <= r.cfg.CachedRooms {
+		return
+	}
+	var oldest store.RoomID
+	var at time.Time
+	for id, s := range r.slots {
+		if (at.IsZero() || s.used.Before(at)) && !s.used.IsZero() {
+			oldest, at = id, s.used
+		}
+	}
+	if s := r.slots[oldest]; s != nil && s.mu.TryLock() {
+		delete(r.slots, oldest)
+		s.mem = nil
+		s.mu.Unlock()
+	}
+}
+
+// Forget drops everything that is remembered of rooms, as a restart does. Nothing depends on it but speed.
+func (r *Relay) Forget() {
+	r.mu.Lock()
+	slots := make([]*slot, 0, len(r.slots))
+	for _, s := range r.slots {
+		slots = append(slots, s)
+	}
+	r.mu.Unlock()
+	for _, s := range slots {
+		s.mu.Lock()
+		s.mem = nil
+		s.mu.Unlock()
+	}
+	r.clients.forget()
+}
+
+// load returns the room under its present version, from memory where that is still right.
+func (r *Relay) load(ctx context.Context, s *slot, id store.RoomID) (*roomView, error) {
+	head, err := r.Store.Room(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("load room %s: %w", id, err)
+	}
+	if s.mem != nil && s.mem.head.Version == head.Version {
+		s.mem.head = head
+		return s.mem, nil
+	}
+	s.mem = nil
+	v := &roomView{head: head}
+	if err := r.loadRows(ctx, v); err != nil {
+		return nil, err
+	}
+	if err := r.loadGroup(ctx, v); err != nil {
+		return nil, err
+	}
+	// A step of another process between these reads shows in the version: what was read is then torn.
+	again, err := r.Store.Room(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if again.Version != head.Version {
+		return nil, fmt.Errorf("load room %s: %w", id, store.ErrConflict)
+	}
+	return v, nil
+}
+
+func (r *Relay) loadRows(ctx context.Context, v *roomView) error {
+	id := v.head.ID
+	members, err := r.Store.Members(ctx, id)
+	if err != nil {
+		return err
+	}
+	v.members = newMemberTable(members)
+	if v.stored, err = r.Store.RoomState(ctx, id); err != nil {
+		return err
+	}
+	for key, into := range map[string]any{keyState: &v.st, keyMatrix: &v.matrix} {
+		if s := v.stored[key]; s != "" {
+			if err := json.Unmarshal([]byte(s), into); err != nil {
+				return fmt.Errorf("read the %s state of room %s: %w", key, id, err)
+			}
+		}
+	}
+	if v.intents, err = r.Store.Intents(ctx, id); err != nil {
+		return err
+	}
+	p, err := r.Store.PendingCommit(ctx, id)
+	switch {
+	case err == nil:
+		v.pending = &p
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	return nil
+}
+
+func (r *Relay) loadGroup(ctx context.Context, v *roomView) error {
+	pieces, err := r.Store.Pieces(ctx, v.head.ID)
+	if err != nil || len(pieces) == 0 {
+		return err
+	}
+	list := make([]mls.Piece, len(pieces))
+	for i, p := range pieces {
+		list[i] = mls.Piece{Key: mls.PieceKey(p.Key), Data: p.Data}
+	}
+	g, err := mls.LoadGroup(r.mlsc, list)
+	if err != nil {
+		return fmt.Errorf("load the group of room %s: %w", v.head.ID, err)
+	}
+	v.setGroup(g)
+	return v.readPolicy()
+}
+
+// setGroup puts a group, or its next epoch, in place.
+func (v *roomView) setGroup(g *mls.Group) {
+	v.group = g
+	if g == nil {
+		v.policy, v.leaves = nil, room.Leaves{}
+		return
+	}
+	v.leaves = room.LeavesOf(g.Members())
+}
+
+// readPolicy reads the room's policy from the group's dictionary.
+func (v *roomView) readPolicy() error {
+	state, err := policyState(v.group.Dictionary())
+	if err != nil {
+		return fmt.Errorf("read the policy of room %s: %w", v.head.ID, err)
+	}
+	v.policy = state
+	return nil
+}
+
+// uri returns the room's URI.
+func (v *roomView) uri() wire.IdentifierURI { return wire.IdentifierURI(v.head.URI) }
+
+// ownLeaf returns the own leaf of a user, false when the user has none.
+func (v *roomView) ownLeaf(user string) (mls.LeafIndex, bool) {
+	if v.group == nil {
+		return 0, false
+	}
+	for _, leaf := range v.leaves.Of(wire.IdentifierURI(user)) {
+		if m, ok := v.group.Member(leaf); ok && m.Own {
+			return leaf, true
+		}
+	}
+	return 0, false
+}

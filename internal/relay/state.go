@@ -1,0 +1,124 @@
+package relay
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/matrix-mimi/bridge/matrixside/event"
+)
+
+// roomState is the small part of a room that is neither a column nor a piece of MLS. It is one row of room_state.
+type roomState struct {
+	// Opening is set while a hub room is made.
+	Opening *opening `json:"opening,omitempty"`
+	// Lent are GroupInfos that were handed out for external joins (as hub), newest last.
+	Lent []lent `json:"lent,omitempty"`
+	// Resync says since when and why the group is joined anew, and how often that was tried (as follower).
+	Resync *resync `json:"resync,omitempty"`
+	// Join is the wish of a user to join a room by its URI, before there is a group (as follower).
+	Join *joining `json:"join,omitempty"`
+	// Renewed says when the keys of own leaves were last renewed, in seconds since 1970, by user URI. Absent means at RenewedAll.
+	Renewed    map[string]int64 `json:"renewed,omitempty"`
+	RenewedAll int64            `json:"renewed_all,omitempty"`
+	// Told are notices that are given once a room, by name.
+	Told map[string]bool `json:"told,omitempty"`
+	// Asked is the question for the group's state that is under way (as follower).
+	Asked *asked `json:"asked,omitempty"`
+	// Proposed are own proposals whose fate at the hub is not known, by hexadecimal ref.
+	Proposed map[string]string `json:"proposed,omitempty"`
+	// Sent counts messages in the present epoch, for the limit on an epoch's life.
+	Sent int64 `json:"sent,omitempty"`
+	// Checked is when the room was last compared with its Matrix room, in milliseconds since 1970.
+	Checked int64 `json:"checked,omitempty"`
+	// Portal tells that the Matrix room of a follower room was asked for.
+	Portal bool `json:"portal,omitempty"`
+	// Pending is when messages stop waiting for our commit, in milliseconds since 1970.
+	PendingUntil int64 `json:"pending_until,omitempty"`
+}
+
+// opening is a Matrix room on its way to becoming a hub room.
+type opening struct {
+	By      string `json:"by"`              // MXID of who invited the first MIMI user
+	Ghost   string `json:"ghost,omitempty"` // the ghost through which the room is read
+	Reading bool   `json:"reading,omitempty"`
+	Direct  bool   `json:"direct,omitempty"`
+}
+
+// lent is a GroupInfo that was handed out.
+type lent struct {
+	Credential []byte `json:"credential"` // SHA-256 of the credential and the key
+	User       string `json:"user"`
+	UntilMS    int64  `json:"until"`
+	Code       bool   `json:"code,omitempty"` // a joining code was presented
+}
+
+type resync struct {
+	SinceMS int64  `json:"since"`
+	Tries   int    `json:"tries"`
+	Reason  string `json:"reason"`
+	// Left are users of ours whose leaves are still to be joined anew.
+	Left []string `json:"left,omitempty"`
+}
+
+// asked is a question for the group's state that was sent to the hub.
+type asked struct {
+	Ref     string `json:"ref"`
+	User    string `json:"user"`
+	Seq     int64  `json:"seq"`
+	SinceMS int64  `json:"since"`
+	Request []byte `json:"request"`
+}
+
+type joining struct {
+	By   string `json:"by"` // MXID
+	Code []byte `json:"code,omitempty"`
+}
+
+// matrixState is what is known of the Matrix room.
+type matrixState struct {
+	Name    string          `json:"name,omitempty"`
+	Topic   string          `json:"topic,omitempty"`
+	Creator string          `json:"creator,omitempty"`
+	Version string          `json:"version,omitempty"`
+	Power   json.RawMessage `json:"power,omitempty"` // content of m.room.power_levels as received
+	Join    string          `json:"join,omitempty"`
+	History string          `json:"history,omitempty"`
+	Crypt   bool            `json:"crypt,omitempty"` // the room is encrypted
+}
+
+// power returns the power levels of the room.
+func (m *matrixState) power() event.PowerLevels {
+	if len(m.Power) == 0 {
+		return event.DefaultPowerLevels(userID(m.Creator))
+	}
+	o, err := event.ParseObject(m.Power)
+	if err != nil {
+		return event.DefaultPowerLevels(userID(m.Creator))
+	}
+	return event.ParsePowerLevels(o)
+}
+
+// changedState returns the room_state rows that differ from what is stored.
+func (v *roomView) changedState() (map[string]string, error) {
+	var changed map[string]string
+	for key, value := range map[string]any{keyState: v.st, keyMatrix: v.matrix} {
+		b, err := json.Marshal(value)
+		if err != nil {
+			return nil, fmt.Errorf("write the %s state of room %s: %w", key, v.head.ID, err)
+		}
+		s := string(b)
+		if s == "{}" {
+			s = ""
+		}
+		if s != v.stored[key] {
+			if changed == nil {
+				changed = map[string]string{}
+			}
+			changed[key] = s
+		}
+	}
+	return changed, nil
+}
+
+// States of own proposals that were sent to the hub.
+const proposalSent = "sent"

@@ -1,0 +1,163 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+)
+
+// step is the life of one input: what it sees, and what it will write. Its methods decide; they read the database where
+// they must (never in a transaction) and write nothing.
+type step struct {
+	*Relay
+	ctx  context.Context
+	now  time.Time
+	room *roomView
+	fx   effects
+	// input is what is worked off, nil for a synchronous request.
+	input *store.Input
+	// plainAnswer says that the answer to a request is not kept.
+	plainAnswer bool
+	// drop says that the room in memory is not what is stored, although the step succeeded.
+	drop bool
+	// again says that the inbox must be read again: an earlier input became ready.
+	again bool
+}
+
+// nowMS is the step's time in milliseconds since 1970.
+func (s *step) nowMS() int64 { return s.now.UnixMilli() }
+
+// seq takes the next number of the room: for links, bodies, outgoing rows, intents and log entries.
+func (s *step) seq() int64 {
+	n := s.room.head.NextSeq
+	s.room.head.NextSeq++
+	return n
+}
+
+// maxConflicts is how often a step is decided anew because the room moved on meanwhile.
+const maxConflicts = 5
+
+// runStep is the one place where an input becomes a transaction:
+//
+//	load the room under its version, decide, then in ONE transaction compare and set the version, write all
+//	effects and mark the input done.
+//
+// in is nil for a synchronous request, whose answer is among the effects. Whatever fails, nothing is written and the
+// room in memory is dropped, because the MLS group in it may have moved on. When the room was changed by
+// another process meanwhile, everything is decided anew from what is stored now.
+func (r *Relay) runStep(ctx context.Context, id store.RoomID, in *store.Input, settle store.Settle, decide func(*step) error) (*step, error) {
+	slot := r.slot(id)
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	for try := 1; ; try++ {
+		s, err := r.tryStep(ctx, slot, id, in, settle, decide)
+		if err == nil {
+			return s, nil
+		}
+		slot.mem = nil
+		if !errors.Is(err, store.ErrConflict) || try == maxConflicts {
+			return nil, err
+		}
+	}
+}
+
+func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *store.Input, settle store.Settle, decide func(*step) error) (s *step, err error) {
+	view, err := r.load(ctx, slot, id)
+	if err != nil {
+		return nil, err
+	}
+	slot.mem = nil // until the transaction stands, what decide changes in memory is not what is stored
+	s = &step{Relay: r, ctx: ctx, now: r.Clock(), room: view, input: in}
+	before := view.head
+	if err := s.decide(decide); err != nil {
+		return nil, err
+	}
+	if s.fx.state, err = view.changedState(); err != nil {
+		return nil, err
+	}
+	if in == nil && s.idle(before) {
+		if !s.drop {
+			slot.mem = view
+		}
+		return s, nil
+	}
+	lanes, err := s.commit(settle)
+	if err != nil {
+		return nil, err
+	}
+	s.committed()
+	if !s.drop {
+		slot.mem = view
+	}
+	if len(lanes) > 0 && r.WakeLanes != nil {
+		r.WakeLanes(lanes)
+	}
+	for i := range s.fx.inputs {
+		if s.fx.inputs[i].NotBefore <= s.nowMS() && (in == nil || s.fx.inputs[i].Room != id) {
+			r.queue.push(s.fx.inputs[i].Room)
+		}
+	}
+	return s, nil
+}
+
+// decide runs the decider and turns a panic into an error, so that an input that panics is set aside and not the process.
+func (s *step) decide(fn func(*step) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
+		}
+	}()
+	return fn(s)
+}
+
+var errPanic = errors.New("the step panicked")
+
+// commit is the transaction.
+func (s *step) commit(settle store.Settle) (lanes []store.Lane, err error) {
+	var head store.Room
+	err = s.Store.Tx(s.ctx, func(tx *store.Tx) error {
+		if head, err = tx.StepRoom(s.ctx, s.room.head, settle); err != nil {
+			return err
+		}
+		if in := s.input; in != nil {
+			if s.fx.wait != nil {
+				err = tx.WaitInput(s.ctx, head.ID, in.Seq, s.fx.wait.epoch, s.fx.wait.reason)
+			} else {
+				_, err = tx.FinishInput(s.ctx, head.ID, in.Seq)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		lanes, err = s.fx.write(s.ctx, tx, head, s.nowMS())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.room.head = head
+	return lanes, nil
+}
+
+// committed brings what is remembered of the room in line with what was written.
+func (s *step) committed() {
+	v := s.room
+	for key, value := range s.fx.state {
+		v.stored[key] = value
+	}
+	s.again = s.fx.release != nil || len(s.fx.inputs) > 0
+}
+
+// idle tells whether a request left nothing to write.
+func (s *step) idle(before store.Room) bool {
+	fx := &s.fx
+	return len(fx.state) == 0 && s.room.head.NextSeq == before.NextSeq && len(fx.changes) == 0 && fx.newGroup == nil && !fx.dropGroup &&
+		!fx.dropPending && fx.answer == nil && len(fx.inputs) == 0 && fx.release == nil && len(fx.members) == 0 && len(fx.seen) == 0 &&
+		len(fx.names) == 0 && len(fx.unbind) == 0 && len(fx.doneIntents) == 0 && len(fx.setIntents) == 0 &&
+		len(fx.setLinks) == 0 && len(fx.consents) == 0 && len(fx.settings) == 0 && len(fx.managers) == 0 && fx.direct == nil &&
+		len(fx.keyPackages) == 0 && len(fx.usedKeys) == 0 && len(fx.routes) == 0 && len(fx.ghosts) == 0 && len(fx.dropOut) == 0
+}
