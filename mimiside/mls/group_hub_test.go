@@ -231,3 +231,36 @@ func TestStoredVersions(t *testing.T) {
 		t.Errorf("unknown kind: %v", err)
 	}
 }
+
+// Late messages are read as well after the last own leaf has gone and others have taken leaves meanwhile.
+func TestLateMessagesOfPublicView(t *testing.T) {
+	x := newPair(t, testExtensions())
+	r := testRand(2)
+	late, c, err := x.a.Protect(x.rand, 0, []byte("late"), nil, 0)
+	must(t, late, err)
+	x.a.apply(c)
+	zoe := newTestClient(t, r, testSuite, "zoe").keyPackage(t, r)
+	step := func(from *Group, leaf LeafIndex, p ...Proposal) *Staged {
+		t.Helper()
+		s, err := from.StageCommit(x.rand, testNow, CommitParams{Leaf: leaf, Proposals: p})
+		must(t, s, err)
+		x.p.receive(s.Commit())
+		x.p.restart()
+		return s
+	}
+	s := step(x.a.Group, 0, Proposal{Type: ProposalRemove, Remove: 1}, Proposal{Type: ProposalRemove, Remove: 2}, Proposal{Type: ProposalAdd, Add: zoe.KeyPackage})
+	if len(x.p.OwnLeaves()) != 0 || x.p.EpochAuthenticator() != nil {
+		t.Fatal("the pool still has secrets")
+	}
+	x.a.merge(s, nil)
+	z, _, err := JoinWelcome(testNow, testConfig(), JoinParams{Welcome: message(t, s.Welcome()).Welcome, Tree: s.Tree(), Keys: []JoinKey{zoe}})
+	must(t, z, err)
+	yan := newTestClient(t, r, testSuite, "yan").keyPackage(t, r)
+	step(z, 1, Proposal{Type: ProposalRemove, Remove: 0}, Proposal{Type: ProposalAdd, Add: yan.KeyPackage})
+	got, c, err := x.p.Unprotect(testNow, late.Message)
+	must(t, got, err)
+	x.p.apply(c)
+	if string(got.Leaf.Credential.Identity) != "alice" {
+		t.Errorf("message is from %q", got.Leaf.Credential.Identity)
+	}
+}

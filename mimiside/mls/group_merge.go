@@ -72,7 +72,7 @@ func (g *Group) forgetPath(x nodeIndex, c *Changes) {
 	if k := g.path[x]; k != nil {
 		k.Wipe()
 		delete(g.path, x)
-		c.Delete = append(c.Delete, PieceKey{Kind: "path", A: uint64(x)})
+		c.forget(PieceKey{Kind: "path", A: uint64(x)})
 	}
 }
 
@@ -84,6 +84,7 @@ func (g *Group) retire(now time.Time, old *epoch, before map[LeafIndex]pastLeaf,
 	}
 	if old.secrets == nil {
 		c.Delete = append(c.Delete, PieceKey{Kind: "epoch", A: n})
+		g.rememberLeaves(before, c)
 		g.expire(now, c)
 		return
 	}
@@ -96,6 +97,21 @@ func (g *Group) retire(now time.Time, old *epoch, before map[LeafIndex]pastLeaf,
 	old.secrets.wipe()
 	c.Put = append(c.Put, p.piece(), resumptionPiece(n, g.resumption[n]))
 	g.expire(now, c)
+}
+
+// rememberLeaves notes what a commit changed that ended an epoch without secrets, which is not remembered itself: the
+// epochs before it still need to know the leaves as they were.
+func (g *Group) rememberLeaves(before map[LeafIndex]pastLeaf, c *Changes) {
+	if len(g.past) == 0 {
+		return
+	}
+	last := g.past[0]
+	for l, was := range before {
+		if _, there := last.before[l]; !there {
+			last.before[l] = was
+		}
+	}
+	c.Put = append(c.Put, last.piece())
 }
 
 // Expire forgets past epochs that are over their age. Merge does so too; a caller should from time to time, so that a
