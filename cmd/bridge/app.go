@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -26,9 +27,10 @@ type app struct {
 	reg     *appservice.Registration
 	db      *store.DB
 
-	intake []part // what takes work in: listeners, /sync
-	work   []part // what does it: rooms, lanes
-	reload []func() error
+	intake  []part // what takes work in: listeners, /sync
+	work    []part // what does it: rooms, lanes
+	reload  []func() error
+	closers []io.Closer // listeners that are bound but may never be served
 }
 
 // maxBeat is how long the main loop may stand still before /livez says so.
@@ -55,9 +57,20 @@ func newApp(ctx context.Context, cfg *config.Config, logTo io.Writer) (*app, err
 		return nil, err
 	}
 	if err := a.build(ctx); err != nil {
-		return nil, errors.Join(err, a.db.Close())
+		return nil, errors.Join(err, a.close())
 	}
 	return a, nil
+}
+
+// close closes what was opened, in case it was never run or is no longer.
+func (a *app) close() error {
+	var errs []error
+	for _, c := range a.closers {
+		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, a.db.Close())...)
 }
 
 func (a *app) openStore(ctx context.Context) error {
@@ -90,7 +103,7 @@ func (a *app) run(ctx context.Context, hup <-chan os.Signal) error {
 		var err error
 		admin, err = obs.StartAdmin(obs.AdminOptions{Listen: a.cfg.Admin.Listen, Health: a.health, Registry: a.metrics, Pprof: a.cfg.Admin.Pprof})
 		if err != nil {
-			return errors.Join(err, a.db.Close())
+			return errors.Join(err, a.close())
 		}
 	}
 	a.log.Info().Str("version", buildVersion()).Str("domain", a.cfg.MIMI.Domain).Str(obs.FieldHS, a.cfg.Homeserver.Domain).Msg("starting")
@@ -98,7 +111,7 @@ func (a *app) run(ctx context.Context, hup <-chan os.Signal) error {
 	a.health.Started()
 	err := runParts(ctx, a.log, intake, a.work)
 	a.health.Stopping()
-	err = errors.Join(err, a.db.Close())
+	err = errors.Join(err, a.close())
 	if admin != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/matrix-mimi/bridge/internal/obs"
+	"github.com/matrix-mimi/bridge/internal/outbox"
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
+	matrix "github.com/matrix-mimi/bridge/matrixside/client"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/matrixside/intake"
+	"github.com/matrix-mimi/bridge/mimiside/server"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// requestGrace is how long requests in progress may go on once the bridge
+// stops; it lies within stopLimit.
+const requestGrace = 8 * time.Second
+
+// naming is how the bridge's users and ghosts are called on both sides.
+func (a *app) naming() mapping.Naming {
+	return mapping.Naming{Domain: a.cfg.MIMI.Domain, Server: a.cfg.Homeserver.Domain}
+}
+
+// bot is the bridge's own Matrix user.
+func (a *app) bot() id.UserID {
+	return id.NewUserID(a.cfg.Appservice.Bot.Username, a.cfg.Homeserver.Domain)
+}
+
+// newMatrixClient makes the client that speaks for the bot and the ghosts.
+func (a *app) newMatrixClient() (*matrix.Client, error) {
+	names := a.naming()
+	requests := a.metrics.Seconds("matrix_request_seconds", "Duration of requests to the homeserver.", "verb", "result")
+	transport := matrix.NewTransport()
+	transport.MaxConnsPerHost = a.cfg.Homeserver.MaxConnections
+	transport.MaxIdleConnsPerHost = a.cfg.Homeserver.MaxConnections
+	return matrix.New(matrix.Config{
+		Homeserver: a.cfg.Homeserver.Address,
+		Token:      a.reg.AppToken,
+		Bot:        a.bot(),
+		IsGhost:    func(u id.UserID) bool { return names.IsGhost(string(u)) },
+		Registry:   ghostRegistry{a.db},
+		Pending:    pendingEvents{a.db},
+		Timeout:    a.cfg.Homeserver.RequestTimeout.D(),
+		HTTP:       &http.Client{Transport: transport},
+		UserAgent:  "mimi-bridge/" + buildVersion(),
+		Observe: func(v event.Verb, class matrix.Class, took time.Duration) {
+			requests.WithLabelValues(string(v), class.String()).Observe(took.Seconds())
+		},
+	})
+}
+
+// newOutbox makes the outbox with its routes. wake is told of rooms that got
+// an answer.
+func (a *app) newOutbox(hs *matrix.Client, p *provider, wake func([]store.RoomID)) (*outbox.Outbox, error) {
+	most := a.cfg.Limits.OutboundConcurrency
+	return outbox.New(outbox.Config{
+		Store: a.db,
+		Routes: map[string]outbox.Route{
+			routeMatrix: {Sender: matrixSender{do: hs.Do, room: a.db.Room}, First: most, Most: most},
+			routeMIMI:   {Sender: mimiSender{request: mimiRequester{p.client}.request}, Join: joinNotify, Most: most},
+		},
+		SendTimeout: max(a.cfg.Homeserver.RequestTimeout.D(), a.cfg.MIMI.RequestTimeout.D()),
+		Grace:       requestGrace,
+		GiveUp:      a.cfg.Limits.DeadAfter.D(),
+		Wake:        wake,
+		Metrics:     a.metrics,
+		Log:         a.log.With().Str(obs.FieldComponent, "outbox").Logger(),
+	})
+}
+
+// mimiListener is the part that answers other providers.
+func (a *app) mimiListener(p *provider, h server.Handler, webFinger, other http.Handler) (part, error) {
+	dir, err := directory(a.cfg)
+	if err != nil {
+		return part{}, fmt.Errorf("mimi.url: %w", err)
+	}
+	log := a.log.With().Str(obs.FieldComponent, "mimi").Logger()
+	requests := a.metrics.Seconds("inbound_request_seconds", "Duration of requests of other providers.", "verb", "status")
+	refused := a.metrics.Counter("peer_refused_total", "Requests of other providers that were refused, by the word they got.", "reason")
+	srv, err := server.New(server.Config{
+		Domain: a.cfg.MIMI.Domain, Handler: h, Book: p.book, Directory: func() *wire.Directory { return dir },
+		WebFinger: webFinger, Other: other,
+		SmallBody: int64(a.cfg.Limits.MessageSize), LargeBody: int64(a.cfg.Limits.UpdateSize),
+		KeyMaterialPerUser: a.cfg.Limits.KeyClaims, KeyMaterialPerPeer: a.cfg.Limits.PeerKeyClaims, GroupInfoPerRoom: a.cfg.Limits.GroupInfoRequests,
+		// Failed handshakes are anybody's doing: they are counted, not logged.
+		ErrorLog: stdlog.New(io.Discard, "", 0),
+		Observe: func(e server.Event) {
+			requests.WithLabelValues(string(e.Verb), fmt.Sprint(e.Status)).Observe(e.Took.Seconds())
+			if e.Word != "" {
+				refused.WithLabelValues(e.Word).Inc()
+				log.Info().Str(obs.FieldPeer, e.Peer).Str("verb", string(e.Verb)).Int("status", e.Status).Str("word", e.Word).Err(e.Err).Msg("refused a request")
+			}
+		},
+	})
+	if err != nil {
+		return part{}, err
+	}
+	a.metrics.GaugeFunc("peer_connections", "Open connections of other providers.", func() float64 {
+		_, n := srv.Running()
+		return float64(n)
+	})
+	ln, err := net.Listen("tcp", a.cfg.MIMI.Listen)
+	if err != nil {
+		return part{}, fmt.Errorf("listen for other providers (mimi.listen): %w", err)
+	}
+	a.closers = append(a.closers, ln)
+	return part{"mimi listener", func(ctx context.Context) error { return srv.Listen(ctx, ln, p.keys, requestGrace) }}, nil
+}
+
+// matrixListener is the part that takes the homeserver's transactions and
+// queries.
+func (a *app) matrixListener(sink intake.Sink, queries intake.Queries, pinged func(txn string)) (part, error) {
+	log := a.log.With().Str(obs.FieldComponent, "intake").Logger()
+	h, err := intake.NewHandler(intake.Config{
+		Token: a.reg.ServerToken, Sink: sink, Queries: queries, Pinged: pinged,
+		MaxBody: int64(a.cfg.Limits.TransactionSize), Observe: a.observeTransactions(), Log: log,
+	})
+	if err != nil {
+		return part{}, err
+	}
+	ln, err := net.Listen("tcp", a.cfg.Appservice.Listen)
+	if err != nil {
+		return part{}, fmt.Errorf("listen for the homeserver (appservice.listen): %w", err)
+	}
+	a.closers = append(a.closers, ln)
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: stdlog.New(io.Discard, "", 0),
+	}
+	return part{"homeserver listener", func(ctx context.Context) error { return serveHTTP(ctx, srv, ln) }}, nil
+}
+
+// observeTransactions counts what the homeserver sends, over both sources.
+func (a *app) observeTransactions() func(result string, t *intake.Transaction, took time.Duration) {
+	transactions := a.metrics.Counter("appservice_txn_total", "Transactions of the homeserver: stored, duplicate, refused, failed.", "result")
+	last := a.metrics.Gauge("homeserver_last_transaction_seconds", "Unix time of the last transaction that was stored.")
+	return func(result string, _ *intake.Transaction, _ time.Duration) {
+		transactions.WithLabelValues(result).Inc()
+		if result == "stored" {
+			last.WithLabelValues().SetToCurrentTime()
+		}
+	}
+}
+
+// serveHTTP serves until the context ends and then lets requests in progress
+// finish.
+func serveHTTP(ctx context.Context, srv *http.Server, ln net.Listener) error {
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestGrace)
+	defer cancel()
+	err := srv.Shutdown(grace)
+	if err != nil {
+		err = errors.Join(err, srv.Close())
+	}
+	<-done
+	return err
+}
