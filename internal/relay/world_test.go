@@ -1,0 +1,417 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/internal/store/storetest"
+	"github.com/matrix-mimi/bridge/mapping"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+func TestMain(m *testing.M) { storetest.Main(m) }
+
+// world is several bridges with a homeserver each, in one process: they speak over function calls, and time stands still
+// until it is moved.
+type world struct {
+	t     testing.TB
+	now   time.Time
+	nodes map[string]*node
+	order []string
+	// fault decides about each request between providers; nil lets all through.
+	fault func(from, to, verb string, body []byte) fault
+	// restart drops everything in memory between any two steps.
+	restart bool
+	links   map[string]string // Matrix rows: event ids by link, unused
+}
+
+type fault int
+
+const (
+	deliver fault = iota
+	dropRequest
+	dropAnswer
+	twice
+)
+
+// node is one bridge.
+type node struct {
+	w      *world
+	domain string
+	cfg    store.Config
+	db     *store.DB
+	relay  *Relay
+	hs     *fakeHS
+	alerts []string
+	log    zerolog.Logger
+	conf   Config
+	cmds   []Command
+}
+
+func newWorld(t testing.TB, domains ...string) *world {
+	t.Helper()
+	w := &world{t: t, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), nodes: map[string]*node{}}
+	for _, d := range domains {
+		w.add(d, Config{})
+	}
+	return w
+}
+
+func (w *world) add(domain string, conf Config) *node {
+	n := &node{w: w, domain: domain, conf: conf}
+	n.cfg = storetest.Config(w.t, "sqlite")
+	n.cfg.Clock = func() time.Time { return w.now }
+	n.log = zerolog.Nop()
+	if os.Getenv("RELAY_LOG") != "" {
+		n.log = zerolog.New(zerolog.NewTestWriter(w.t)).With().Str("node", domain).Logger()
+	}
+	n.db = storetest.Open(w.t, n.cfg)
+	n.hs = newHS("hs."+domain, func() time.Time { return w.now }, func(mxid string) bool { return n.relay.ours(mxid) })
+	w.nodes[domain] = n
+	w.order = append(w.order, domain)
+	n.start()
+	return n
+}
+
+// start makes the bridge anew on its database.
+func (n *node) start() {
+	n.w.t.Helper()
+	n.conf.Bot = n.hs.mxid("mimibot")
+	r, err := New(context.Background(), Deps{
+		Store: n.db, Naming: mapping.Naming{Domain: n.domain, Server: n.hs.server}, Config: n.conf,
+		Requester: n, Homeserver: n.hs, Commander: n,
+		Alert: func(kind, message string) { n.alerts = append(n.alerts, kind+": "+message) },
+		Clock: func() time.Time { return n.w.now }, Log: n.log,
+	})
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	n.relay = r
+}
+
+func (n *node) Command(_ context.Context, c Command) error {
+	n.cmds = append(n.cmds, c)
+	return nil
+}
+
+// Request is what the hub asks another provider while somebody waits.
+func (n *node) Request(_ context.Context, domain, verb, target string, body []byte) ([]byte, error) {
+	r, err := n.w.request(n.domain, domain, verb, target, body)
+	if err != nil {
+		return nil, err
+	}
+	if r.Status >= 400 {
+		return nil, fmt.Errorf("status %d", r.Status)
+	}
+	return r.Body, nil
+}
+
+var errNetwork = errors.New("network failure")
+
+// request brings a request to a provider.
+func (w *world) request(from, to, verb, target string, body []byte) (Reply, error) {
+	n := w.nodes[to]
+	if n == nil {
+		return Reply{}, errNetwork
+	}
+	f := deliver
+	if w.fault != nil {
+		f = w.fault(from, to, verb, body)
+	}
+	if f == dropRequest {
+		return Reply{}, errNetwork
+	}
+	if w.restart {
+		n.relay.Forget()
+	}
+	r, err := n.serve(from, verb, target, body)
+	if f == twice {
+		r, err = n.serve(from, verb, target, body)
+	}
+	if f == dropAnswer {
+		return Reply{}, errNetwork
+	}
+	return r, err
+}
+
+// serve answers as mimiside/server does.
+func (n *node) serve(peer, verb, target string, body []byte) (Reply, error) {
+	ctx, path := context.Background(), wire.IdentifierURI(target)
+	var r Reply
+	var err error
+	switch verb {
+	case verbKeyMaterial:
+		r, err = n.relay.KeyMaterial(ctx, peer, body)
+	case verbUpdate:
+		r, err = n.relay.Update(ctx, peer, path, body)
+	case verbSubmitMessage:
+		r, err = n.relay.SubmitMessage(ctx, peer, path, body)
+	case verbNotify:
+		r, err = n.relay.Notify(ctx, peer, path, body)
+	case verbGroupInfo:
+		r, err = n.relay.GroupInfo(ctx, peer, path, body)
+	default:
+		n.w.t.Fatalf("unknown verb %s", verb)
+	}
+	switch {
+	case errors.Is(err, ErrForbidden), errors.Is(err, wire.ErrForbidden):
+		return Reply{Status: 403}, nil
+	case errors.Is(err, ErrNotFound):
+		return Reply{Status: 404}, nil
+	case errors.Is(err, wire.ErrMalformed), errors.Is(err, wire.ErrSignature):
+		return Reply{Status: 400}, nil
+	case errors.Is(err, ErrBusy):
+		return Reply{Status: 429}, nil
+	case err != nil:
+		n.w.t.Logf("%s: %s from %s failed: %v", n.domain, verb, peer, err)
+		return Reply{Status: 503}, nil
+	}
+	if r.Status == 0 {
+		r.Status = 200
+	}
+	return r, nil
+}
+
+// settle lets everything happen that can happen now.
+func (w *world) settle() {
+	w.t.Helper()
+	for round := 0; ; round++ {
+		if round > 2000 {
+			w.t.Fatal("the world does not come to rest")
+		}
+		done := 0
+		for _, d := range w.order {
+			done += w.nodes[d].turn()
+		}
+		if done == 0 {
+			return
+		}
+	}
+}
+
+// pass moves time and lets everything happen on the way, in small steps.
+func (w *world) pass(d time.Duration) {
+	w.t.Helper()
+	w.settle()
+	for d > 0 {
+		s := min(d, max(time.Second, d/20))
+		w.now = w.now.Add(s)
+		d -= s
+		w.settle()
+	}
+}
+
+// turn does one round of everything in a bridge and says how much there was.
+func (n *node) turn() int {
+	ctx := context.Background()
+	total := 0
+	if d, ok := n.hs.delivery(); ok {
+		if _, err := n.relay.Accept(ctx, d); err != nil {
+			n.w.t.Fatal(err)
+		}
+		total++
+	}
+	rooms, err := n.db.Rooms(ctx, store.RoomID{}, 1000)
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	for _, r := range rooms {
+		total += n.drain(r.ID)
+	}
+	return total + n.pump()
+}
+
+func (n *node) drain(id store.RoomID) int {
+	ctx := context.Background()
+	if !n.w.restart {
+		c, err := n.relay.Drain(ctx, id)
+		if err != nil {
+			n.w.t.Logf("%s: %v", n.domain, err)
+			n.w.now = n.w.now.Add(10 * time.Millisecond)
+			return c + 1
+		}
+		return c
+	}
+	// One input at a time, with nothing remembered in between.
+	n.relay.Forget()
+	box, err := n.db.Inbox(ctx, id, n.w.now.UnixMilli(), 1)
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	if len(box.Inputs) == 0 {
+		return 0
+	}
+	if _, err := n.relay.work(ctx, id, &box.Inputs[0], store.Settle{}); err != nil {
+		n.w.t.Logf("%s: %v", n.domain, err)
+		if err := n.relay.failed(ctx, id, &box.Inputs[0], err); err != nil {
+			n.w.now = n.w.now.Add(10 * time.Millisecond)
+		}
+	}
+	return 1
+}
+
+// pump sends what is to be sent, as the outbox does.
+func (n *node) pump() int {
+	ctx := context.Background()
+	lanes, err := n.db.DueLanes(ctx, "test", 1000)
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	slices.SortFunc(lanes, func(a, b store.Lane) int { return slices.Compare([]byte(a.Dest), []byte(b.Dest)) })
+	total := 0
+	for _, l := range lanes {
+		total += n.pumpLane(l)
+	}
+	return total
+}
+
+func (n *node) pumpLane(lane store.Lane) int {
+	ctx := context.Background()
+	head, err := n.db.LaneRows(ctx, lane, 100, 1<<20)
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	total := 0
+	for _, row := range head.Rows {
+		if row.State == store.OutboundHeld {
+			break
+		}
+		if n.w.restart {
+			n.relay.Forget()
+		}
+		out, ok := n.send(row)
+		var rooms []store.RoomID
+		err := n.db.Tx(ctx, func(tx *store.Tx) error {
+			lease, err := tx.ClaimLane(ctx, lane, "test", 10_000, true)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				return tx.FailLane(ctx, lease, n.w.now.Add(5*time.Second).UnixMilli(), n.w.now.UnixMilli(), "test")
+			}
+			_, _, rooms, err = tx.CloseOutbound(ctx, lease, []store.Closing{{Row: row, Outcome: out}}, n.w.now.UnixMilli(), 10_000, false)
+			return err
+		})
+		if err != nil {
+			n.w.t.Fatal(err)
+		}
+		total++
+		if !ok {
+			return total
+		}
+		n.relay.Wake(rooms...)
+	}
+	if total == 0 {
+		err := n.db.Tx(ctx, func(tx *store.Tx) error {
+			lease, err := tx.ClaimLane(ctx, lane, "test", 10_000, true)
+			if err != nil {
+				return err
+			}
+			_, err = tx.RestLane(ctx, lease, false)
+			return err
+		})
+		if err != nil {
+			n.w.t.Fatal(err)
+		}
+	}
+	return total
+}
+
+// send sends one row; ok is false when it is to be tried again.
+func (n *node) send(row store.Outbound) (out store.Outcome, ok bool) {
+	if row.Dest == destMatrix {
+		head, err := n.db.Room(context.Background(), row.Room)
+		if err != nil {
+			n.w.t.Fatal(err)
+		}
+		class, eventID, body := n.hs.exec(row, head.MatrixRoomID)
+		if class == "retry" {
+			return out, false
+		}
+		return store.Outcome{Class: class, EventID: eventID, Body: body, Status: 200}, true
+	}
+	domain := row.Dest[len(destMIMI):]
+	r, err := n.w.request(n.domain, domain, row.Verb, row.Target, row.Data)
+	if err != nil || r.Status >= 500 || r.Status == 429 {
+		return out, false
+	}
+	out = store.Outcome{Class: "done", Status: r.Status, Body: r.Body}
+	if r.Status >= 400 {
+		out.Class = "refused"
+		return out, true
+	}
+	if row.Verb == verbSubmitMessage {
+		a, err := wire.UnmarshalSubmitMessageResponse(r.Body)
+		if err != nil || a.StatusCode != wire.SubmitAccepted {
+			out.Class = "refused"
+		} else {
+			out.AcceptedMS = int64(a.AcceptedTimestamp)
+		}
+	}
+	return out, true
+}
+
+// Assertions.
+
+func (w *world) equal(what string, got, want any) {
+	w.t.Helper()
+	if g, h := fmt.Sprintf("%q", got), fmt.Sprintf("%q", want); g != h {
+		w.t.Errorf("%s:\n got %s\nwant %s", what, g, h)
+	}
+}
+
+// room returns the stored head of the room of a Matrix room.
+func (n *node) room(r *hsRoom) store.Room {
+	n.w.t.Helper()
+	head, err := n.db.RoomByName(context.Background(), store.NameMatrix, r.id)
+	if err != nil {
+		n.w.t.Fatalf("%s: %v", n.domain, err)
+	}
+	return head
+}
+
+// view loads a room as a step would.
+func (n *node) view(r *hsRoom) *roomView {
+	n.w.t.Helper()
+	n.relay.Forget()
+	v, err := n.relay.load(context.Background(), &slot{}, n.room(r).ID)
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	return v
+}
+
+func (n *node) ghost(uri string) string {
+	n.w.t.Helper()
+	mxid, _, err := n.relay.Naming.GhostMXID(wire.IdentifierURI(uri))
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	return mxid
+}
+
+// noTrouble demands that nothing was set aside and nobody alarmed.
+func (w *world) noTrouble() {
+	w.t.Helper()
+	for _, d := range w.order {
+		n := w.nodes[d]
+		broken, err := n.db.BrokenInputs(context.Background(), 10)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, b := range broken {
+			w.t.Errorf("%s: broken input %s %s: %s", d, b.Kind, b.Source, b.Reason)
+		}
+		for _, a := range n.alerts {
+			w.t.Errorf("%s: alert %s", d, a)
+		}
+	}
+}
