@@ -1,13 +1,18 @@
-// An MLS peer for the interop tests: ts-mls behind one JSON object a line on standard input and output.
-// Bytes travel as base64. A request is {id, op, ...}; the answer {id, ok, ...} or {id, error}.
+// MLS peers for the interop tests: clients of ts-mls behind one JSON object a line on standard input and output.
+// Bytes travel as base64. A request is {id, client, op, ...}, the answer {id, ok, ...} or {id, error}. Each client
+// is in at most one group.
 import { createInterface } from "node:readline"
 import {
   acceptAll, createApplicationMessage, createCommit, createGroup, createGroupInfoWithExternalPub,
   createGroupInfoWithExternalPubAndRatchetTree, createProposal, decodeMlsMessage, defaultCapabilities,
-  defaultLifetime, emptyPskIndex, encodeMlsMessage, generateKeyPackage, getCiphersuiteFromName,
-  getCiphersuiteImpl, joinGroup, joinGroupExternal, mlsExporter, processMessage, proposeAddExternal,
+  defaultLifetime, encodeExternalSender, encodeMlsMessage, generateKeyPackage, getCiphersuiteFromName,
+  getCiphersuiteImpl, joinGroup, joinGroupExternal, makePskIndex, mlsExporter, processMessage, proposeAddExternal,
+  proposeExternal,
 } from "ts-mls"
-import { decodeRatchetTree, encodeRatchetTree } from "ts-mls/ratchetTree.js"
+import { decodeVarLenType } from "ts-mls/codec/variableLength.js"
+import { decodeExternalSender } from "ts-mls/externalSender.js"
+import { ratchetTreeFromExtension, signGroupInfo, verifyGroupInfoSignature } from "ts-mls/groupInfo.js"
+import { decodeRatchetTree, encodeRatchetTree, getSignaturePublicKeyFromLeafIndex } from "ts-mls/ratchetTree.js"
 
 const suites = {
   1: "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519",
@@ -17,9 +22,7 @@ const b64 = (bytes) => Buffer.from(bytes).toString("base64")
 const bytes = (text) => new Uint8Array(Buffer.from(text, "base64"))
 const text = (s) => new TextEncoder().encode(s)
 
-let suite // CiphersuiteImpl
-let own // { publicPackage, privatePackage }
-let state // ClientState of the one group
+const clients = new Map() // name: { suite: CiphersuiteImpl, own: { publicPackage, privatePackage }, state, psks }
 
 // decode reads one whole MLSMessage and refuses anything else.
 function decode(encoded, wireformat) {
@@ -30,92 +33,151 @@ function decode(encoded, wireformat) {
   return result[0]
 }
 
-const tree = (encoded) => {
+const encode = (wireformat, content) => b64(encodeMlsMessage({ version: "mls10", wireformat, ...content }))
+
+function tree(encoded) {
   if (!encoded) return undefined
   const result = decodeRatchetTree(bytes(encoded), 0)
   if (!result) throw new Error("not a ratchet tree")
   return result[0]
 }
 
-// ts-mls writes the external_pub extension without the vector header of RFC 9420 §12.4.3.2; these two put it in
-// and take it out, so that the other side sees the RFC's form.
-const withHeader = (e) => e.extensionType === "external_pub" && e.extensionData.length < 33
-  ? { ...e, extensionData: new Uint8Array([e.extensionData.length, ...e.extensionData]) } : e
-const withoutHeader = (e) => e.extensionType === "external_pub" && e.extensionData[0] === e.extensionData.length - 1
-  ? { ...e, extensionData: e.extensionData.slice(1) } : e
+const replace = (extensions, type, change) => extensions.flatMap((e) => e.extensionType === type ? change(e.extensionData) : [e])
+
+// Defect of ts-mls: the extension external_pub has no vector header (RFC 9420 §12.4.3.2). A GroupInfo that leaves is
+// therefore signed anew with the header in.
+async function withHeader(info, client) {
+  const extensions = replace(info.extensions, "external_pub", (d) =>
+    [{ extensionType: "external_pub", extensionData: new Uint8Array([d.length, ...d]) }])
+  return signGroupInfo({ ...info, extensions }, client.own.privatePackage.signaturePrivateKey, client.suite.signature)
+}
+
+// One that comes is verified as it is; then its header is taken out, and the suite that joins takes the signature of
+// the changed GroupInfo as verified.
+async function withoutHeader(info, nodes, client) {
+  const s = client.suite.signature
+  const key = getSignaturePublicKeyFromLeafIndex(nodes, info.signer)
+  if (!(await verifyGroupInfoSignature(info, key, s))) throw new Error("signature of the GroupInfo")
+  const extensions = replace(info.extensions, "external_pub", (d) => {
+    if (d[0] !== d.length - 1) throw new Error("external_pub has no vector header")
+    return [{ extensionType: "external_pub", extensionData: d.slice(1) }]
+  })
+  const same = (a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)) === 0
+  const verify = (k, content, signature) => same(signature, info.signature) ? true : s.verify(k, content, signature)
+  return [{ ...info, extensions }, { ...client.suite, signature: { ...s, verify } }]
+}
+
+// Defect of ts-mls: external_senders holds one ExternalSender without a vector (RFC 9420 §12.1.8.1), and a sender
+// index counts extensions. senders gives the extensions that it understands. They only serve to find the key of an
+// external sender, whose signature does not cover the GroupContext.
+const senders = (context) => ({
+  ...context,
+  extensions: replace(context.extensions, "external_senders", (d) =>
+    decodeVarLenType(decodeExternalSender)(d, 0)[0].map((s) =>
+      ({ extensionType: "external_senders", extensionData: encodeExternalSender(s) }))),
+})
+
+const pskIndex = (client) => makePskIndex(client.state, client.psks)
+
+const pskProposal = ({ id, nonce }) => ({
+  proposalType: "psk",
+  psk: { preSharedKeyId: { psktype: "external", pskId: bytes(id), pskNonce: bytes(nonce) } },
+})
+
+const resumptionProposal = ({ groupId, epoch, nonce }) => ({
+  proposalType: "psk",
+  psk: { preSharedKeyId: { psktype: "resumption", usage: "application", pskGroupId: bytes(groupId), pskEpoch: BigInt(epoch), pskNonce: bytes(nonce) } },
+})
+
+const addProposal = (kp) => ({ proposalType: "add", add: { keyPackage: decode(kp, "mls_key_package").keyPackage } })
+const removeProposal = (removed) => ({ proposalType: "remove", remove: { removed } })
 
 const operations = {
-  async start({ suite: number, identity }) {
-    suite = await getCiphersuiteImpl(getCiphersuiteFromName(suites[number]))
+  async start(_, { suite: number, identity }) {
+    const suite = await getCiphersuiteImpl(getCiphersuiteFromName(suites[number]))
     const credential = { credentialType: "basic", identity: text(identity) }
-    own = await generateKeyPackage(credential, defaultCapabilities(), defaultLifetime, [], suite)
-    return { keyPackage: b64(encodeMlsMessage({ version: "mls10", wireformat: "mls_key_package", keyPackage: own.publicPackage })) }
+    const own = await generateKeyPackage(credential, defaultCapabilities(), defaultLifetime, [], suite)
+    clients.set(identity, { suite, own, psks: {} })
+    return {
+      keyPackage: encode("mls_key_package", { keyPackage: own.publicPackage }),
+      signatureKey: b64(own.publicPackage.leafNode.signaturePublicKey),
+    }
   },
-  async create({ groupId }) {
-    state = await createGroup(bytes(groupId), own.publicPackage, own.privatePackage, [], suite)
+  async create(c, { groupId }) {
+    c.state = await createGroup(bytes(groupId), c.own.publicPackage, c.own.privatePackage, [], c.suite)
     return {}
   },
-  async join({ welcome, ratchetTree }) {
+  async join(c, { welcome, ratchetTree }) {
     const message = decode(welcome, "mls_welcome")
-    state = await joinGroup(message.welcome, own.publicPackage, own.privatePackage, emptyPskIndex, suite, tree(ratchetTree))
+    c.state = await joinGroup(message.welcome, c.own.publicPackage, c.own.privatePackage, pskIndex(c), c.suite, tree(ratchetTree))
     return {}
   },
-  async joinExternal({ groupInfo, ratchetTree, resync }) {
-    const info = decode(groupInfo, "mls_group_info").groupInfo
-    const adapted = { ...info, extensions: info.extensions.map(withoutHeader) }
-    // The signature covers the extensions as sent, so the adapted form is only given where nothing is signed.
-    const result = await joinGroupExternal(adapted, own.publicPackage, own.privatePackage, resync ?? false, suite, tree(ratchetTree))
-    state = result.newState
-    return { commit: b64(encodeMlsMessage({ version: "mls10", wireformat: "mls_public_message", publicMessage: result.publicMessage })) }
+  async joinExternal(c, { groupInfo, ratchetTree, resync = false }) {
+    const sent = decode(groupInfo, "mls_group_info").groupInfo
+    const nodes = tree(ratchetTree) ?? ratchetTreeFromExtension(sent)
+    const [info, suite] = await withoutHeader(sent, nodes, c)
+    const result = await joinGroupExternal(info, c.own.publicPackage, c.own.privatePackage, resync, suite, nodes)
+    c.state = result.newState
+    return { commit: encode("mls_public_message", { publicMessage: result.publicMessage }) }
   },
-  async commit({ add = [], remove = [], treeInWelcome = true, private: asPrivate = false }) {
-    const extraProposals = [
-      ...add.map((kp) => ({ proposalType: "add", add: { keyPackage: decode(kp, "mls_key_package").keyPackage } })),
-      ...remove.map((removed) => ({ proposalType: "remove", remove: { removed } })),
-    ]
-    const result = await createCommit({ state, cipherSuite: suite },
+  async psk(c, { pskId, secret }) {
+    c.psks[pskId] = bytes(secret)
+    return {}
+  },
+  async commit(c, { add = [], remove = [], psk = [], resumption = [], treeInWelcome = true, private: asPrivate = false }) {
+    const extraProposals = [...add.map(addProposal), ...remove.map(removeProposal), ...psk.map(pskProposal), ...resumption.map(resumptionProposal)]
+    const result = await createCommit({ state: c.state, cipherSuite: c.suite, pskIndex: pskIndex(c) },
       { extraProposals, wireAsPublicMessage: !asPrivate, ratchetTreeExtension: treeInWelcome })
-    state = result.newState
+    c.state = result.newState
     return {
       commit: b64(encodeMlsMessage(result.commit)),
-      welcome: result.welcome && b64(encodeMlsMessage({ version: "mls10", wireformat: "mls_welcome", welcome: result.welcome })),
-      ratchetTree: b64(encodeRatchetTree(state.ratchetTree)),
+      welcome: result.welcome && encode("mls_welcome", { welcome: result.welcome }),
+      ratchetTree: b64(encodeRatchetTree(c.state.ratchetTree)),
     }
   },
-  async propose({ remove, private: asPrivate = false }) {
-    const result = await createProposal(state, !asPrivate, { proposalType: "remove", remove: { removed: remove } }, suite)
-    state = result.newState
+  async propose(c, { add, remove, psk, private: asPrivate = false }) {
+    const proposal = add ? addProposal(add) : psk ? pskProposal(psk) : removeProposal(remove)
+    const result = await createProposal(c.state, !asPrivate, proposal, c.suite)
+    c.state = result.newState
     return { proposal: b64(encodeMlsMessage(result.message)) }
   },
-  async proposeAddExternal({ groupInfo }) {
+  async proposeAddExternal(c, { groupInfo }) {
     const info = decode(groupInfo, "mls_group_info").groupInfo
-    return { proposal: b64(encodeMlsMessage(await proposeAddExternal(info, own.publicPackage, own.privatePackage, suite))) }
+    return { proposal: b64(encodeMlsMessage(await proposeAddExternal(info, c.own.publicPackage, c.own.privatePackage, c.suite))) }
   },
-  async send({ data }) {
-    const result = await createApplicationMessage(state, bytes(data), suite)
-    state = result.newState
-    return { message: b64(encodeMlsMessage({ version: "mls10", wireformat: "mls_private_message", privateMessage: result.privateMessage })) }
+  async proposeExternal(c, { groupInfo, add, remove }) {
+    const info = decode(groupInfo, "mls_group_info").groupInfo
+    const message = await proposeExternal({ ...info, groupContext: senders(info.groupContext) },
+      add ? addProposal(add) : removeProposal(remove),
+      c.own.publicPackage.leafNode.signaturePublicKey, c.own.privatePackage.signaturePrivateKey, c.suite)
+    return { proposal: b64(encodeMlsMessage(message)) }
   },
-  async receive({ message }) {
-    const result = await processMessage(decode(message), state, emptyPskIndex, acceptAll, suite)
-    state = result.newState
+  async send(c, { data }) {
+    const result = await createApplicationMessage(c.state, bytes(data), c.suite)
+    c.state = result.newState
+    return { message: encode("mls_private_message", { privateMessage: result.privateMessage }) }
+  },
+  async receive(c, { message }) {
+    const decoded = decode(message)
+    const external = decoded.publicMessage?.content.sender.senderType === "external"
+    const state = external ? { ...c.state, groupContext: senders(c.state.groupContext) } : c.state
+    const result = await processMessage(decoded, state, pskIndex(c), acceptAll, c.suite)
+    c.state = external ? { ...result.newState, groupContext: c.state.groupContext } : result.newState
     return result.kind === "applicationMessage" ? { data: b64(result.message) } : {}
   },
-  async groupInfo({ withTree = true }) {
+  async groupInfo(c, { withTree = true }) {
     const make = withTree ? createGroupInfoWithExternalPubAndRatchetTree : createGroupInfoWithExternalPub
-    const groupInfo = await make(state, [], suite)
-    return {
-      groupInfo: b64(encodeMlsMessage({ version: "mls10", wireformat: "mls_group_info", groupInfo })),
-      ratchetTree: b64(encodeRatchetTree(state.ratchetTree)),
-    }
+    const groupInfo = await withHeader(await make(c.state, [], c.suite), c)
+    return { groupInfo: encode("mls_group_info", { groupInfo }), ratchetTree: b64(encodeRatchetTree(c.state.ratchetTree)) }
   },
-  async epoch() {
+  async epoch({ state, suite }) {
     return {
       epoch: Number(state.groupContext.epoch),
       authenticator: b64(state.keySchedule.epochAuthenticator),
       treeHash: b64(state.groupContext.treeHash),
       exported: b64(await mlsExporter(state.keySchedule.exporterSecret, "interop", text("context"), 32, suite)),
       leaf: Number(state.privatePath.leafIndex),
+      active: state.groupActiveState.kind === "active",
     }
   },
 }
@@ -124,7 +186,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   const request = JSON.parse(line)
   let answer
   try {
-    answer = { ok: true, ...(await operations[request.op](request)) }
+    answer = { ok: true, ...(await operations[request.op](clients.get(request.client), request)) }
   } catch (error) {
     answer = { error: String(error?.stack ?? error) }
   }
