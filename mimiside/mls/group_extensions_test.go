@@ -361,3 +361,46 @@ func TestLifetimes(t *testing.T) {
 	must(t, s, err)
 	x.p.receive(s.Commit())
 }
+
+// What the GroupContext asks for, every member must list: media types, wire formats, components.
+func TestMembersMustSupportTheGroup(t *testing.T) {
+	r := testRand(12)
+	alice, bob := newTestClient(t, r, testSuite, "alice"), newTestClient(t, r, testSuite, "bob")
+	media := MediaTypeList{{Type: "application/mimi-content"}}
+	semi := WireFormats{WireFormatSemiPrivateMessage}
+	shows := func(c *testClient, mediaTypes, wireFormats bool) LeafParams {
+		p := c.leaf()
+		p.Capabilities.Extensions = append(p.Capabilities.Extensions, ExtensionSupportedWireFormats, ExtensionRequiredWireFormats)
+		dict := AppDataDictionary{}
+		if mediaTypes {
+			dict = dict.Set(ComponentContentMediaTypes, append(MediaTypeList{{Type: "text/plain"}}, media...).Marshal())
+		}
+		p.Extensions = Extensions{dict.Extension()}
+		if wireFormats {
+			p.Extensions = append(p.Extensions, Extension{ExtensionSupportedWireFormats, semi.Marshal()})
+		}
+		return p
+	}
+	asks := Extensions{AppDataDictionary{}.Set(ComponentContentMediaTypes, media.Marshal()).Extension(),
+		Extension{ExtensionRequiredWireFormats, semi.Marshal()}}
+	for _, c := range []struct{ media, formats, good bool }{{true, true, true}, {false, true, false}, {true, false, false}} {
+		g, err := NewGroup(r, testNow, testConfig(), GroupParams{Suite: testSuite, GroupID: []byte("g"), Extensions: asks,
+			Creator: shows(alice, c.media, c.formats), Lifetime: testLifetime})
+		if c.good != (err == nil) || err != nil && !errors.Is(err, ErrCapabilities) {
+			t.Errorf("creator %+v: %v", c, err)
+		}
+		if !c.good {
+			continue
+		}
+		for _, b := range []struct{ media, formats, good bool }{{true, true, true}, {false, true, false}, {true, false, false}} {
+			p := shows(bob, b.media, b.formats)
+			kp, _, err := NewKeyPackage(r, KeyPackageParams{Suite: testSuite, Credential: p.Credential, SignatureKey: bob.key,
+				Capabilities: p.Capabilities, Lifetime: testLifetime, LeafExtensions: p.Extensions})
+			must(t, kp, err)
+			_, err = g.StageCommit(r, testNow, CommitParams{Leaf: 0, Proposals: []Proposal{{Type: ProposalAdd, Add: kp}}})
+			if b.good != (err == nil) || err != nil && !errors.Is(err, ErrCapabilities) {
+				t.Errorf("added %+v: %v", b, err)
+			}
+		}
+	}
+}
