@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
@@ -24,8 +25,12 @@ func (s *step) claim(i *store.Intent, d intentData) error {
 	if v.group != nil {
 		suite = v.group.Suite()
 	}
+	suites, err := s.distinct(suite)
+	if err != nil {
+		return err
+	}
 	q := &wire.KeyMaterialRequest{RequestingUser: wire.IdentifierURI(client.UserURI), TargetUser: wire.IdentifierURI(i.Target),
-		RoomID: v.uri(), AcceptableSuites: []mls.Suite{suite}, RequiredCapabilities: s.required(), RequesterCredential: client.Credential}
+		RoomID: v.uri(), AcceptableSuites: suites, RequiredCapabilities: s.required(), RequesterCredential: client.Credential}
 	if err := q.Sign(client.Key); err != nil {
 		return fmt.Errorf("ask for KeyPackages of %s: %w", i.Target, err)
 	}
@@ -39,6 +44,22 @@ func (s *step) claim(i *store.Intent, d intentData) error {
 	ask(o, refClaim, i.Seq)
 	s.setIntent(i, store.IntentAsking, "", d)
 	return nil
+}
+
+// distinct lists a ciphersuite and some reserved values that mean nothing (RFC 9420 §13.5). A request has no number of its
+// own, and a provider gives the same request the same answer: without them a user who is added a second time would be given
+// the KeyPackage of the first.
+func (s *step) distinct(suite mls.Suite) ([]mls.Suite, error) {
+	var b [8]byte
+	if _, err := io.ReadFull(s.Rand, b[:]); err != nil {
+		return nil, err
+	}
+	list := []mls.Suite{suite}
+	for _, c := range b {
+		v := mls.Suite(c%15)<<4 | 0x0a
+		list = append(list, v<<8|v)
+	}
+	return list, nil
 }
 
 // required are the capabilities that a client must have in this room.

@@ -1,46 +1,316 @@
 package relay
 
 import (
+	"fmt"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
 )
 
-// The smallest conversation: a Matrix user of A invites one of B; they talk both ways.
-func TestInviteAndTalk(t *testing.T) {
-	w := newWorld(t, "a.example", "b.example")
-	a, b := w.nodes["a.example"], w.nodes["b.example"]
-	alice, bob := a.hs.mxid("alice"), b.hs.mxid("bob")
-	b.hs.users[bob] = true
+// pair is a conversation between alice at A, the hub, and bob at B.
+type pair struct {
+	*world
+	a, b       *node
+	alice, bob string
+	room       *hsRoom // at A
+	portal     *hsRoom // at B
+	bobAtA     string
+	aliceAtB   string
+}
 
-	room := a.hs.create(alice, "Tea", "about tea")
-	bobAtA := a.ghost("mimi://b.example/u/bob")
-	a.hs.invite(room, alice, bobAtA)
-	w.settle()
+func newPair(t testing.TB, more ...string) *pair {
+	t.Helper()
+	w := newWorld(t, append([]string{"a.example", "b.example"}, more...)...)
+	p := &pair{world: w, a: w.nodes["a.example"], b: w.nodes["b.example"]}
+	p.alice, p.bob = p.a.hs.mxid("alice"), p.b.hs.mxid("bob")
+	p.b.hs.users[p.bob] = true
+	p.bobAtA, p.aliceAtB = p.a.ghost("mimi://b.example/u/bob"), p.b.ghost("mimi://a.example/u/alice")
+	return p
+}
 
-	w.equal("joined at A", a.hs.joined(room), []string{alice, bobAtA, a.hs.mxid("mimibot")})
-	portal := b.hs.roomOf(bob, "invite")
-	if portal == nil {
-		t.Fatalf("bob was not invited; rows at B %q, rows at A %q, alerts %q", b.hs.rows, a.hs.rows, b.alerts)
+// begin lets alice invite bob, who joins.
+func (p *pair) begin() *pair {
+	p.t.Helper()
+	p.room = p.a.hs.create(p.alice, "Tea", "about tea")
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.portal = p.b.hs.roomOf(p.bob, "invite")
+	if p.portal == nil {
+		p.t.Fatalf("bob was not invited; rows at B %q, rows at A %q, alerts %q %q", p.b.hs.rows, p.a.hs.rows, p.a.alerts, p.b.alerts)
 	}
-	w.equal("name", portal.str("m.room.name", "name"), "Tea")
-	w.equal("topic", portal.str("m.room.topic", "topic"), "about tea")
-	b.hs.join(portal, bob)
-	w.settle()
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	return p
+}
 
-	a.hs.say(room, alice, "hello bob")
-	w.settle()
-	b.hs.say(portal, bob, "hello alice")
-	w.settle()
-	aliceAtB := b.ghost("mimi://a.example/u/alice")
-	w.equal("A sees", a.hs.texts(room), []string{"alice: hello bob", local(bobAtA) + ": hello alice"})
-	w.equal("B sees", b.hs.texts(portal), []string{local(aliceAtB) + ": hello bob", "bob: hello alice"})
-	w.noTrouble()
+// talk lets both say something and demands that both see it.
+func (p *pair) talk(n int) {
+	p.t.Helper()
+	one, two := fmt.Sprintf("ping %d", n), fmt.Sprintf("pong %d", n)
+	p.a.hs.say(p.room, p.alice, one)
+	p.settle()
+	p.b.hs.say(p.portal, p.bob, two)
+	p.settle()
+	p.last("A", p.a.hs.texts(p.room), "alice: "+one, local(p.bobAtA)+": "+two)
+	p.last("B", p.b.hs.texts(p.portal), local(p.aliceAtB)+": "+one, "bob: "+two)
+}
+
+// last demands that the last texts are these.
+func (w *world) last(what string, got []string, want ...string) {
+	w.t.Helper()
+	if len(got) > len(want) {
+		got = got[len(got)-len(want):]
+	}
+	w.equal(what, got, want)
+}
+
+// agree demands that all bridges of a room are in the same epoch with the same secrets.
+func (w *world) agree(rooms map[*node]*hsRoom) {
+	w.t.Helper()
+	var first string
+	for _, d := range w.order {
+		n := w.nodes[d]
+		r := rooms[n]
+		if r == nil {
+			continue
+		}
+		v := n.view(r)
+		if v.group == nil {
+			w.t.Errorf("%s has no group", d)
+			continue
+		}
+		mark := fmt.Sprintf("%d %x", v.group.Epoch(), v.group.EpochAuthenticator())
+		if first == "" {
+			first = mark
+		}
+		w.equal("epoch of "+d, mark, first)
+	}
 }
 
 func local(mxid string) string {
-	for i := range mxid {
-		if mxid[i] == ':' {
-			return mxid[1:i]
+	name, _, _ := strings.Cut(strings.TrimPrefix(mxid, "@"), ":")
+	return name
+}
+
+// The smallest conversation: a Matrix user of A invites one of B; they talk both ways.
+func TestInviteAndTalk(t *testing.T) {
+	p := newPair(t).begin()
+	p.equal("joined at A", p.a.hs.joined(p.room), []string{p.alice, p.bobAtA, p.a.hs.mxid("mimibot")})
+	p.talk(1)
+	p.talk(2)
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	p.noTrouble()
+}
+
+func TestPortalLooks(t *testing.T) {
+	p := newPair(t).begin()
+	p.equal("name", p.portal.str("m.room.name", "name"), "Tea")
+	p.equal("topic", p.portal.str("m.room.topic", "topic"), "about tea")
+	head := p.a.room(p.room)
+	if string(p.portal.state["m.bridge\x00mimi:"+head.URI]) == "" {
+		t.Errorf("the portal has no m.bridge state for %s", head.URI)
+	}
+	p.equal("kinds", []store.RoomKind{head.Kind, p.b.room(p.portal).Kind}, []store.RoomKind{store.RoomHub, store.RoomFollower})
+	p.noTrouble()
+}
+
+func TestFormattedTextNoticeAndEmote(t *testing.T) {
+	p := newPair(t).begin()
+	p.a.hs.emit(p.room, p.alice, "m.room.message", nil, map[string]any{"msgtype": "m.text", "body": "bold move", "format": "org.matrix.custom.html",
+		"formatted_body": "<strong>bold</strong> move"}, 0)
+	p.a.hs.emit(p.room, p.alice, "m.room.message", nil, map[string]any{"msgtype": "m.notice", "body": "note"}, 0)
+	p.a.hs.emit(p.room, p.alice, "m.room.message", nil, map[string]any{"msgtype": "m.emote", "body": "waves"}, 0)
+	p.settle()
+	p.last("B", p.b.hs.texts(p.portal), local(p.aliceAtB)+": **bold** move", "notice "+local(p.aliceAtB)+": note", "emote "+local(p.aliceAtB)+": waves")
+	var html string
+	for _, ev := range p.portal.timeline {
+		if ev.typ == "m.room.message" && strings.Contains(string(ev.content), "formatted_body") {
+			html = string(ev.content)
 		}
 	}
-	return mxid
+	if !strings.Contains(html, "strong\\u003ebold") && !strings.Contains(html, "<strong>bold</strong>") {
+		t.Errorf("formatting was lost: %s", html)
+	}
+	p.noTrouble()
+}
+
+func TestNameAndTopicBothWays(t *testing.T) {
+	p := newPair(t).begin()
+	p.a.hs.set(p.room, p.alice, "m.room.name", map[string]string{"name": "Coffee"})
+	p.a.hs.set(p.room, p.alice, "m.room.topic", map[string]string{"topic": "about coffee"})
+	p.settle()
+	p.equal("name at B", p.portal.str("m.room.name", "name"), "Coffee")
+	p.equal("topic at B", p.portal.str("m.room.topic", "topic"), "about coffee")
+	// bob is no moderator: the change is taken back and he is told.
+	p.b.hs.set(p.portal, p.bob, "m.room.name", map[string]string{"name": "Wine"})
+	p.settle()
+	p.equal("name at A", p.room.str("m.room.name", "name"), "Coffee")
+	p.equal("name at B after", p.portal.str("m.room.name", "name"), "Coffee")
+	p.talk(1)
+	p.noTrouble()
+}
+
+// Two users of the same bridge in one room share one MLS group.
+func TestSecondUserOfEachBridge(t *testing.T) {
+	p := newPair(t).begin()
+	carol, dave := p.a.hs.mxid("carol"), p.b.hs.mxid("dave")
+	p.b.hs.users[dave] = true
+	p.a.hs.invite(p.room, p.alice, carol)
+	p.a.hs.join(p.room, carol)
+	p.settle()
+	carolAtB := p.b.ghost("mimi://a.example/u/carol")
+	p.equal("carol's ghost", p.portal.members[carolAtB], "join")
+	daveAtA := p.a.ghost("mimi://b.example/u/dave")
+	p.a.hs.invite(p.room, carol, daveAtA)
+	p.settle()
+	p.equal("dave", p.portal.members[dave], "invite")
+	p.b.hs.join(p.portal, dave)
+	p.a.hs.say(p.room, carol, "I am carol")
+	p.b.hs.say(p.portal, dave, "I am dave")
+	p.settle()
+	p.last("A", p.a.hs.texts(p.room), "carol: I am carol", local(daveAtA)+": I am dave")
+	p.last("B", p.b.hs.texts(p.portal), "dave: I am dave", local(carolAtB)+": I am carol")
+	if n := len(p.b.view(p.portal).group.OwnLeaves()); n != 2 {
+		t.Errorf("B has %d own leaves, want 2", n)
+	}
+	p.talk(1)
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	p.noTrouble()
+}
+
+func TestThreeProviders(t *testing.T) {
+	p := newPair(t, "c.example").begin()
+	c := p.nodes["c.example"]
+	eve := c.hs.mxid("eve")
+	c.hs.users[eve] = true
+	// The follower's user invites: the request for KeyPackages goes over the hub, the Welcome too.
+	eveAtB := p.b.ghost("mimi://c.example/u/eve")
+	p.b.hs.invite(p.portal, p.bob, eveAtB)
+	p.settle()
+	portal := c.hs.roomOf(eve, "invite")
+	if portal == nil {
+		t.Fatalf("eve was not invited; A %q B %q C %q", p.a.hs.rows, p.b.hs.rows, c.hs.rows)
+	}
+	c.hs.join(portal, eve)
+	c.hs.say(portal, eve, "hi all")
+	p.settle()
+	p.talk(1)
+	eveAtA := p.a.ghost("mimi://c.example/u/eve")
+	p.equal("A", p.a.hs.texts(p.room)[0], local(eveAtA)+": hi all")
+	p.equal("B", p.b.hs.texts(p.portal)[0], local(eveAtB)+": hi all")
+	p.last("C", c.hs.texts(portal), "eve: hi all", local(c.ghost("mimi://a.example/u/alice"))+": ping 1", local(c.ghost("mimi://b.example/u/bob"))+": pong 1")
+	p.equal("eve's ghost at B", p.portal.members[eveAtB], "join")
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal, c: portal})
+	p.noTrouble()
+}
+
+func TestKickBanUnban(t *testing.T) {
+	p := newPair(t).begin()
+	p.a.hs.kick(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.equal("bob after kick", p.portal.members[p.bob], "leave")
+	p.equal("state at B", p.b.room(p.portal).State, stateClosed)
+	// He comes back by a new invitation, into the same portal.
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.equal("bob invited again", p.portal.members[p.bob], "invite")
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	p.talk(1)
+	p.a.hs.ban(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.equal("bob after ban", p.portal.members[p.bob], "ban")
+	if role := p.a.view(p.room).policy.RoleIndex("mimi://b.example/u/bob"); role != policy.RoleBanned {
+		t.Errorf("bob has role %d", role)
+	}
+	p.a.hs.unban(p.room, p.alice, p.bobAtA)
+	p.settle()
+	if role := p.a.view(p.room).policy.RoleIndex("mimi://b.example/u/bob"); role != policy.RoleNone {
+		t.Errorf("bob has role %d after the unban", role)
+	}
+	p.noTrouble()
+}
+
+func TestLeaveAndReturn(t *testing.T) {
+	p := newPair(t).begin()
+	p.b.hs.leave(p.portal, p.bob)
+	p.settle()
+	p.equal("bob's ghost", p.room.members[p.bobAtA], "leave")
+	p.equal("state at B", p.b.room(p.portal).State, stateClosed)
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	p.talk(1)
+	// And the hub's side.
+	carol := p.a.hs.mxid("carol")
+	p.a.hs.invite(p.room, p.alice, carol)
+	p.a.hs.join(p.room, carol)
+	p.settle()
+	p.a.hs.leave(p.room, p.alice)
+	p.settle()
+	p.equal("alice's ghost", p.portal.members[p.aliceAtB], "leave")
+	p.a.hs.invite(p.room, carol, p.alice)
+	p.a.hs.join(p.room, p.alice)
+	p.settle()
+	p.equal("alice's ghost again", p.portal.members[p.aliceAtB], "join")
+	p.talk(2)
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	p.noTrouble()
+}
+
+func TestRejectedInvite(t *testing.T) {
+	p := newPair(t)
+	p.room = p.a.hs.create(p.alice, "", "")
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.portal = p.b.hs.roomOf(p.bob, "invite")
+	p.b.hs.leave(p.portal, p.bob)
+	p.settle()
+	p.equal("bob's ghost", p.room.members[p.bobAtA], "leave")
+	p.noTrouble()
+}
+
+func TestInviteOfNobody(t *testing.T) {
+	p := newPair(t)
+	p.room = p.a.hs.create(p.alice, "", "")
+	ghost := p.a.ghost("mimi://b.example/u/nobody")
+	p.a.hs.invite(p.room, p.alice, ghost)
+	p.settle()
+	p.equal("ghost", p.room.members[ghost], "leave")
+	// The room can still be used for somebody who is there.
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
+		t.Fatal("bob was not invited")
+	}
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	p.talk(1)
+	p.noTrouble()
+}
+
+// A Matrix user of the portal is brought in by bob, who may add people.
+func TestJoinOfFollowersUser(t *testing.T) {
+	p := newPair(t).begin()
+	dave := p.b.hs.mxid("dave")
+	p.b.hs.invite(p.portal, p.bob, dave)
+	p.b.hs.join(p.portal, dave)
+	p.settle()
+	daveAtA := p.a.ghost("mimi://b.example/u/dave")
+	p.equal("dave's ghost", p.room.members[daveAtA], "join")
+	p.b.hs.say(p.portal, dave, "hi")
+	p.settle()
+	p.last("A", p.a.hs.texts(p.room), local(daveAtA)+": hi")
+	p.b.hs.leave(p.portal, p.bob)
+	p.settle()
+	p.pass(time.Minute)
+	p.equal("bob's ghost", p.room.members[p.bobAtA], "leave")
+	p.b.hs.say(p.portal, dave, "still here")
+	p.settle()
+	p.last("A", p.a.hs.texts(p.room), local(daveAtA)+": still here")
+	p.noTrouble()
 }

@@ -49,10 +49,13 @@ func (r *Relay) keyMaterialOfOurs(ctx context.Context, peer string, q *wire.KeyM
 	}
 	user := store.DerivedRoomID("user", q.TargetUser.Key())
 	hash := requestHash(peer, verbKeyMaterial, "", body)
-	if a, err := r.Store.AnswerTo(ctx, user, hash); err == nil {
+	if a, err := r.Store.AnswerTo(ctx, user, hash); err == nil && r.stillGood(ctx, a.Body, q) {
 		return Reply{Status: int(a.Status), Body: a.Body}, nil
-	} else if !errors.Is(err, store.ErrNotFound) {
+	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return Reply{}, err
+	} else if err == nil {
+		// The same request again, long after its answer was used: it is a new one. Requests have no number.
+		hash = requestHash(peer, verbKeyMaterial, r.Clock().String(), body)
 	}
 	if err := r.allowClaim(ctx, peer, q); err != nil {
 		return Reply{}, err
@@ -76,6 +79,28 @@ func (r *Relay) keyMaterialOfOurs(ctx context.Context, peer string, q *wire.KeyM
 		}
 	}
 	return reply, err
+}
+
+// stillGood tells whether the KeyPackages of an answer were not used yet.
+func (r *Relay) stillGood(ctx context.Context, answer []byte, q *wire.KeyMaterialRequest) bool {
+	received, err := wire.UnmarshalKeyMaterialResponse(answer)
+	if err != nil {
+		return false
+	}
+	checked, err := received.Check(q)
+	if err != nil {
+		return false
+	}
+	for _, c := range checked.Clients {
+		if c.Status != wire.ClientSuccess {
+			continue
+		}
+		kp, err := r.Store.KeyPackage(ctx, c.KeyPackage.Ref())
+		if err != nil || kp.State == store.KeyPackageUsed || kp.State == store.KeyPackageRevoked {
+			return false
+		}
+	}
+	return true
 }
 
 // allowClaim bounds how fast stocks can be emptied (reliability §7).
