@@ -26,14 +26,15 @@ func (i *in) preference() content.Preference {
 
 // render maps the body to events without relations.
 func (i *in) render() []Out {
-	selected := i.Message.Body.Select(i.preference())
+	body := typed(i.Message.Body)
+	selected := body.Select(i.preference())
 	if len(selected) == 0 {
 		if _, empty := i.Message.Body.Body.(content.NullPart); empty {
 			return nil
 		}
 		return []Out{notice("unsupported message" + i.typeNote())}
 	}
-	parts := i.Message.Body.Flatten()
+	parts := body.Flatten()
 	var texts, files, previews []*content.Part
 	var order []*content.Part
 	for _, sel := range selected {
@@ -60,6 +61,25 @@ func (i *in) render() []Out {
 		}
 	}
 	return i.each(rest)
+}
+
+// typed gives external parts without a media type one: the draft's own example
+// of a session has none.
+func typed(p content.Part) content.Part {
+	switch b := p.Body.(type) {
+	case content.ExternalPart:
+		if b.ContentType == "" {
+			b.ContentType = "application/octet-stream"
+			p.Body = b
+		}
+	case content.MultiPart:
+		parts := make([]content.Part, len(b.Parts))
+		for n, c := range b.Parts {
+			parts[n] = typed(c)
+		}
+		p.Body = content.MultiPart{Semantics: b.Semantics, Parts: parts}
+	}
+	return p
 }
 
 // each maps parts one by one.

@@ -100,6 +100,10 @@ func replacement(o Out, target Known, first content.MessageID) Out {
 	if outer.HTML != "" {
 		outer.HTML = "* " + outer.HTML
 	}
+	if encodedLen(outer.Body)+encodedLen(outer.HTML) > MaxBody/2 {
+		// The text is in the event twice: clients without edits get its beginning.
+		outer.Body, outer.HTML = cutChars(outer.Body, 500)+"…", ""
+	}
 	outer.Relation = event.Relation{Replaces: target.Ref()}
 	if next.Media != nil { // both hold the file
 		media := *next.Media

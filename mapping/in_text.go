@@ -122,10 +122,10 @@ func geoName(text string) string {
 // bounded makes a file of a text that is too long for an event.
 func (i *in) bounded(o Out, source, mediaType string) Out {
 	m := o.Message
-	if len(m.Body)+len(m.HTML) > MaxBody && m.HTML != "" {
+	if encodedLen(m.Body)+encodedLen(m.HTML) > MaxBody {
 		m.HTML = ""
 	}
-	if len(m.Body) <= MaxBody {
+	if encodedLen(m.Body) <= MaxBody {
 		return o
 	}
 	name := map[string]string{"text/markdown": "message.md", "text/html": "message.html"}[mediaType]
@@ -134,6 +134,20 @@ func (i *in) bounded(o Out, source, mediaType string) Out {
 	}
 	return Out{Type: event.TypeMessage, Memory: Memory{Kind: KindMedia}, File: &Fetch{Inline: []byte(source), Mimetype: mediaType, Name: name},
 		Message: &event.Message{MsgType: event.MsgFile, Body: name, Mentions: m.Mentions, Media: &event.Media{Filename: name, Mimetype: mediaType, Size: int64(len(source))}}}
+}
+
+// encodedLen is the length of a text in canonical JSON, in octets.
+func encodedLen(s string) int {
+	n := len(s)
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"', c == '\\', c == '\n', c == '\t', c == '\r':
+			n++
+		case c < 0x20:
+			n += 5
+		}
+	}
+	return n
 }
 
 // pills turns links to MIMI users into links to Matrix users.

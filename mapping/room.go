@@ -15,7 +15,7 @@ const (
 	// MaxEvents is the largest number of events that one MIMI message becomes.
 	MaxEvents = 20
 	// MaxBody is the largest text, plain and formatted together, of one event in
-	// octets. A longer one becomes a file.
+	// octets of JSON. A longer one becomes a file.
 	MaxBody = 48 << 10
 	// MaxReaction is the longest reaction in characters.
 	MaxReaction = 64
