@@ -21,14 +21,48 @@ type pair struct {
 	aliceAtB   string
 }
 
-func newPair(t testing.TB, more ...string) *pair {
+func newPair(t testing.TB, m mode, more ...string) *pair {
 	t.Helper()
 	w := newWorld(t, append([]string{"a.example", "b.example"}, more...)...)
+	m(w)
 	p := &pair{world: w, a: w.nodes["a.example"], b: w.nodes["b.example"]}
 	p.alice, p.bob = p.a.hs.mxid("alice"), p.b.hs.mxid("bob")
 	p.b.hs.users[p.bob] = true
 	p.bobAtA, p.aliceAtB = p.a.ghost("mimi://b.example/u/bob"), p.b.ghost("mimi://a.example/u/alice")
 	return p
+}
+
+// mode is a way in which the world goes on around a conversation.
+type mode func(*world)
+
+func warm(*world) {}
+
+// restarting forgets everything in memory between any two steps, as kills at every commit boundary do.
+func restarting(w *world) { w.restart = true }
+
+// doubling brings every request twice, as a retry after a lost answer does.
+func doubling(w *world) {
+	w.fault = func(_, _, _ string, _ []byte) fault { return twice }
+}
+
+// losing lets every answer but the second to the same request get lost.
+func losing(w *world) {
+	had := map[string]bool{}
+	w.fault = func(from, to, verb string, body []byte) fault {
+		key := from + to + verb + string(body)
+		if had[key] || w.waited(verb) {
+			return deliver
+		}
+		had[key] = true
+		return dropAnswer
+	}
+	w.patience = 10 * time.Second
+}
+
+func modes(t *testing.T, test func(*testing.T, mode)) {
+	for name, m := range map[string]mode{"warm": warm, "restarting": restarting, "doubling": doubling, "losing": losing} {
+		t.Run(name, func(t *testing.T) { test(t, m) })
+	}
 }
 
 // begin lets alice invite bob, who joins.
@@ -96,8 +130,10 @@ func local(mxid string) string {
 }
 
 // The smallest conversation: a Matrix user of A invites one of B; they talk both ways.
-func TestInviteAndTalk(t *testing.T) {
-	p := newPair(t).begin()
+func TestInviteAndTalk(t *testing.T) { modes(t, testInviteAndTalk) }
+
+func testInviteAndTalk(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
 	p.equal("joined at A", p.a.hs.joined(p.room), []string{p.alice, p.bobAtA, p.a.hs.mxid("mimibot")})
 	p.talk(1)
 	p.talk(2)
@@ -105,8 +141,10 @@ func TestInviteAndTalk(t *testing.T) {
 	p.noTrouble()
 }
 
-func TestPortalLooks(t *testing.T) {
-	p := newPair(t).begin()
+func TestPortalLooks(t *testing.T) { modes(t, testPortalLooks) }
+
+func testPortalLooks(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
 	p.equal("name", p.portal.str("m.room.name", "name"), "Tea")
 	p.equal("topic", p.portal.str("m.room.topic", "topic"), "about tea")
 	head := p.a.room(p.room)
@@ -117,8 +155,10 @@ func TestPortalLooks(t *testing.T) {
 	p.noTrouble()
 }
 
-func TestFormattedTextNoticeAndEmote(t *testing.T) {
-	p := newPair(t).begin()
+func TestFormattedTextNoticeAndEmote(t *testing.T) { modes(t, testFormattedTextNoticeAndEmote) }
+
+func testFormattedTextNoticeAndEmote(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
 	p.a.hs.emit(p.room, p.alice, "m.room.message", nil, map[string]any{"msgtype": "m.text", "body": "bold move", "format": "org.matrix.custom.html",
 		"formatted_body": "<strong>bold</strong> move"}, 0)
 	p.a.hs.emit(p.room, p.alice, "m.room.message", nil, map[string]any{"msgtype": "m.notice", "body": "note"}, 0)
@@ -137,8 +177,10 @@ func TestFormattedTextNoticeAndEmote(t *testing.T) {
 	p.noTrouble()
 }
 
-func TestNameAndTopicBothWays(t *testing.T) {
-	p := newPair(t).begin()
+func TestNameAndTopicBothWays(t *testing.T) { modes(t, testNameAndTopicBothWays) }
+
+func testNameAndTopicBothWays(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
 	p.a.hs.set(p.room, p.alice, "m.room.name", map[string]string{"name": "Coffee"})
 	p.a.hs.set(p.room, p.alice, "m.room.topic", map[string]string{"topic": "about coffee"})
 	p.settle()
@@ -154,8 +196,10 @@ func TestNameAndTopicBothWays(t *testing.T) {
 }
 
 // Two users of the same bridge in one room share one MLS group.
-func TestSecondUserOfEachBridge(t *testing.T) {
-	p := newPair(t).begin()
+func TestSecondUserOfEachBridge(t *testing.T) { modes(t, testSecondUserOfEachBridge) }
+
+func testSecondUserOfEachBridge(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
 	carol, dave := p.a.hs.mxid("carol"), p.b.hs.mxid("dave")
 	p.b.hs.users[dave] = true
 	p.a.hs.invite(p.room, p.alice, carol)
@@ -181,8 +225,10 @@ func TestSecondUserOfEachBridge(t *testing.T) {
 	p.noTrouble()
 }
 
-func TestThreeProviders(t *testing.T) {
-	p := newPair(t, "c.example").begin()
+func TestThreeProviders(t *testing.T) { modes(t, testThreeProviders) }
+
+func testThreeProviders(t *testing.T, m mode) {
+	p := newPair(t, m, "c.example").begin()
 	c := p.nodes["c.example"]
 	eve := c.hs.mxid("eve")
 	c.hs.users[eve] = true
@@ -207,8 +253,10 @@ func TestThreeProviders(t *testing.T) {
 	p.noTrouble()
 }
 
-func TestKickBanUnban(t *testing.T) {
-	p := newPair(t).begin()
+func TestKickBanUnban(t *testing.T) { modes(t, testKickBanUnban) }
+
+func testKickBanUnban(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
 	p.a.hs.kick(p.room, p.alice, p.bobAtA)
 	p.settle()
 	p.equal("bob after kick", p.portal.members[p.bob], "leave")
@@ -234,8 +282,10 @@ func TestKickBanUnban(t *testing.T) {
 	p.noTrouble()
 }
 
-func TestLeaveAndReturn(t *testing.T) {
-	p := newPair(t).begin()
+func TestLeaveAndReturn(t *testing.T) { modes(t, testLeaveAndReturn) }
+
+func testLeaveAndReturn(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
 	p.b.hs.leave(p.portal, p.bob)
 	p.settle()
 	p.equal("bob's ghost", p.room.members[p.bobAtA], "leave")
@@ -262,8 +312,10 @@ func TestLeaveAndReturn(t *testing.T) {
 	p.noTrouble()
 }
 
-func TestRejectedInvite(t *testing.T) {
-	p := newPair(t)
+func TestRejectedInvite(t *testing.T) { modes(t, testRejectedInvite) }
+
+func testRejectedInvite(t *testing.T, m mode) {
+	p := newPair(t, m)
 	p.room = p.a.hs.create(p.alice, "", "")
 	p.a.hs.invite(p.room, p.alice, p.bobAtA)
 	p.settle()
@@ -274,8 +326,10 @@ func TestRejectedInvite(t *testing.T) {
 	p.noTrouble()
 }
 
-func TestInviteOfNobody(t *testing.T) {
-	p := newPair(t)
+func TestInviteOfNobody(t *testing.T) { modes(t, testInviteOfNobody) }
+
+func testInviteOfNobody(t *testing.T, m mode) {
+	p := newPair(t, m)
 	p.room = p.a.hs.create(p.alice, "", "")
 	ghost := p.a.ghost("mimi://b.example/u/nobody")
 	p.a.hs.invite(p.room, p.alice, ghost)
@@ -294,8 +348,10 @@ func TestInviteOfNobody(t *testing.T) {
 }
 
 // A Matrix user of the portal is brought in by bob, who may add people.
-func TestJoinOfFollowersUser(t *testing.T) {
-	p := newPair(t).begin()
+func TestJoinOfFollowersUser(t *testing.T) { modes(t, testJoinOfFollowersUser) }
+
+func testJoinOfFollowersUser(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
 	dave := p.b.hs.mxid("dave")
 	p.b.hs.invite(p.portal, p.bob, dave)
 	p.b.hs.join(p.portal, dave)

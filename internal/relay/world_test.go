@@ -30,7 +30,8 @@ type world struct {
 	fault func(from, to, verb string, body []byte) fault
 	// restart drops everything in memory between any two steps.
 	restart bool
-	links   map[string]string // Matrix rows: event ids by link, unused
+	// patience is how long settle lets time pass for what was not delivered.
+	patience time.Duration
 }
 
 type fault int
@@ -183,6 +184,7 @@ func (n *node) serve(peer, verb, target string, body []byte) (Reply, error) {
 // settle lets everything happen that can happen now.
 func (w *world) settle() {
 	w.t.Helper()
+	var waited time.Duration
 	for round := 0; ; round++ {
 		if round > 2000 {
 			w.t.Fatal("the world does not come to rest")
@@ -191,11 +193,36 @@ func (w *world) settle() {
 		for _, d := range w.order {
 			done += w.nodes[d].turn()
 		}
-		if done == 0 {
+		if done > 0 {
+			continue
+		}
+		if !w.undelivered() || waited >= w.patience {
 			return
 		}
+		w.now = w.now.Add(time.Second)
+		waited += time.Second
 	}
 }
+
+// undelivered tells whether a lane waits to try again.
+func (w *world) undelivered() bool {
+	if w.patience == 0 {
+		return false
+	}
+	for _, d := range w.order {
+		lanes, err := w.nodes[d].db.OldLanes(context.Background(), store.Never, 1)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if len(lanes) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// waited tells whether somebody waits for the answer to a request: there is no second try then.
+func (w *world) waited(verb string) bool { return verb == verbKeyMaterial }
 
 // pass moves time and lets everything happen on the way, in small steps.
 func (w *world) pass(d time.Duration) {
