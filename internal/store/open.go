@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -11,9 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"crypto/rand"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/jmoiron/sqlx/reflectx"
@@ -70,6 +70,7 @@ type DB struct {
 	lock    io.Closer
 	keysMu  sync.Mutex
 	restore RestoreReport
+	closed  atomic.Bool
 }
 
 const (
@@ -132,17 +133,23 @@ func connect(ctx context.Context, cfg Config) (*DB, error) {
 	return db, nil
 }
 
-// Close closes everything. Transactions that run are waited for.
+// Close closes everything. Transactions that run are waited for. Closing again does nothing.
 func (db *DB) Close() error {
-	var errs []error
-	if db.writer != nil {
-		errs = append(errs, db.writer.close())
+	if db.closed.Swap(true) {
+		return nil
 	}
+	var errs []error
 	if db.side != nil && db.side != db.sqlPool() {
 		errs = append(errs, db.side.Close())
 	}
+	if p, ok := db.Reader.h.(*prepared); ok {
+		errs = append(errs, p.close())
+	}
 	if db.pool != nil {
 		errs = append(errs, db.pool.Close())
+	}
+	if db.writer != nil { // the last connection to go empties SQLite's log into the file
+		errs = append(errs, db.writer.close())
 	}
 	if db.lock != nil {
 		errs = append(errs, db.lock.Close())

@@ -113,18 +113,21 @@ func (db *DB) findOut(ctx context.Context, step *stepMark, cause error) error {
 	for try := 0; try < 5; try++ {
 		// Taking the row's lock waits for a COMMIT that is still under way on the server.
 		var now head
+		known := false
 		err := db.Tx(ctx, func(tx *Tx) (err error) {
 			if _, err = tx.exec(ctx, `UPDATE room SET shard = shard WHERE shard = $1 AND room = $2`, step.room.Shard(), step.room); err != nil {
 				return err
 			}
 			now, err = get[head](ctx, &tx.Reader, `SELECT version, step_token FROM room WHERE shard = $1 AND room = $2`, step.room.Shard(), step.room)
+			known = err == nil
 			return err
 		})
 		switch {
-		case errors.Is(err, ErrUnknownCommit):
+		case !known && errors.Is(err, ErrNotFound):
+			return fmt.Errorf("the room is gone: %w", unknown)
+		case !known: // what was read stands, whatever became of this transaction itself
+			time.Sleep(50 * time.Millisecond << try)
 			continue
-		case err != nil:
-			return errors.Join(unknown, err)
 		case now.Version == step.version && now.Token == step.token:
 			return nil
 		case now.Version < step.version:
@@ -142,6 +145,7 @@ type sqliteWriter struct {
 	pool *sql.DB
 	conn *sql.Conn
 	turn chan struct{}
+	gone chan struct{} // closed with the database
 	h    *prepared
 }
 
@@ -152,14 +156,17 @@ func newSQLiteWriter(ctx context.Context, pool *sql.DB) (*sqliteWriter, error) {
 	if err != nil {
 		return nil, errors.Join(err, pool.Close())
 	}
-	w := &sqliteWriter{pool: pool, conn: conn, turn: make(chan struct{}, 1)}
+	w := &sqliteWriter{pool: pool, conn: conn, turn: make(chan struct{}, 1), gone: make(chan struct{})}
 	w.h = &prepared{direct: conn, all: map[string]*sql.Stmt{}, prepare: conn.PrepareContext}
 	return w, nil
 }
 
 func (w *sqliteWriter) close() error {
 	w.turn <- struct{}{}
-	return errors.Join(w.conn.Close(), w.pool.Close())
+	close(w.gone)
+	// The log is emptied into the file, so that the file alone is a copy of the database.
+	_, err := w.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
+	return errors.Join(err, w.h.close(), w.conn.Close(), w.pool.Close())
 }
 
 func (db *DB) onceSQLite(ctx context.Context, fn func(*Tx) error) (err error) {
@@ -170,6 +177,8 @@ func (db *DB) onceSQLite(ctx context.Context, fn func(*Tx) error) (err error) {
 	case w.turn <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-w.gone:
+		return errors.New("the database is closed")
 	case <-patience.C:
 		return fmt.Errorf("waiting for the writer (is Tx called inside Tx?): %w", ErrBusy)
 	}

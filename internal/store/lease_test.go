@@ -1,0 +1,103 @@
+package store_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/internal/store/storetest"
+)
+
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// Every shard has one owner; processes share evenly; a dead one's are taken when its lease is over.
+func TestShardsAreShared(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		c := &clock{now: time.UnixMilli(1_700_000_000_000)}
+		cfg.Clock = c.Now
+		db := storetest.Open(t, cfg)
+		held := map[string][]store.Shard{}
+		renew := func(owners ...string) {
+			t.Helper()
+			for _, o := range owners {
+				must(t, db, func(ctx context.Context, tx *store.Tx) (err error) {
+					held[o], err = tx.RenewShards(ctx, o)
+					return err
+				})
+			}
+			who := map[store.Shard]string{}
+			for o, shards := range held {
+				for _, s := range shards {
+					if other, twice := who[s]; twice {
+						t.Fatalf("shard %d belongs to %s and %s", s, o, other)
+					}
+					who[s] = o
+				}
+			}
+		}
+		sizes := func(a, b, c int) {
+			t.Helper()
+			if len(held["a"]) != a || len(held["b"]) != b || len(held["c"]) != c {
+				t.Fatalf("shards: a %d, b %d, c %d; want %d, %d, %d", len(held["a"]), len(held["b"]), len(held["c"]), a, b, c)
+			}
+		}
+		renew("a")
+		sizes(1024, 0, 0)
+		renew("b", "a", "b")
+		sizes(512, 512, 0)
+		renew("c", "a", "b", "c")
+		sizes(342, 342, 340)
+		// a is killed: its shards stay its own until the lease is over.
+		c.add(store.LeaseRenew)
+		renew("b", "c")
+		sizes(342, 342, 340)
+		delete(held, "a")
+		c.add(store.LeaseLife - store.LeaseRenew)
+		renew("b", "c")
+		sizes(0, 512, 512)
+		if owner := ok(db.ShardOwner(ctx, held["b"][0]))(t); owner != "b" {
+			t.Fatalf("the shard belongs to %s", owner)
+		}
+		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.ReleaseShards(ctx, "b") })
+		delete(held, "b")
+		renew("c")
+		sizes(0, 0, 1024)
+	})
+}
+
+func TestAllowancesAreCountedInWindows(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		now := time.UnixMilli(1_700_000_000_000)
+		allow := func(key string, n int64) bool {
+			return do(db, func(ctx context.Context, tx *store.Tx) error { return tx.Allow(ctx, "claims", key, n, 10, time.Hour, now) }) == nil
+		}
+		if !allow("p", 9) || allow("p", 2) || !allow("p", 1) || allow("p", 1) || !allow("q", 10) {
+			t.Fatal("the limit of 10 is not kept")
+		}
+		now = now.Add(time.Hour)
+		if !allow("p", 10) {
+			t.Fatal("the next hour has no new allowance")
+		}
+		if n, err := db.Cleanup(ctx, store.Retention{}, now.Add(time.Hour), 100); err != nil || n != 3 {
+			t.Fatalf("%d rows were cleaned, %v", n, err)
+		}
+	})
+}
