@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -59,8 +60,11 @@ func losing(w *world) {
 	w.patience = 10 * time.Second
 }
 
+// shuffling lets fan-outs arrive in any order, as those of a hub that does not wait do.
+func shuffling(w *world) { w.shuffle = rand.New(rand.NewPCG(1, 2)) }
+
 func modes(t *testing.T, test func(*testing.T, mode)) {
-	for name, m := range map[string]mode{"warm": warm, "restarting": restarting, "doubling": doubling, "losing": losing} {
+	for name, m := range map[string]mode{"warm": warm, "restarting": restarting, "doubling": doubling, "losing": losing, "shuffling": shuffling} {
 		t.Run(name, func(t *testing.T) { test(t, m) })
 	}
 }
@@ -159,6 +163,7 @@ func TestFormattedTextNoticeAndEmote(t *testing.T) { modes(t, testFormattedTextN
 
 func testFormattedTextNoticeAndEmote(t *testing.T, m mode) {
 	p := newPair(t, m).begin()
+	p.shuffle = nil // order is the hub's promise
 	p.a.hs.emit(p.room, p.alice, "m.room.message", nil, map[string]any{"msgtype": "m.text", "body": "bold move", "format": "org.matrix.custom.html",
 		"formatted_body": "<strong>bold</strong> move"}, 0)
 	p.a.hs.emit(p.room, p.alice, "m.room.message", nil, map[string]any{"msgtype": "m.notice", "body": "note"}, 0)

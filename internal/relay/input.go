@@ -72,9 +72,9 @@ func (s *step) dispatch(in *store.Input) error {
 	return s.then(err)
 }
 
-// then goes on with the wishes that stand, unless the input failed or waits.
+// then goes on with the wishes that stand, also when the input itself waits: it may wait for one of them.
 func (s *step) then(err error) error {
-	if err != nil || s.fx.wait != nil {
+	if err != nil {
 		return err
 	}
 	return s.advance()

@@ -120,6 +120,7 @@ func (s *step) listedURI(user wire.IdentifierURI) string {
 // onProposals: proposals of others wait for a commit. If nobody commits them, we do.
 func (s *step) onProposals() error {
 	s.later(timerCommit, s.now.Add(commitAfter).UnixMilli())
+	s.release(s.room.head.Epoch + 1) // their commit may have come before them
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
@@ -28,10 +29,33 @@ type world struct {
 	order []string
 	// fault decides about each request between providers; nil lets all through.
 	fault func(from, to, verb string, body []byte) fault
+	// shuffle lets fan-outs arrive in any order.
+	shuffle *rand.Rand
+	flying  []flight
 	// restart drops everything in memory between any two steps.
 	restart bool
 	// patience is how long settle lets time pass for what was not delivered.
 	patience time.Duration
+}
+
+// flight is a fan-out that is under way: with shuffle it arrives in any order.
+type flight struct {
+	from, to, target string
+	body             []byte
+}
+
+// land brings one of the fan-outs that are under way.
+func (w *world) land() int {
+	if len(w.flying) == 0 {
+		return 0
+	}
+	i := w.shuffle.IntN(len(w.flying))
+	f := w.flying[i]
+	w.flying = slices.Delete(w.flying, i, i+1)
+	if r, err := w.nodes[f.to].serve(f.from, verbNotify, f.target, f.body); err != nil || r.Status >= 300 {
+		w.flying = append(w.flying, f)
+	}
+	return 1
 }
 
 type fault int
@@ -123,6 +147,10 @@ func (w *world) request(from, to, verb, target string, body []byte) (Reply, erro
 	if n == nil {
 		return Reply{}, errNetwork
 	}
+	if verb == verbNotify && w.shuffle != nil {
+		w.flying = append(w.flying, flight{from, to, target, body})
+		return Reply{Status: 201}, nil
+	}
 	f := deliver
 	if w.fault != nil {
 		f = w.fault(from, to, verb, body)
@@ -192,6 +220,9 @@ func (w *world) settle() {
 		done := 0
 		for _, d := range w.order {
 			done += w.nodes[d].turn()
+		}
+		if w.shuffle == nil || w.shuffle.IntN(3) == 0 || done == 0 {
+			done += w.land()
 		}
 		if done > 0 {
 			continue

@@ -1,0 +1,331 @@
+package relay
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// Both sides change the room in the same epoch: one commit wins, the other is built anew from its wish (T8).
+func TestCommitCollision(t *testing.T) { modes(t, testCommitCollision) }
+
+func testCommitCollision(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
+	carol, dave := p.a.hs.mxid("carol"), p.b.hs.mxid("dave")
+	p.b.hs.invite(p.portal, p.bob, dave)
+	p.b.hs.join(p.portal, dave)
+	// B stages its commit but does not send it before A has made its own.
+	p.deliverMatrix(p.b)
+	p.b.drainAll()
+	p.a.hs.invite(p.room, p.alice, carol)
+	p.a.hs.join(p.room, carol)
+	p.deliverMatrix(p.a)
+	p.a.drainAll()
+	p.settle()
+	p.pass(time.Minute)
+	p.equal("carol's ghost", p.portal.members[p.b.ghost("mimi://a.example/u/carol")], "join")
+	p.equal("dave's ghost", p.room.members[p.a.ghost("mimi://b.example/u/dave")], "join")
+	p.talk(1)
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	p.noTrouble()
+}
+
+func (w *world) deliverMatrix(n *node) {
+	if d, ok := n.hs.delivery(); ok {
+		if _, err := n.relay.Accept(context.Background(), d); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func (n *node) drainAll() {
+	rooms, err := n.db.Rooms(context.Background(), store.RoomID{}, 1000)
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	for _, r := range rooms {
+		for n.drain(r.ID) > 0 {
+		}
+	}
+}
+
+// A commit that never arrives: the follower notices, asks the hub and joins anew.
+func TestLostCommit(t *testing.T) {
+	p := newPair(t, warm).begin()
+	dave := p.b.hs.mxid("dave")
+	p.b.hs.invite(p.portal, p.bob, dave)
+	p.b.hs.join(p.portal, dave)
+	p.settle()
+	lost := 0
+	p.fault = func(from, to, verb string, body []byte) fault {
+		if verb != verbNotify || lost > 0 {
+			return deliver
+		}
+		lost++
+		return dropRequest
+	}
+	carol := p.a.hs.mxid("carol")
+	p.a.hs.invite(p.room, p.alice, carol)
+	p.a.hs.join(p.room, carol)
+	p.settle()
+	p.equal("lost", lost, 1)
+	// The hub gives the delivery up.
+	p.dropLane(p.a, destMIMI+"b.example")
+	p.a.hs.say(p.room, p.alice, "do you hear me?")
+	p.settle()
+	p.pass(2 * time.Minute)
+	p.equal("state at B", p.b.room(p.portal).State, stateActive)
+	p.talk(1)
+	p.b.hs.say(p.portal, dave, "me too")
+	p.pass(time.Minute)
+	p.last("A", p.a.hs.texts(p.room), local(p.a.ghost("mimi://b.example/u/dave"))+": me too")
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	if n := len(p.b.view(p.portal).group.OwnLeaves()); n != 2 {
+		t.Errorf("B has %d own leaves, want 2", n)
+	}
+	p.noTrouble()
+}
+
+// dropLane forgets what is to be sent to a destination.
+func (w *world) dropLane(n *node, dest string) {
+	ctx := context.Background()
+	lanes, err := n.db.OldLanes(ctx, store.Never, 100)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, l := range lanes {
+		if l.Dest != dest {
+			continue
+		}
+		head, err := n.db.LaneRows(ctx, l, 100, 1<<20)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		err = n.db.Tx(ctx, func(tx *store.Tx) error {
+			for _, row := range head.Rows {
+				if err := tx.DropOutbound(ctx, l, row.Seq); err != nil {
+					return err
+				}
+			}
+			_, err := tx.WakeLanes(ctx, dest)
+			return err
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// A message of an epoch that the hub does not take any more is said again in the new one, with the same id (T3).
+func TestSayAgain(t *testing.T) {
+	p := newPair(t, warm).begin()
+	p.b.hs.say(p.portal, p.bob, "late")
+	p.deliverMatrix(p.b)
+	p.b.drainAll()
+	for i := range 4 {
+		p.a.hs.set(p.room, p.alice, "m.room.topic", map[string]string{"topic": strings.Repeat("x", i+1)})
+		p.deliverMatrix(p.a)
+		p.a.drainAll()
+	}
+	p.settle()
+	p.pass(time.Minute)
+	p.equal("A", p.a.hs.texts(p.room), []string{local(p.bobAtA) + ": late"})
+	p.talk(1)
+	p.noTrouble()
+}
+
+func TestRefusedMessage(t *testing.T) {
+	p := newPair(t, warm).begin()
+	// A room where only moderators may write: bob is muted.
+	p.a.hs.set(p.room, p.alice, "m.room.power_levels", map[string]any{"users": map[string]int{p.alice: 100, p.bobAtA: -1}})
+	p.settle()
+	id, err := p.b.relay.hubRoomID(context.Background(), wire.IdentifierURI(p.a.room(p.room).URI))
+	if err == nil {
+		t.Fatalf("B is the hub of %s", id)
+	}
+	p.noTrouble()
+}
+
+// The keys of our leaves are renewed every week, one leaf after the other.
+func TestWeeklyRenewal(t *testing.T) {
+	p := newPair(t, warm).begin()
+	keys := func(n *node, r *hsRoom) map[mls.LeafIndex]string {
+		v, out := n.view(r), map[mls.LeafIndex]string{}
+		for _, l := range v.group.OwnLeaves() {
+			m, _ := v.group.Member(l)
+			out[l] = string(m.Leaf.EncryptionKey)
+		}
+		return out
+	}
+	beforeA, beforeB := keys(p.a, p.room), keys(p.b, p.portal)
+	p.pass(8 * 24 * time.Hour)
+	p.pass(time.Hour)
+	for n, was := range map[*node]map[mls.LeafIndex]string{p.a: beforeA, p.b: beforeB} {
+		r := map[*node]*hsRoom{p.a: p.room, p.b: p.portal}[n]
+		for leaf, key := range keys(n, r) {
+			if was[leaf] == key {
+				t.Errorf("%s: leaf %d was not renewed", n.domain, leaf)
+			}
+		}
+	}
+	p.talk(1)
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	p.noTrouble()
+}
+
+// After a restore nothing is sent before the keys were renewed (T17).
+func TestUpdateBeforeSendAfterRestore(t *testing.T) {
+	p := newPair(t, warm).begin()
+	for _, n := range []*node{p.a, p.b} {
+		before := map[*node]*hsRoom{p.a: p.room, p.b: p.portal}[n]
+		epoch := n.room(before).Epoch
+		if _, _, err := n.db.BeginRecovery(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		p.talk(1)
+		if now := n.room(before).Epoch; now <= epoch {
+			t.Errorf("%s sent in epoch %d, which is the one of the backup", n.domain, now)
+		}
+		if n.room(before).Refresh {
+			t.Errorf("%s is still to be refreshed", n.domain)
+		}
+	}
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	p.noTrouble()
+}
+
+// A user of another provider joins a public room by its address.
+func TestJoinByURI(t *testing.T) { modes(t, testJoinByURI) }
+
+func testJoinByURI(t *testing.T, m mode) {
+	p := newPair(t, m)
+	p.room = p.a.hs.create(p.alice, "Open", "")
+	p.a.hs.set(p.room, p.alice, "m.room.join_rules", map[string]string{"join_rule": "public"})
+	p.a.hs.invite(p.room, p.alice, p.a.hs.mxid("mimibot"))
+	p.settle()
+	if err := p.a.relay.Plumb(context.Background(), p.room.id, p.alice, ""); err != nil {
+		t.Fatal(err)
+	}
+	p.settle()
+	uri := p.a.room(p.room).URI
+	if err := p.b.relay.Join(context.Background(), p.bob, uri, nil); err != nil {
+		t.Fatal(err)
+	}
+	p.settle()
+	if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
+		t.Fatalf("bob was not let in: A %q B %q", p.a.hs.rows, p.b.hs.rows)
+	}
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	p.equal("bob's ghost", p.room.members[p.bobAtA], "join")
+	p.talk(1)
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	p.noTrouble()
+}
+
+// A private room does not let anybody in by its address, and says no more than a room that is not there.
+func TestJoinOfPrivateRoomIsRefused(t *testing.T) {
+	p := newPair(t, warm).begin()
+	eve := p.b.hs.mxid("eve")
+	chat := p.b.hs.create(eve, "", "")
+	p.b.hs.invite(chat, eve, p.b.hs.mxid("mimibot"))
+	p.settle()
+	_ = eve
+	uri := p.a.room(p.room).URI
+	dave := p.nodesUser("b.example", "dave")
+	if err := p.b.relay.Join(context.Background(), dave, "mimi://a.example/r/nothing", nil); err != nil {
+		t.Fatal(err)
+	}
+	p.settle()
+	if r := p.b.hs.roomOf(dave, "invite"); r != nil {
+		t.Error("dave got into a room that is not there")
+	}
+	if err := p.b.relay.Join(context.Background(), eve, uri, nil); err != nil {
+		t.Fatal(err)
+	}
+	p.settle()
+	if p.portal.members[eve] != "" {
+		t.Error("eve got into a private room")
+	}
+	p.talk(1)
+	p.noTrouble()
+}
+
+func (w *world) nodesUser(domain, name string) string { return w.nodes[domain].hs.mxid(name) }
+
+func TestStartChat(t *testing.T) { modes(t, testStartChat) }
+
+func testStartChat(t *testing.T, m mode) {
+	p := newPair(t, m)
+	if err := p.a.relay.StartChat(context.Background(), p.alice, "mimi://b.example/u/bob"); err != nil {
+		t.Fatal(err)
+	}
+	p.settle()
+	p.room = p.a.hs.roomOf(p.alice, "invite")
+	if p.room == nil {
+		t.Fatalf("alice was not invited: %q", p.a.hs.rows)
+	}
+	p.a.hs.join(p.room, p.alice)
+	p.settle()
+	if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
+		t.Fatalf("bob was not invited: A %q B %q", p.a.hs.rows, p.b.hs.rows)
+	}
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	p.talk(1)
+	p.noTrouble()
+}
+
+func TestInviteByCommand(t *testing.T) {
+	p := newPair(t, warm)
+	p.room = p.a.hs.create(p.alice, "Tea", "")
+	p.a.hs.invite(p.room, p.alice, p.a.hs.mxid("mimibot"))
+	p.settle()
+	p.a.hs.say(p.room, p.alice, "!mimi invite mimi://b.example/u/bob")
+	p.a.hs.say(p.room, p.alice, "!mimikry is no command")
+	p.settle()
+	if len(p.a.cmds) == 0 || p.a.cmds[0].Text != "invite mimi://b.example/u/bob" {
+		t.Fatalf("commands: %+v", p.a.cmds)
+	}
+	if err := p.a.relay.Invite(context.Background(), p.room.id, p.alice, "mimi://b.example/u/bob", ""); err != nil {
+		t.Fatal(err)
+	}
+	p.settle()
+	if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
+		t.Fatal("bob was not invited")
+	}
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	p.talk(1)
+	p.noTrouble()
+}
+
+// The peer is away for an hour: what was said arrives in order, once.
+func TestPeerAway(t *testing.T) {
+	p := newPair(t, warm).begin()
+	away := true
+	p.fault = func(from, to, verb string, _ []byte) fault {
+		if away {
+			return dropRequest
+		}
+		return deliver
+	}
+	var want []string
+	for i := range 20 {
+		text := strings.Repeat("m", i+1)
+		p.a.hs.say(p.room, p.alice, text)
+		want = append(want, local(p.aliceAtB)+": "+text)
+		p.settle()
+	}
+	p.pass(time.Hour)
+	p.equal("B while away", p.b.hs.texts(p.portal), []string{})
+	away = false
+	p.pass(time.Minute)
+	p.equal("B", p.b.hs.texts(p.portal), want)
+	p.noTrouble()
+}
