@@ -221,3 +221,40 @@ func Code(err error) string {
 	}
 	return ""
 }
+
+// Levels reads the power levels of a room that the bot is in, with the creators
+// where the room version gives them power.
+func (c *Client) Levels(ctx context.Context, room id.RoomID) (event.PowerLevels, error) {
+	var r event.Room
+	for _, typ := range []string{event.TypeCreate, event.TypePowerLevels} {
+		b, err := c.get(ctx, "read power levels", mautrix.ClientURLPath{"v3", "rooms", room, "state", typ, ""}, map[string]string{"format": "event"})
+		if err != nil {
+			var own *outcome
+			if errors.As(err, &own) && own.Code == "M_NOT_FOUND" {
+				continue
+			}
+			return event.PowerLevels{}, err
+		}
+		if e, err := stateEvent(b, room, typ); err == nil {
+			r.Apply(e)
+		}
+	}
+	return r.Levels, nil
+}
+
+// stateEvent reads the answer to a question for a state event: the event, or,
+// from homeservers that do not know format=event, its content alone.
+func stateEvent(b []byte, room id.RoomID, typ string) (event.Event, error) {
+	o, err := event.ParseObject(b)
+	if err != nil {
+		return event.Event{}, err
+	}
+	key := ""
+	e := event.Event{Room: room, Type: typ, StateKey: &key, Content: o}
+	if inner := o.Obj("content"); inner != nil && o.Str("type") == typ {
+		e.Content, e.Sender = inner, id.UserID(o.Str("sender"))
+	} else if creator := o.Str("creator"); creator != "" { // rooms before version 11
+		e.Sender = id.UserID(creator)
+	}
+	return e, nil
+}

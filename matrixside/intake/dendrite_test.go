@@ -221,6 +221,10 @@ func TestDendriteIntakeAndClient(t *testing.T) {
 		if err != nil || st.Room.Name != "Portal" || len(st.Members) != 4 {
 			t.Fatalf("%+v %v", st, err)
 		}
+		levels, err := s.client.Levels(ctx, room)
+		if err != nil || levels.User(s.client.Bot()) != 100 || levels.User(second) != 0 || levels.Kick != 50 {
+			t.Errorf("power levels %+v %v", levels, err)
+		}
 		for _, m := range st.Members {
 			if m.User == second && m.Membership != event.Leave {
 				t.Errorf("%+v", m)

@@ -1,0 +1,245 @@
+package bot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/matrix-mimi/bridge/internal/relay"
+	"github.com/matrix-mimi/bridge/matrixside/client"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/matrixside/html"
+)
+
+var _ Actions = (*relay.Relay)(nil)
+var _ relay.Commander = (*Bot)(nil)
+var _ Matrix = (*client.Client)(nil)
+
+// world records what the bot does.
+type world struct {
+	did     []string
+	fail    error
+	sent    []event.Message
+	txns    []string
+	rooms   []id.RoomID
+	class   client.Class
+	levels  event.PowerLevels
+	noRoom  bool
+	resolve map[string]string
+}
+
+func (w *world) act(s string, args ...any) error {
+	w.did = append(w.did, fmt.Sprintf(s, args...))
+	return w.fail
+}
+func (w *world) Invite(_ context.Context, room, by, user, ev string) error {
+	return w.act("invite %s %s %s %s", room, by, user, ev)
+}
+func (w *world) Plumb(_ context.Context, room, by, ev string) error {
+	return w.act("plumb %s %s", room, by)
+}
+func (w *world) Unplumb(_ context.Context, room, by, ev string) error {
+	return w.act("unplumb %s %s", room, by)
+}
+func (w *world) Join(_ context.Context, by, uri string, code []byte) error {
+	return w.act("join %s %s %q", by, uri, code)
+}
+func (w *world) StartChat(_ context.Context, by, user string) error {
+	return w.act("start %s %s", by, user)
+}
+func (w *world) RoomOf(context.Context, string) (relay.RoomInfo, error) {
+	if w.noRoom {
+		return relay.RoomInfo{}, relay.ErrNoRoom
+	}
+	return relay.RoomInfo{URI: "mimi://a.example/r/x", Hub: "a.example", Name: "Ga`rden", Participants: 3, Epoch: 7}, nil
+}
+func (w *world) RoomsOf(context.Context, string) ([]relay.RoomInfo, error) {
+	i, _ := w.RoomOf(context.Background(), "")
+	return []relay.RoomInfo{i}, w.fail
+}
+func (w *world) UserURI(mxid string) (string, error) {
+	return "mimi://b.example/u/" + id.UserID(mxid).Localpart(), nil
+}
+func (w *world) Resolve(_ context.Context, by, address string) (string, error) {
+	if uri := w.resolve[address]; uri != "" {
+		return uri, nil
+	}
+	return "", errors.New("nobody by this <b>name</b>")
+}
+func (w *world) Do(_ context.Context, row client.Row) client.Result {
+	var s event.Send
+	_ = json.Unmarshal(row.Args, &s)
+	o, _ := event.ParseObject(s.Content)
+	w.sent, w.txns, w.rooms = append(w.sent, event.ParseMessage(o)), append(w.txns, row.Txn), append(w.rooms, row.Room)
+	return client.Result{Class: w.class, Err: errors.New("homeserver is down")}
+}
+func (w *world) Levels(context.Context, id.RoomID) (event.PowerLevels, error) { return w.levels, nil }
+
+func newBot(t *testing.T) (*Bot, *world) {
+	t.Helper()
+	w := &world{class: client.Done, levels: event.ParsePowerLevels(nil), resolve: map[string]string{"@bob@a.example": "mimi://a.example/u/bob"}}
+	w.levels.Users["@mod:hs"] = 50
+	b, err := New(Config{
+		Actions: w, Matrix: w, Permissions: Permissions{"*": Block, "hs": User, "@admin:hs": Admin, "@bad:hs": Block}, User: "@mimibot:hs",
+		Domain: "b.example", Version: "v1", Resolver: w, Log: zerolog.Nop(), Started: time.Unix(100, 0), Now: func() time.Time { return time.Unix(3700, 0) },
+		AcctURI: func(m string) (string, error) { return "acct:" + id.UserID(m).Localpart() + "@b.example", nil },
+		Providers: func(context.Context) ([]Provider, error) {
+			return []Provider{{Domain: "a.example", Up: true}, {Domain: "c.example"}}, nil
+		},
+		Status: func(context.Context) []string { return []string{"3 rooms"} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, w
+}
+
+func say(sender, text string, private bool) relay.Command {
+	return relay.Command{RoomID: "!r:hs", EventID: "$e", Sender: sender, Text: text, Private: private}
+}
+
+func TestCommands(t *testing.T) {
+	for _, c := range []struct {
+		sender, text string
+		private      bool
+		reply, did   string
+	}{
+		{"@u:hs", "ping", false, "Pong!", ""},
+		{"@u:hs", "PING", true, "Pong!", ""},
+		{"@u:hs", "!mimi ping", true, "Pong!", ""},
+		{"@u:hs", "", true, "start-chat <mimi address>", ""},
+		{"@u:hs", "help", false, "begin with !mimi", ""},
+		{"@u:hs", "version", true, "b.example", ""},
+		{"@u:hs", "status", true, "up for 1h0m0s", ""},
+		{"@admin:hs", "status", true, "3 rooms", ""},
+		{"@u:hs", "whoami", true, "mimi://b.example/u/u in MIMI, found as acct:u@b.example", ""},
+		{"@u:hs", "dance", false, "I do not know dance. Say !mimi help", ""},
+		{"@u:hs", "room", false, "mimi://a.example/r/x, led by a.example, 3 participants", ""},
+		{"@u:hs", "list-rooms", true, "Ga'rden", ""},
+		{"@u:hs", "providers", true, "c.example: not reached", ""},
+		{"@u:hs", "invite mimi://a.example/u/bob", false, "is being invited", "invite !r:hs @u:hs mimi://a.example/u/bob $e"},
+		{"@u:hs", "invite <mimi://a.example/u/bob>", false, "is being invited", "invite !r:hs @u:hs mimi://a.example/u/bob $e"},
+		{"@u:hs", "invite @bob@a.example", false, "mimi://a.example/u/bob is being invited", "invite !r:hs @u:hs mimi://a.example/u/bob $e"},
+		{"@u:hs", "invite nobody", false, "could not find nobody: nobody by this <b>name</b>", ""},
+		{"@u:hs", "invite", false, "Usage: !mimi invite <mimi address>", ""},
+		{"@u:hs", "invite mimi://a.example/u/bob", true, "That is for a room", ""},
+		{"@u:hs", "start-chat @bob@a.example", true, "is being made", "start @u:hs mimi://a.example/u/bob"},
+		{"@u:hs", "join mimi://a.example/r/x s3cret", true, "Asking to join", `join @u:hs mimi://a.example/r/x "s3cret"`},
+		{"@u:hs", "join #room:hs", true, "is no MIMI room", ""},
+		{"@u:hs", "plumb", false, "that needs power level 50, you have 0", ""},
+		{"@mod:hs", "plumb", false, "", "plumb !r:hs @mod:hs"},
+		{"@u:hs", "unplumb", false, "needs power level 50", ""},
+		{"@admin:hs", "unplumb", false, "", "unplumb !r:hs @admin:hs"},
+		{"@bad:hs", "ping", false, "", ""},
+		{"@u:else", "ping", false, "", ""},
+		{"@mimibot:hs", "ping", false, "", ""},
+	} {
+		b, w := newBot(t)
+		if err := b.Command(t.Context(), say(c.sender, c.text, c.private)); err != nil {
+			t.Errorf("%s %q: %v", c.sender, c.text, err)
+		}
+		got := ""
+		if len(w.sent) > 0 {
+			m := w.sent[0]
+			got = m.Body
+			if m.MsgType != event.MsgNotice || m.Relation.ReplyTo != "$e" || m.Mentions == nil || len(m.Mentions.Users) != 0 || w.rooms[0] != "!r:hs" {
+				t.Errorf("%q: reply %+v", c.text, m)
+			}
+			if html.Sanitize(m.HTML) != m.HTML {
+				t.Errorf("%q: unclean reply %q", c.text, m.HTML)
+			}
+		}
+		if !strings.Contains(got, c.reply) || c.reply == "" && got != "" {
+			t.Errorf("%s %q: reply %q, want %q", c.sender, c.text, got, c.reply)
+		}
+		if did := strings.Join(w.did, ";"); did != c.did {
+			t.Errorf("%s %q: did %q, want %q", c.sender, c.text, did, c.did)
+		}
+	}
+}
+
+func TestErrorsOfActions(t *testing.T) {
+	for _, c := range []struct {
+		err   error
+		reply string
+		again bool
+	}{
+		{relay.ErrNoRoom, "Invite me first", false},
+		{errors.New("its provider is `not` spoken with"), "That did not work: its provider is 'not' spoken with", false},
+		{context.Canceled, "", true},
+	} {
+		b, w := newBot(t)
+		w.fail = c.err
+		err := b.Command(t.Context(), say("@mod:hs", "plumb", false))
+		if (err != nil) != c.again {
+			t.Errorf("%v: %v", c.err, err)
+		}
+		if got := fmt.Sprint(len(w.sent)); c.reply != "" && !strings.Contains(w.sent[0].Body, c.reply) {
+			t.Errorf("%v: %s replies, %q", c.err, got, w.sent[0].Body)
+		}
+	}
+}
+
+// A command that is tried again answers with the same transaction id.
+func TestReplyIsSentOnce(t *testing.T) {
+	b, w := newBot(t)
+	w.class = client.Retry
+	if err := b.Command(t.Context(), say("@u:hs", "ping", true)); err == nil {
+		t.Fatal("a reply that was not sent is no success")
+	}
+	w.class = client.Done
+	if err := b.Command(t.Context(), say("@u:hs", "ping", true)); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.txns) != 2 || w.txns[0] != w.txns[1] || !strings.Contains(w.txns[0], "$e") {
+		t.Fatal(w.txns)
+	}
+	w.class = client.Refused
+	if err := b.Command(t.Context(), say("@u:hs", "ping", true)); err != nil {
+		t.Fatal("a bot that was put out would try for ever:", err)
+	}
+}
+
+func TestPanicIsTold(t *testing.T) {
+	b, w := newBot(t)
+	b.Register(&Handler{Name: "boom", Needs: User, Do: func(context.Context, *Event) error { panic("secret") }})
+	if err := b.Command(t.Context(), say("@u:hs", "boom", true)); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.sent) != 1 || strings.Contains(w.sent[0].Body, "secret") {
+		t.Fatalf("%+v", w.sent)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a name was given twice")
+		}
+	}()
+	b.Register(&Handler{Name: "info"})
+}
+
+func TestPermissions(t *testing.T) {
+	p := Permissions{"*": User, "hs.example": Admin, "@eve:hs.example": Block}
+	for user, want := range map[id.UserID]Level{"@a:else": User, "@a:hs.example": Admin, "@eve:hs.example": Block} {
+		if p.Of(user) != want {
+			t.Errorf("%s: %v", user, p.Of(user))
+		}
+	}
+	if (Permissions{}).Of("@a:hs") != Block {
+		t.Error("without an entry everybody is blocked")
+	}
+	for _, l := range []Level{Block, User, Admin} {
+		if got, err := ParseLevel(l.String()); err != nil || got != l {
+			t.Error(l, got, err)
+		}
+	}
+	if _, err := ParseLevel("root"); err == nil {
+		t.Error("unknown level")
+	}
+}

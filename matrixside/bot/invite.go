@@ -1,0 +1,21 @@
+package bot
+
+import (
+	"context"
+
+	"github.com/matrix-mimi/bridge/matrixside/event"
+)
+
+var invite = &Handler{Name: "invite", Usage: "<mimi address>", Help: "invites a MIMI user into this room", Needs: User, InRoom: true, MinArgs: 1, Do: func(ctx context.Context, e *Event) error {
+	if err := e.mayAct(ctx, "invite people", func(p event.PowerLevels) int64 { return p.Invite }); err != nil {
+		return err
+	}
+	uri, err := e.address(ctx, e.Args[0])
+	if err != nil {
+		return err
+	}
+	if err := e.Bot.cfg.Actions.Invite(ctx, e.RoomID, e.Sender, uri, e.EventID); err != nil {
+		return explain(err)
+	}
+	return e.Reply("%s is being invited.", Quote(uri))
+}}
