@@ -87,7 +87,9 @@ func TestAllowancesAreCountedInWindows(t *testing.T) {
 		db := storetest.Open(t, cfg)
 		now := time.UnixMilli(1_700_000_000_000)
 		allow := func(key string, n int64) bool {
-			return do(db, func(ctx context.Context, tx *store.Tx) error { return tx.Allow(ctx, "claims", key, n, 10, time.Hour, now) }) == nil
+			return do(db, func(ctx context.Context, tx *store.Tx) error {
+				return tx.Allow(ctx, "claims", key, n, 10, time.Hour, now)
+			}) == nil
 		}
 		if !allow("p", 9) || allow("p", 2) || !allow("p", 1) || allow("p", 1) || !allow("q", 10) {
 			t.Fatal("the limit of 10 is not kept")

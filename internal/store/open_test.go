@@ -233,7 +233,9 @@ func TestDataKeysRotate(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.SetSecret(ctx, "new", []byte("planted new"), 1) })
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			return tx.SetSecret(ctx, "new", []byte("planted new"), 1)
+		})
 		if other != nil {
 			if got := ok(other.Secret(ctx, "new"))(t); string(got) != "planted new" {
 				t.Fatal("another process cannot read what the new key sealed")
