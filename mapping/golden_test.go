@@ -254,6 +254,7 @@ func showEvents(res Rendering) json.RawMessage {
 }
 
 // Golden tables of Matrix event and MIMI content: mapping §6.
+// S003-084, S003-085, S003-086, S003-087
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.json")
 	if err != nil || len(files) == 0 {

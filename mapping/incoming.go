@@ -55,8 +55,8 @@ type Out struct {
 	Content []byte
 	// Redacts is set for a redaction, which has no content.
 	Redacts id.EventID
-	// Files must be fetched, put into the media repository and given to
-	// [Out.Complete] before the event can be sent.
+	// File must be fetched, put into the media repository and given to
+	// [Out.Complete] before the event can be sent; nil for events without one.
 	File *Fetch
 	// TS is the origin time in milliseconds since 1970.
 	TS int64

@@ -18,8 +18,6 @@ var (
 	// keyHTML holds the HTML of a text whose formatting Markdown cannot express.
 	// It counts only if it gives the very Markdown of the message.
 	keyHTML = content.TextKey("org.matrix.formatted_body")
-	// keyRoomMention says that @room was meant to notify.
-	keyRoomMention = content.TextKey("org.matrix.room_mention")
 )
 
 // maxPrivate is the largest text of a private extension in octets: the value

@@ -174,7 +174,6 @@ func (x *mentions) insert(md string, users []id.UserID) string {
 		if md, replaced = replaceWord(md, "@room", link); !replaced {
 			before = link + " " + before
 		}
-		setPrivate(x.o.ext, keyRoomMention, "true")
 	}
 	return before + md
 }

@@ -64,6 +64,7 @@ func stateOf(t interface{ Fatal(...any) }, roles policy.RoleData, list policy.Pa
 // No translation of power levels hands out a right: whatever the policy of a
 // hub room lets a user do, Matrix would let the user do, too. (KeepPeers of the
 // hub's envelope stands between equals.)
+// S003-050
 func TestHierarchyHandsOutNoRight(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawLevels(t)

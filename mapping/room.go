@@ -142,8 +142,6 @@ type Options struct {
 	ExternalID string
 	// Languages are the preferred languages of what comes in, best first.
 	Languages []string
-	// Previews keeps previews of links that come in.
-	Previews bool
 	// HistoryNote is put before replies to messages that are not known.
 	HistoryNote string
 }

@@ -324,7 +324,6 @@ func TestDuplicateReactionIsDone(t *testing.T) {
 	}
 }
 
-// S004: media streams and is bounded.
 func TestMediaStreamsAndIsBounded(t *testing.T) {
 	data := bytes.Repeat([]byte("0123456789"), 1000)
 	mux := http.NewServeMux()

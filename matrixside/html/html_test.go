@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
+// S001-097
 func TestSanitize(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"", ""},
