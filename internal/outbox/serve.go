@@ -232,6 +232,9 @@ func (o *Outbox) deliver(ctx context.Context, r *run, batch []store.Outbound, la
 	if side == "matrix" {
 		killpoint.Hit("K21")
 	} else {
+		if first.Verb == "update" {
+			killpoint.Hit("K25")
+		}
 		killpoint.Hit("K11")
 	}
 	if ctx.Err() != nil && res.Class == Retry {

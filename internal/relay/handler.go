@@ -80,6 +80,7 @@ func (r *Relay) answerOnce(ctx context.Context, id store.RoomID, peer, verb, pat
 		if answer != nil && !s.plainAnswer {
 			s.fx.answer = &store.StoredAnswer{Room: id, Hash: hash, Peer: peer, Verb: verb, Status: http.StatusOK, Body: answer,
 				UntilMS: s.now.Add(keepAnswers).UnixMilli()}
+			s.passes("K32", "")
 		}
 		return nil
 	})
@@ -151,7 +152,6 @@ func (s *step) onRemoteCommit(bundle *wire.HandshakeBundle, verdict *hub.UpdateV
 			return err
 		}
 	}
-	killpoint.Hit("K32")
 	if err := s.reconcile(was, why); err != nil {
 		return err
 	}

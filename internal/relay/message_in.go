@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"github.com/matrix-mimi/bridge/internal/killpoint"
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
@@ -105,7 +104,7 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 		o.AnswerTo, o.AnswerSeq = store.AnswerLink, link.Seq
 		s.fx.links = append(s.fx.links, link)
 	}
-	killpoint.Hit("K19")
+	s.passes("K19", "")
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/matrix-mimi/bridge/internal/killpoint"
 	"github.com/matrix-mimi/bridge/internal/store"
 )
 
@@ -26,6 +27,22 @@ type step struct {
 	drop bool
 	// again says that the inbox must be read again: an earlier input became ready.
 	again bool
+	// written and stands are the kill points that the step passes before and after its COMMIT.
+	written, stands []string
+}
+
+// passes names the kill points of reliability.md §5 that lie between the step's writes and its COMMIT, and right after it;
+// "" for none.
+func (s *step) passes(written, stands string) {
+	if !killpoint.Enabled {
+		return
+	}
+	if written != "" {
+		s.written = append(s.written, written)
+	}
+	if stands != "" {
+		s.stands = append(s.stands, stands)
+	}
 }
 
 // nowMS is the step's time in milliseconds since 1970.
@@ -133,11 +150,19 @@ func (s *step) commit(settle store.Settle) (lanes []store.Lane, err error) {
 				return err
 			}
 		}
-		lanes, err = s.fx.write(s.ctx, tx, head, s.nowMS())
-		return err
+		if lanes, err = s.fx.write(s.ctx, tx, head, s.nowMS()); err != nil {
+			return err
+		}
+		for _, point := range s.written {
+			killpoint.Hit(point)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	for _, point := range s.stands {
+		killpoint.Hit(point)
 	}
 	s.room.head = head
 	return lanes, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/id"
 
+	"github.com/matrix-mimi/bridge/internal/killpoint"
 	"github.com/matrix-mimi/bridge/matrixside/event"
 )
 
@@ -228,6 +229,10 @@ func (h *Handler) transaction(w http.ResponseWriter, r *http.Request, txnID stri
 	}
 	h.observe(result, t, start)
 	reply(w, http.StatusOK, struct{}{})
+	if killpoint.Enabled { // the answer is out at this point, not in a buffer
+		_ = http.NewResponseController(w).Flush()
+		killpoint.Hit("K4")
+	}
 }
 
 func (h *Handler) observe(result string, t *Transaction, start time.Time) {
