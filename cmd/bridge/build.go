@@ -1,10 +1,16 @@
 package main
 
-import "context"
+import (
+	"context"
+	"fmt"
+
+	"github.com/matrix-mimi/bridge/internal/outbox"
+	"github.com/matrix-mimi/bridge/internal/store"
+)
 
 // build makes the parts of the bridge and puts them together: this is the only
 // place that knows all of them.
-func (a *app) build(_ context.Context) error {
+func (a *app) build(ctx context.Context) error {
 	p, err := newProvider(a.cfg)
 	if err != nil {
 		return err
@@ -15,10 +21,15 @@ func (a *app) build(_ context.Context) error {
 	if err != nil {
 		return err
 	}
-	out, err := a.newOutbox(hs, p, nil)
+	// The relay and the outbox wake each other.
+	var out *outbox.Outbox
+	mind, err := a.newRelay(ctx, hs, p, func(lanes []store.Lane) { out.WakeLanes(lanes...) })
 	if err != nil {
+		return fmt.Errorf("relay: %w", err)
+	}
+	if out, err = a.newOutbox(hs, p, func(rooms []store.RoomID) { mind.Wake(rooms...) }); err != nil {
 		return err
 	}
-	a.work = append(a.work, part{"outbox", out.Run})
-	return nil
+	a.work = append(a.work, part{"relay", mind.Run}, part{"outbox", out.Run})
+	return a.buildEdges(hs, p, mind, out)
 }

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +17,8 @@ import (
 
 	"maunium.net/go/mautrix/appservice"
 
+	"github.com/matrix-mimi/bridge/internal/config"
+	"github.com/matrix-mimi/bridge/mimiside/peer/ca"
 	"github.com/matrix-mimi/bridge/test/harness"
 )
 
@@ -40,22 +44,31 @@ func must(t *testing.T, args ...string) string {
 	return out
 }
 
+// certify gives the bridge of a site a certificate of a new authority.
+func certify(t *testing.T, dir string, o ca.Options) {
+	t.Helper()
+	authority, err := ca.New("test", ca.P256, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := authority.Issue(time.Now(), o, "mimi.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ca.Write(cert, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), authority.PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // site is a directory with settings, certificate and registration of a bridge
 // that nothing else belongs to.
 func site(t *testing.T) (dir, configFile string, admin string) {
 	t.Helper()
 	dir = t.TempDir()
-	ca, err := harness.NewCA("test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := ca.Issue(harness.Issue{Names: []string{"mimi.example"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, _, err := ca.Write(dir, cert); err != nil {
-		t.Fatal(err)
-	}
+	certify(t, dir, ca.Options{})
 	port := func() string {
 		p, err := harness.FreePort()
 		if err != nil {
@@ -216,6 +229,29 @@ func TestRunStartsAndStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	must(t, "registration", "-c", cfg)
+	dendrite, err := harness.BuildDendrite(ctx, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := config.Load(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, err := url.Parse(loaded.Homeserver.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(address.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hs, err := harness.StartHomeserver(ctx, dendrite, harness.HomeserverConfig{
+		ServerName: "hs.example", Dir: filepath.Join(dir, "hs"), Port: port, Registrations: []string{filepath.Join(dir, "registration.yaml")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hs.Stop() })
 	start := func(name string) *harness.Process {
 		t.Helper()
 		p, err := harness.StartProcess(harness.Command{Name: name, Path: bin, Args: []string{"run", "-c", cfg}, Dir: dir, Log: filepath.Join(dir, name+".log")})
@@ -254,6 +290,19 @@ func TestRunStartsAndStops(t *testing.T) {
 	}
 	if p.Err() != nil {
 		t.Errorf("ends with %v:\n%s", p.Err(), p.LogTail(2000))
+	}
+	// Once it was registered, the bridge is ready without its homeserver, for
+	// the sake of other providers.
+	if err := hs.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	again := start("again")
+	t.Cleanup(func() { _ = again.Stop(time.Second) })
+	if err := again.Await(ctx, "the bridge to be ready without its homeserver", func(ctx context.Context) error { return ready(ctx, admin) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Stop(20 * time.Second); err != nil || again.Err() != nil {
+		t.Errorf("%v, %v", err, again.Err())
 	}
 	for _, line := range strings.Split(strings.TrimSpace(p.LogTail(100_000)), "\n") {
 		var fields map[string]any

@@ -14,6 +14,7 @@ import (
 
 	"github.com/matrix-mimi/bridge/internal/obs"
 	"github.com/matrix-mimi/bridge/internal/outbox"
+	"github.com/matrix-mimi/bridge/internal/relay"
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
 	matrix "github.com/matrix-mimi/bridge/matrixside/client"
@@ -21,6 +22,7 @@ import (
 	"github.com/matrix-mimi/bridge/matrixside/intake"
 	"github.com/matrix-mimi/bridge/mimiside/server"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
+	"github.com/matrix-mimi/bridge/puppets"
 )
 
 // requestGrace is how long requests in progress may go on once the bridge
@@ -49,6 +51,7 @@ func (a *app) newMatrixClient() (*matrix.Client, error) {
 		Token:      a.reg.AppToken,
 		Bot:        a.bot(),
 		IsGhost:    func(u id.UserID) bool { return names.IsGhost(string(u)) },
+		GhostName:  a.ghostName,
 		Registry:   ghostRegistry{a.db},
 		Pending:    pendingEvents{a.db},
 		Timeout:    a.cfg.Homeserver.RequestTimeout.D(),
@@ -58,6 +61,26 @@ func (a *app) newMatrixClient() (*matrix.Client, error) {
 			requests.WithLabelValues(string(v), class.String()).Observe(took.Seconds())
 		},
 	})
+}
+
+// ghostName is what a ghost is called when it is registered: what is known of
+// the person, in the operator's template.
+func (a *app) ghostName(ctx context.Context, user id.UserID) (name, avatar string, err error) {
+	ghost, err := a.db.Ghost(ctx, string(user))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return "", "", err
+	}
+	if ghost.URI == "" {
+		uri, err := a.naming().ParseGhostMXID(string(user))
+		if err != nil {
+			return "", "", nil // a hashed name that no row explains: it stays nameless
+		}
+		ghost.URI = string(uri)
+	}
+	if ghost.Display != "" {
+		return ghost.Display, ghost.Avatar, nil
+	}
+	return puppets.Name(a.cfg.Bridge.GhostName, "", wire.IdentifierURI(ghost.URI)), ghost.Avatar, nil
 }
 
 // newOutbox makes the outbox with its routes. wake is told of rooms that got
@@ -70,6 +93,7 @@ func (a *app) newOutbox(hs *matrix.Client, p *provider, wake func([]store.RoomID
 			routeMatrix: {Sender: matrixSender{do: hs.Do, room: a.db.Room}, First: most, Most: most},
 			routeMIMI:   {Sender: mimiSender{request: mimiRequester{p.client}.request}, Join: joinNotify, Most: most},
 		},
+		Owner:       a.owner("outbox"),
 		SendTimeout: max(a.cfg.Homeserver.RequestTimeout.D(), a.cfg.MIMI.RequestTimeout.D()),
 		Grace:       requestGrace,
 		GiveUp:      a.cfg.Limits.DeadAfter.D(),
@@ -79,8 +103,9 @@ func (a *app) newOutbox(hs *matrix.Client, p *provider, wake func([]store.RoomID
 	})
 }
 
-// mimiListener is the part that answers other providers.
-func (a *app) mimiListener(p *provider, h server.Handler, webFinger, other http.Handler) (part, error) {
+// mimiListener is the part that answers other providers. called is told who
+// called, so that what waits for them is tried again at once.
+func (a *app) mimiListener(p *provider, h server.Handler, webFinger, other http.Handler, called func(dest string)) (part, error) {
 	dir, err := directory(a.cfg)
 	if err != nil {
 		return part{}, fmt.Errorf("mimi.url: %w", err)
@@ -97,6 +122,9 @@ func (a *app) mimiListener(p *provider, h server.Handler, webFinger, other http.
 		ErrorLog: stdlog.New(io.Discard, "", 0),
 		Observe: func(e server.Event) {
 			requests.WithLabelValues(string(e.Verb), fmt.Sprint(e.Status)).Observe(e.Took.Seconds())
+			if e.Word == "" && e.Peer != "" {
+				called(routeMIMI + ":" + e.Peer)
+			}
 			if e.Word != "" {
 				refused.WithLabelValues(e.Word).Inc()
 				log.Info().Str(obs.FieldPeer, e.Peer).Str("verb", string(e.Verb)).Int("status", e.Status).Str("word", e.Word).Err(e.Err).Msg("refused a request")
@@ -120,11 +148,11 @@ func (a *app) mimiListener(p *provider, h server.Handler, webFinger, other http.
 
 // matrixListener is the part that takes the homeserver's transactions and
 // queries.
-func (a *app) matrixListener(sink intake.Sink, queries intake.Queries, pinged func(txn string)) (part, error) {
+func (a *app) matrixListener(sink intake.Sink, queries intake.Queries, observe func(string, *intake.Transaction, time.Duration)) (part, error) {
 	log := a.log.With().Str(obs.FieldComponent, "intake").Logger()
 	h, err := intake.NewHandler(intake.Config{
-		Token: a.reg.ServerToken, Sink: sink, Queries: queries, Pinged: pinged,
-		MaxBody: int64(a.cfg.Limits.TransactionSize), Observe: a.observeTransactions(), Log: log,
+		Token: a.reg.ServerToken, Sink: sink, Queries: queries,
+		MaxBody: int64(a.cfg.Limits.TransactionSize), Observe: observe, Log: log,
 	})
 	if err != nil {
 		return part{}, err
@@ -141,12 +169,16 @@ func (a *app) matrixListener(sink intake.Sink, queries intake.Queries, pinged fu
 	return part{"homeserver listener", func(ctx context.Context) error { return serveHTTP(ctx, srv, ln) }}, nil
 }
 
-// observeTransactions counts what the homeserver sends, over both sources.
-func (a *app) observeTransactions() func(result string, t *intake.Transaction, took time.Duration) {
+// observeTransactions counts what the homeserver sends, over both sources. here
+// is called whenever the homeserver was heard of.
+func (a *app) observeTransactions(here func()) func(result string, t *intake.Transaction, took time.Duration) {
 	transactions := a.metrics.Counter("appservice_txn_total", "Transactions of the homeserver: stored, duplicate, refused, failed.", "result")
 	last := a.metrics.Gauge("homeserver_last_transaction_seconds", "Unix time of the last transaction that was stored.")
 	return func(result string, _ *intake.Transaction, _ time.Duration) {
 		transactions.WithLabelValues(result).Inc()
+		if result == "stored" || result == "duplicate" {
+			here()
+		}
 		if result == "stored" {
 			last.WithLabelValues().SetToCurrentTime()
 		}
@@ -171,4 +203,27 @@ func serveHTTP(ctx context.Context, srv *http.Server, ln net.Listener) error {
 	}
 	<-done
 	return err
+}
+
+// buildEdges makes what takes work in, and gives it to the relay.
+func (a *app) buildEdges(hs *matrix.Client, p *provider, mind *relay.Relay, out *outbox.Outbox) error {
+	observe := a.observeTransactions(func() { out.Called(routeMatrix) })
+	link := a.newMatrixLink(hs, sink{mind}, mind, observe)
+	mimi, err := a.mimiListener(p, handler{mind}, http.NotFoundHandler(), http.NotFoundHandler(), out.Called)
+	if err != nil {
+		return err
+	}
+	matrixSide, err := a.matrixListener(sink{mind}, nil, observe)
+	if err != nil {
+		return err
+	}
+	a.intake = append(a.intake, mimi, matrixSide, part{"homeserver link", link.run})
+	a.health.Check("database", func(ctx context.Context) error {
+		_, err := a.db.Setting(ctx, "", botKnown)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	return nil
 }

@@ -17,6 +17,7 @@ import (
 	matrix "github.com/matrix-mimi/bridge/matrixside/client"
 	mimi "github.com/matrix-mimi/bridge/mimiside/client"
 	"github.com/matrix-mimi/bridge/mimiside/peer"
+	"github.com/matrix-mimi/bridge/mimiside/peer/ca"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 	"github.com/matrix-mimi/bridge/test/harness"
 )
@@ -122,18 +123,8 @@ func TestProviderFollowsTheSettings(t *testing.T) {
 	if got := addressOverrides(cfg); len(got) != 1 || got["two.example"] != "127.0.0.1:1" {
 		t.Error(got)
 	}
-	ca, err := harness.NewCA("renewed")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := ca.Issue(harness.Issue{Names: []string{"mimi.example"}, NotAfter: time.Now().Add(48 * time.Hour)})
-	if err != nil {
-		t.Fatal(err)
-	}
 	before := p.certificateExpiry()
-	if _, _, _, err := ca.Write(dir, cert); err != nil {
-		t.Fatal(err)
-	}
+	certify(t, dir, ca.Options{NotAfter: time.Now().Add(48 * time.Hour)})
 	if err := p.reload(cfg); err != nil {
 		t.Fatal(err)
 	}

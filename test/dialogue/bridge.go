@@ -13,6 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/matrix-mimi/bridge/mimiside/peer/ca"
 	"github.com/matrix-mimi/bridge/test/harness"
 )
 
@@ -43,12 +44,15 @@ func newBridge(w *World, plan BridgePlan, hsURL string) (*Bridge, error) {
 // prepare writes certificate, settings and registration. All bridges of the
 // world must have their ports by now, because each is told the others'.
 func (b *Bridge) prepare(ctx context.Context, w *World) error {
-	cert, err := w.ca.Issue(harness.Issue{Names: []string{b.plan.Domain}})
+	cert, err := w.ca.Issue(time.Now(), ca.Options{}, b.plan.Domain)
 	if err != nil {
 		return err
 	}
-	if _, _, _, err := w.ca.Write(b.dir, cert); err != nil {
+	if err := ca.Write(cert, filepath.Join(b.dir, "cert.pem"), filepath.Join(b.dir, "key.pem")); err != nil {
 		return err
+	}
+	if err := os.WriteFile(filepath.Join(b.dir, "ca.pem"), w.ca.PEM(), 0o644); err != nil {
+		return fmt.Errorf("write the certificate authority: %w", err)
 	}
 	settings, err := b.settings(ctx, w)
 	if err != nil {

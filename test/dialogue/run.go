@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +55,7 @@ type said struct {
 type runner struct {
 	world  *World
 	wait   time.Duration
+	spoken []*Person // who "everybody" is
 	said   []*said
 	never  []func() error
 	delay  time.Duration
@@ -68,6 +69,11 @@ func Run(ctx context.Context, w *World, s *Script, play Play) (Result, error) {
 		r.wait = 30 * time.Second
 	}
 	began := time.Now()
+	for _, name := range s.people() {
+		if _, err := w.Person(ctx, name); err != nil {
+			return r.result, fmt.Errorf("%s: bring %s on stage: %w", s.Name, name, err)
+		}
+	}
 	for _, step := range s.Steps {
 		lineBegan := time.Now()
 		r.delay = 0
@@ -97,16 +103,14 @@ func (r *runner) step(ctx context.Context, step Step) error {
 		if err != nil {
 			return err
 		}
+		if !slices.Contains(r.spoken, p) {
+			r.spoken = append(r.spoken, p)
+		}
 		return step.say(ctx, r, p)
 	}
-	names := make([]string, 0, len(r.world.people))
-	for name := range r.world.people {
-		names = append(names, name)
-	}
-	sort.Strings(names)
 	var errs []error
-	for _, name := range names {
-		errs = append(errs, step.say(ctx, r, r.world.people[name]))
+	for _, p := range r.spoken {
+		errs = append(errs, step.say(ctx, r, p))
 	}
 	return errors.Join(errs...)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -128,6 +129,26 @@ func (s *Script) bridge(words []string) error {
 	}
 	s.Bridges = append(s.Bridges, b)
 	return nil
+}
+
+// people lists everybody who speaks or is spoken of, in the order of the
+// script: all of them have accounts before the first line is said.
+func (s *Script) people() []string {
+	var out []string
+	add := func(name string) {
+		if person.MatchString(name) && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	for _, step := range s.Steps {
+		add(step.Actor)
+		for i, a := range step.args {
+			if step.verb.isWho(i) {
+				add(a)
+			}
+		}
+	}
+	return out
 }
 
 func (s *Script) hasHomeserver(name string) bool {

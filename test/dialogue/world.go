@@ -7,9 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/matrix-mimi/bridge/mimiside/peer/ca"
 	"github.com/matrix-mimi/bridge/test/harness"
 )
 
@@ -39,7 +41,7 @@ type Plan struct {
 // World is a stage: homeservers, bridges beside them, people on them.
 type World struct {
 	opts        Options
-	ca          *harness.CA
+	ca          *ca.CA
 	homeservers map[string]*harness.Homeserver
 	bridges     map[string]*Bridge
 	order       []string // domains of the bridges, as planned
@@ -55,11 +57,11 @@ func NewWorld(ctx context.Context, plan Plan, o Options) (*World, error) {
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
 	}
-	ca, err := harness.NewCA("providers of a dialogue")
+	authority, err := ca.New("providers of a dialogue", ca.P256, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	w := &World{opts: o, ca: ca, homeservers: map[string]*harness.Homeserver{}, bridges: map[string]*Bridge{}, people: map[string]*Person{}}
+	w := &World{opts: o, ca: authority, homeservers: map[string]*harness.Homeserver{}, bridges: map[string]*Bridge{}, people: map[string]*Person{}}
 	if err := w.build(ctx, plan); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}

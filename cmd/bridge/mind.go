@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/config"
+	"github.com/matrix-mimi/bridge/internal/obs"
+	"github.com/matrix-mimi/bridge/internal/relay"
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
+	matrix "github.com/matrix-mimi/bridge/matrixside/client"
+	"github.com/matrix-mimi/bridge/mimiside/follower"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+)
+
+// relayConfig turns the settings into what the relay is asked to keep to.
+func relayConfig(cfg *config.Config, bot string) relay.Config {
+	waiting := follower.DefaultBounds
+	waiting.Rows, waiting.Bytes, waiting.Age = cfg.Limits.WaitingRows, int64(cfg.Limits.WaitingSize), cfg.Limits.WaitingAge.D()
+	m := mapping.Options{MentionPrefix: cfg.Bridge.PrefixSilentMentions, SenderTime: cfg.Bridge.SenderTimestamps}
+	if cfg.Bridge.ExternalIDs {
+		m.ExternalID = cfg.Homeserver.Domain
+	}
+	past := cfg.MLS.PastEpochs
+	if past == 0 {
+		past = -1 // none at all; 0 is the engine's default
+	}
+	return relay.Config{
+		Suite: mls.Suite(cfg.MLS.CipherSuites[0]), Bot: bot, BotName: cfg.Appservice.Bot.Displayname,
+		CommandPrefix: cfg.Bridge.CommandPrefix, GhostName: cfg.Bridge.GhostName, MaxExport: cfg.Bridge.MaxExport,
+		Stock: cfg.MLS.KeyPackageStock, Renew: cfg.MLS.UpdateInterval.D(), Waiting: waiting,
+		InviteTimeout: cfg.Bridge.InviteTimeout.D(), Consistency: cfg.Bridge.ConsistencyInterval.D(),
+		AllowLoggingForbidden: cfg.Bridge.AllowLoggingForbidden, StatusEvents: cfg.Bridge.MessageStatusEvents, Mapping: m,
+		Limits:    mls.Limits{MaxForward: cfg.MLS.MaxForward, MaxSkipped: cfg.MLS.MaxSkipped, PastEpochs: past, PastAge: cfg.MLS.PastEpochAge.D()},
+		KeyClaims: int64(cfg.Limits.KeyClaims), PeerKeyClaims: int64(cfg.Limits.PeerKeyClaims), GroupInfos: int64(cfg.Limits.GroupInfoRequests),
+	}
+}
+
+// newRelay makes the relay. wake is told of lanes with new rows.
+func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake func([]store.Lane)) (*relay.Relay, error) {
+	log := a.log.With().Str(obs.FieldComponent, "relay").Logger()
+	alerts := a.metrics.Counter("alerts_total", "Things that an operator should look at, by kind; the log says more.", "kind")
+	rc := relayConfig(a.cfg, string(a.bot()))
+	rc.Owner = a.owner("relay")
+	return relay.New(ctx, relay.Deps{
+		Store:     a.db,
+		Naming:    a.naming(),
+		Config:    rc,
+		Permitted: func(mxid string) bool { return a.cfg.Permission(mxid) != config.LevelBlock },
+		Consent: func(peer string) bool {
+			trust, allowed := a.cfg.PeerTrust(peer)
+			return allowed && trust.Consent == config.ConsentOpen
+		},
+		Blocked:    func(domain string) bool { return p.book.Of(domain).Blocked },
+		Requester:  mimiRequester{p.client},
+		Homeserver: homeserver{hs},
+		WakeLanes:  wake,
+		Alert: func(kind, message string) {
+			alerts.WithLabelValues(kind).Inc()
+			log.Error().Str("alert", kind).Msg(message)
+		},
+		Clock: time.Now,
+		Log:   log,
+	})
+}
+
+// owner is the name under which a part holds leases. With SQLite the file's lock
+// keeps a second process away, so the name can be the same at every start and a
+// process that was killed finds its own leases instead of waiting for their end.
+// With PostgreSQL it is random for each process ("").
+func (a *app) owner(part string) string {
+	if a.cfg.Database.Type == config.SQLite {
+		return part + "-of-the-only-process"
+	}
+	return ""
+}
