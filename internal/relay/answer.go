@@ -85,7 +85,7 @@ func (s *step) onSubmitAnswer(a *store.Answer, said string) error {
 		if answer, err := wire.UnmarshalSubmitMessageResponse(a.Body); err == nil {
 			switch follower.OnSubmit(answer, tries) {
 			case follower.Again:
-				return s.sayAgain(&link, tries+1)
+				return s.sayAgain(&link, tries+1, answer.CurrentEpoch)
 			case follower.Delivered:
 				s.fx.setLinks = append(s.fx.setLinks, linkChange{seq: link.Seq, state: store.LinkSent, acceptedMS: int64(answer.AcceptedTimestamp)})
 				return nil

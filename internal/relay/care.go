@@ -78,7 +78,7 @@ func (s *step) onWaitingTooLong() error {
 		return err
 	}
 	for i := range list {
-		if list[i].Kind == inputNotify && s.cfg.Waiting.Expired(store.Time(list[i].CreatedMS), s.now) {
+		if (list[i].Kind == inputNotify || list[i].Kind == inputAgain) && s.cfg.Waiting.Expired(store.Time(list[i].CreatedMS), s.now) {
 			return s.resync("a commit of the room did not come")
 		}
 	}

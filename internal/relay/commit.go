@@ -2,7 +2,6 @@ package relay
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,8 +18,6 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
-func refKey(ref []byte) string { return hex.EncodeToString(ref) }
-
 // before is the room as it was before a commit, to say what the commit changed.
 type before struct {
 	policy *policy.State
@@ -36,14 +33,14 @@ const maxRounds = 32
 // sent, and the rest waits for its fate.
 func (s *step) advance() error {
 	v := s.room
-	if v.group == nil || v.head.State != stateActive {
+	if v.group == nil || v.head.State != stateActive || s.drop {
 		return nil
 	}
 	for range maxRounds {
 		if v.pending != nil || len(v.intents) == 0 {
 			return nil
 		}
-		if err := s.leaveAll(); err != nil {
+		if err := s.leaveAll(); err != nil || s.drop {
 			return err
 		}
 		p, err := s.makePlan()
@@ -139,14 +136,15 @@ func (s *step) acceptCommit(staged *mls.Staged, welcome *mls.Welcome, sender str
 	if welcome != nil {
 		welcomeTo = hub.WelcomeProviders(welcome, staged, s.route)
 	}
-	killpoint.Hit("K31")
 	if err := s.merge(staged); err != nil {
 		return err
 	}
+	killpoint.Hit("K31")
 	s.fanout(providers, wire.FanoutMessage{Timestamp: at, Message: message, ExternalProposals: external})
 	if welcome != nil {
 		welcomeTo = slices.DeleteFunc(welcomeTo, func(d string) bool { return d == s.Naming.Domain })
 		s.fanout(welcomeTo, hub.WelcomeItem(at, welcome, tree))
+		s.passes("", "K28")
 	}
 	return nil
 }
@@ -158,9 +156,8 @@ func (s *step) merge(staged *mls.Staged) error {
 	if err != nil {
 		return fmt.Errorf("move room %s to epoch %d: %w", v.head.ID, staged.Epoch(), err)
 	}
-	killpoint.Hit("K27")
+	s.passes("K27", "")
 	s.fx.changes = append(s.fx.changes, changes)
-	v.st.Proposed = nil
 	if err := s.enter(v.group); err != nil {
 		return err
 	}
@@ -277,7 +274,7 @@ func (s *step) sendPending(kind string, staged *mls.Staged, blob pendingBlob, co
 	s.fx.setPending = v.pending
 	v.st.PendingUntil = s.now.Add(s.cfg.PendingWait).UnixMilli()
 	s.later(timerPending, v.st.PendingUntil)
-	killpoint.Hit("K24")
+	s.passes("", "K24")
 	return nil
 }
 

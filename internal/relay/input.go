@@ -27,6 +27,7 @@ const (
 	timerResync  = "resync"  // try to join the group anew
 	timerRenew   = "renew"   // renew the keys of a leaf
 	timerCommit  = "commit"  // commit proposals that nobody committed
+	timerGo      = "go"      // go on with the wishes that stand
 	timerCheck   = "check"   // compare the room with its Matrix room
 )
 

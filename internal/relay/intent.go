@@ -34,6 +34,7 @@ type intentData struct {
 	Request  []byte   `json:"request,omitempty"`  // the KeyMaterialRequest that is under way
 	Consent  bool     `json:"consent,omitempty"`  // consent was asked for
 	Inactive bool     `json:"inactive,omitempty"` // add without clients
+	Epoch    uint64   `json:"epoch,omitempty"`    // in which proposals were made
 }
 
 func dataOf(i *store.Intent) (intentData, error) {

@@ -21,12 +21,13 @@ func (s *step) leaveAll() error {
 		if i.Kind != intentLeave || i.State != store.IntentOpen {
 			continue
 		}
-		if !s.listed(i.Target) {
-			s.closeIntents(i.Seq)
+		leaf, active := v.ownLeaf(i.Target)
+		if !s.listed(i.Target) || active && s.leaves(uint32(leaf)) {
+			s.closeIntents(i.Seq) // gone, or as good as
 			n--
 			continue
 		}
-		if err := s.leave(&v.intents[n]); err != nil {
+		if err := s.leave(&v.intents[n]); err != nil || s.drop {
 			return err
 		}
 	}
@@ -51,11 +52,12 @@ func (s *step) leave(i *store.Intent) error {
 		s.closeIntents(i.Seq)
 		return nil
 	}
-	messages, refs, err := s.leaveProposals(i.Target, leaf, mayLeave)
+	messages, changes, err := s.leaveProposals(i.Target, leaf, mayLeave)
 	if err != nil {
 		return err
 	}
 	if v.head.Kind == store.RoomHub {
+		s.fx.changes = append(s.fx.changes, changes...)
 		at := s.hubRoom().Accept(s.now)
 		v.head.LastAccepted = int64(at)
 		for _, m := range messages {
@@ -67,72 +69,106 @@ func (s *step) leave(i *store.Intent) error {
 		s.wish(intentCommit, s.bot, "", intentData{})
 		return nil
 	}
+	// The proposals count once the hub took them: until then the group that is stored does not know them, and the one in
+	// memory, which does, is not used any more.
+	s.drop = true
 	bundle := wire.HandshakeBundle{Message: messages[0], MoreProposals: messages[1:]}
 	o := s.mimi(v.head.Hub, verbUpdate, bundle.Marshal())
 	ask(o, refProposals+":"+i.Target, i.Seq)
-	if v.st.Proposed == nil {
-		v.st.Proposed = map[string]string{}
-	}
-	for _, ref := range refs {
-		v.st.Proposed[refKey(ref)] = proposalSent
-	}
+	d.Epoch = v.group.Epoch()
 	s.setIntent(i, store.IntentAsking, "", d)
+	s.later(timerGo, s.nowMS())
 	return nil
 }
 
+// cacheLeaving caches the proposals by which users of ours leave in this epoch: the hub took them. Making them again gives
+// the same bytes. It tells whether there were any.
+func (s *step) cacheLeaving() (bool, error) {
+	v := s.room
+	any := false
+	for n := range v.intents {
+		i := &v.intents[n]
+		if i.Kind != intentLeave || i.State != store.IntentAsking {
+			continue
+		}
+		d, err := dataOf(i)
+		if err != nil {
+			return any, err
+		}
+		leaf, active := v.ownLeaf(i.Target)
+		if !active || d.Epoch != v.group.Epoch() || s.leaves(uint32(leaf)) {
+			continue
+		}
+		mayLeave := policy.Decide(s.policyNow(), policy.Actor{URI: i.Target}, policy.Change{Kind: policy.RemoveParticipant, User: i.Target}).Allowed
+		_, changes, err := s.leaveProposals(i.Target, leaf, mayLeave)
+		if err != nil {
+			return any, err
+		}
+		s.fx.changes = append(s.fx.changes, changes...)
+		any = true
+	}
+	return any, nil
+}
+
 // leaveProposals makes the proposals by which a user of ours leaves: from the list, where its role has the right to that, and
-// of its client.
-func (s *step) leaveProposals(user string, leaf mls.LeafIndex, fromList bool) (messages []wire.Message, refs [][]byte, err error) {
+// of its client. The group in memory knows them then.
+func (s *step) leaveProposals(user string, leaf mls.LeafIndex, fromList bool) (messages []wire.Message, changes []mls.Changes, err error) {
 	g := s.room.group
 	aad := room.HandshakeAAD(g.Dictionary())
 	if fromList {
 		update := policy.ParticipantListUpdate{Removed: []uint32{uint32(s.room.policy.Participants.Index(user))}}
-		message, ref, changes, err := g.Propose(s.Rand, s.now, mls.ProposeParams{Leaf: leaf, AAD: aad,
+		message, _, c, err := g.Propose(s.Rand, s.now, mls.ProposeParams{Leaf: leaf, AAD: aad,
 			Proposal: appDataUpdate(mls.ComponentParticipantList, update.Marshal())})
 		if err != nil {
 			return nil, nil, fmt.Errorf("propose that %s leaves room %s: %w", user, s.room.head.ID, err)
 		}
-		s.fx.changes = append(s.fx.changes, changes)
-		messages, refs = append(messages, wire.NewMessage(message)), append(refs, ref)
+		messages, changes = append(messages, wire.NewMessage(message)), append(changes, c)
 	}
-	message, ref, changes, err := g.ProposeSelfRemove(s.Rand, s.now, leaf, aad)
+	message, _, c, err := g.ProposeSelfRemove(s.Rand, s.now, leaf, aad)
 	if err != nil {
 		return nil, nil, fmt.Errorf("propose that %s leaves room %s: %w", user, s.room.head.ID, err)
 	}
-	s.fx.changes = append(s.fx.changes, changes)
-	return append(messages, wire.NewMessage(message)), append(refs, ref), nil
+	return append(messages, wire.NewMessage(message)), append(changes, c), nil
 }
 
 // leaveAnswered: the hub's word on the proposals by which a user leaves. Once taken they are committed by whoever is
 // quickest; if nobody does for a while, another client of ours commits them.
 func (s *step) leaveAnswered(user string, taken bool) error {
-	v := s.room
-	for n := range v.intents {
-		i := &v.intents[n]
-		if i.Kind != intentLeave || i.Target != user || i.State != store.IntentAsking {
-			continue
-		}
-		if taken {
-			v.st.Proposed = nil
-			s.closeIntents(i.Seq)
-			s.later(timerCommit, s.now.Add(commitAfter).UnixMilli())
-			return nil
-		}
+	i := s.leaving(user)
+	if i == nil {
+		return nil
+	}
+	if !taken {
 		// The hub does not let them leave: the user stays a participant, without a place in Matrix.
 		s.closeIntents(i.Seq)
-		s.Log.Warn().Stringer("room", v.head.ID).Msg("the hub did not let a user leave")
+		s.Log.Warn().Stringer("room", s.room.head.ID).Msg("the hub did not let a user leave")
 		return nil
+	}
+	if s.room.group == nil {
+		return nil
+	}
+	if _, err := s.cacheLeaving(); err != nil {
+		return err
+	}
+	s.closeIntents(i.Seq)
+	s.later(timerCommit, s.now.Add(commitAfter).UnixMilli())
+	s.release(s.room.head.Epoch + 1) // the commit may have come before the answer
+	return nil
+}
+
+// leaving is the wish of a user to leave that the hub was told.
+func (s *step) leaving(user string) *store.Intent {
+	for n := range s.room.intents {
+		if i := &s.room.intents[n]; i.Kind == intentLeave && i.Target == user && i.State == store.IntentAsking {
+			return i
+		}
 	}
 	return nil
 }
 
 // reopenLeave tries again in the present epoch.
 func (s *step) reopenLeave(user string) {
-	for n := range s.room.intents {
-		i := &s.room.intents[n]
-		if i.Kind == intentLeave && i.Target == user && i.State == store.IntentAsking {
-			s.reopenIntents([]int64{i.Seq}, 10)
-			return
-		}
+	if i := s.leaving(user); i != nil {
+		s.reopenIntents([]int64{i.Seq}, 10)
 	}
 }

@@ -216,7 +216,7 @@ func (s *step) active(uri string) bool {
 // cancel takes back a wish that was not carried out.
 func (s *step) cancel(kind, target string) {
 	for _, i := range s.room.intents {
-		if i.Kind == kind && i.Target == target && i.State != store.IntentStaged {
+		if i.Kind == kind && i.Target == target && i.State != store.IntentStaged && !(kind == intentLeave && i.State == store.IntentAsking) {
 			s.closeIntents(i.Seq)
 			return
 		}

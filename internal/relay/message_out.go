@@ -120,11 +120,13 @@ func (s *step) say(ev event.Event, user string, leaf mls.LeafIndex, salt content
 	}
 	dict := v.group.Dictionary()
 	data := mls.FrameApplicationData(dict, mls.MediaType{}, octets)
+	killpoint.Hit("K6")
 	protected, changes, err := v.group.Protect(s.Rand, leaf, data, room.MessageAAD(dict, out.Message.Salt[:], data), 0)
 	if err != nil {
 		return err
 	}
-	killpoint.Hit("K6")
+	killpoint.Hit("K7")
+	s.passes("K8", "K9")
 	message := wire.NewMessage(protected.Message)
 	hash := message.Hash()
 	s.fx.changes = append(s.fx.changes, changes)
@@ -147,7 +149,6 @@ func (s *step) say(ev event.Event, user string, leaf mls.LeafIndex, salt content
 		return nil
 	}
 	s.fx.links = append(s.fx.links, link)
-	killpoint.Hit("K7")
 	return nil
 }
 
@@ -224,13 +225,14 @@ func (s *step) sayAfter(ev event.Event, user string) error {
 }
 
 // sayAgain puts a message that the hub found too old back in line, to be encrypted in the present epoch (T3).
-func (s *step) sayAgain(link *store.Link, tries int) error {
+// epoch is the one that the hub is in: the message waits until we are there too.
+func (s *step) sayAgain(link *store.Link, tries int, epoch uint64) error {
 	var d linkData
 	if err := unmarshalString(link.Data, &d); err != nil {
 		return err
 	}
 	s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: s.room.head.ID, Kind: inputAgain, Source: link.EventID, Epoch: -1,
-		Body: mustJSON(again{Link: link.Seq, Event: link.EventID, Tries: tries}), CreatedMS: s.nowMS()})
+		Body: mustJSON(again{Link: link.Seq, Event: link.EventID, Tries: tries, Epoch: epoch}), CreatedMS: s.nowMS()})
 	return nil
 }
 
@@ -239,6 +241,7 @@ type again struct {
 	Link  int64  `json:"link"`
 	Event string `json:"event"`
 	Tries int    `json:"tries"`
+	Epoch uint64 `json:"epoch"`
 }
 
 // onAgain says a message again; raw is the event as the homeserver has it now.
@@ -250,6 +253,11 @@ func (s *step) onAgain(a again, raw json.RawMessage) error {
 	ev, err := event.ParseChecked(raw)
 	if err != nil || s.room.group == nil {
 		s.failed(link.EventID, link.SenderMXID, "the room changes too often", true)
+		return nil
+	}
+	if s.room.group.Epoch() < a.Epoch || s.room.head.State != stateActive {
+		s.waitFor(int64(a.Epoch), "the epoch that the hub is in has not come")
+		s.later(timerWaiting, s.input.CreatedMS+s.cfg.Waiting.Age.Milliseconds())
 		return nil
 	}
 	if s.mustCommitFirst() {

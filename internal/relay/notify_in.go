@@ -33,18 +33,26 @@ func (s *step) onNotify(in *store.Input) error {
 		}
 		return nil
 	}
-	if item.Message.Format() == mls.WireFormatPrivateMessage {
-		killpoint.Hit("K18")
-	}
 	out := follower.Take(s.now, v.group, s.pendingView(), item)
+	if out.Kind == follower.Early && item.Message.Epoch() == v.group.Epoch() {
+		// A commit of proposals that we do not know: of our own, whose acceptance we have not heard of?
+		any, err := s.cacheLeaving()
+		if err != nil {
+			return err
+		}
+		if any {
+			out = follower.Take(s.now, v.group, s.pendingView(), item)
+		}
+	}
 	s.fx.changes = append(s.fx.changes, out.Changes...)
 	switch out.Kind {
 	case follower.Message:
+		killpoint.Hit("K18")
 		return s.onApplication(out.Application, item)
 	case follower.Proposals:
 		return s.onProposals()
 	case follower.Commit:
-		killpoint.Hit("K30")
+		s.passes("K30", "")
 		return s.onCommit(out.Staged)
 	case follower.OwnCommit:
 		return s.settlePending(follower.Merge, "")
@@ -275,7 +283,7 @@ func (s *step) joined(g *mls.Group, at uint64) error {
 	if err := s.enter(g); err != nil {
 		return err
 	}
-	killpoint.Hit("K37")
+	s.passes("K37", "")
 	s.releaseAll()
 	if err := s.makePortal(); err != nil {
 		return err

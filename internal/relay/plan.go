@@ -361,7 +361,7 @@ func (s *step) finishPlan(p *plan) error {
 	if p.meta != nil {
 		p.proposals = append(p.proposals, appDataUpdate(mls.ComponentRoomMetadata, p.meta.Marshal()))
 	}
-	p.refs = s.commitable()
+	p.refs = v.group.Committable(p.leaf)
 	return nil
 }
 
@@ -370,16 +370,13 @@ func appDataUpdate(id mls.ComponentID, update []byte) mls.Proposal {
 		AppDataUpdate: &mls.AppDataUpdate{Component: id, Operation: mls.AppDataUpdateSet, Update: update}}
 }
 
-// commitable are the refs of the proposals that wait for a commit. Our own that the hub has not taken are left out.
+// commitable are the refs of the proposals that wait for a commit.
 func (s *step) commitable() [][]byte {
 	if s.room.group == nil {
 		return nil
 	}
 	var refs [][]byte
 	for _, p := range s.room.group.PendingProposals() {
-		if s.room.st.Proposed[refKey(p.Ref)] == proposalSent {
-			continue
-		}
 		refs = append(refs, p.Ref)
 	}
 	return refs

@@ -114,6 +114,11 @@ func (s *step) placeOut(m *store.Member, from uint32, why cause) {
 	if m.Membership != string(event.Join) && m.Membership != string(event.Invite) {
 		return
 	}
+	if !m.Ghost && why.self[m.URI] && m.Membership == string(event.Join) && s.room.head.State == stateActive {
+		// Left, and came back before the commit that took them out.
+		s.wish(intentAdd, s.inviterOf(m.MXID), m.URI, intentData{MXID: m.MXID})
+		return
+	}
 	if m.Ghost {
 		reason := ""
 		if why.actor != m.URI && !why.self[m.URI] {
@@ -318,7 +323,7 @@ func (s *step) closeRoom() error {
 	s.fx.dropGroup, s.fx.newGroup, s.fx.changes = true, nil, nil
 	v.setGroup(nil)
 	v.head.State, v.head.Epoch = stateClosed, -1
-	v.st.Resync, v.st.Proposed, v.st.Renewed = nil, nil, nil
+	v.st.Resync, v.st.Renewed = nil, nil
 	s.releaseAll()
 	return nil
 }

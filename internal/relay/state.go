@@ -24,8 +24,6 @@ type roomState struct {
 	Told map[string]bool `json:"told,omitempty"`
 	// Asked is the question for the group's state that is under way (as follower).
 	Asked *asked `json:"asked,omitempty"`
-	// Proposed are own proposals whose fate at the hub is not known, by hexadecimal ref.
-	Proposed map[string]string `json:"proposed,omitempty"`
 	// Sent counts messages in the present epoch, for the limit on an epoch's life.
 	Sent int64 `json:"sent,omitempty"`
 	// Checked is when the room was last compared with its Matrix room, in milliseconds since 1970.
@@ -119,6 +117,3 @@ func (v *roomView) changedState() (map[string]string, error) {
 	}
 	return changed, nil
 }
-
-// States of own proposals that were sent to the hub.
-const proposalSent = "sent"
