@@ -38,14 +38,17 @@ vectors: ## official MLS vectors and MIMI content examples, one line a file
 	@test -n "$(VECTORS)" || { echo "there are no vectors: set VECTORS to their directory"; exit 1; }
 	$(REPORT) -vectors $(VECTORS) -- $(MAIN) -run 'Vector' ./mimiside/mls/... ./mimiside/content/...
 
+NO_NODE  = echo "**** THERE IS NO node: ts-mls is left out, only mls-go is played with ****"
 interop: ## our MLS engine against other implementations
-	$(REPORT) -v -- -C test/interop -count=1 -timeout 20m ./...
+	@if command -v node >/dev/null; then cd test/interop/node && npm ci --no-audit --no-fund --silent; else $(NO_NODE); fi
+	$(REPORT) -v -- -C test/interop -count=1 -timeout 20m .
+	@command -v node >/dev/null || $(NO_NODE)
 
 bench: ## the bridge's cost a message
 	go test -tags $(TAGS) -run '^$$' -bench . -benchtime 3s ./test/load/...
 
 bench-mls: ## the MLS engine beside another, one process with many clients
-	go test -C test/interop -run '^$$' -bench . ./...
+	go run -C test/interop ./bench $(BENCHFLAGS)
 
 crash: ## kill the process at every kill point, restart, audit
 	CRASH=all $(REPORT) -v -- -tags $(TAGS),killpoint -count=1 -timeout 60m ./test/crash/...

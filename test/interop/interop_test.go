@@ -46,6 +46,7 @@ var scenarios = []struct {
 	{"new member proposes its Add", newMemberProposals},
 	{"pre-shared keys", preSharedKeys},
 	{"GroupContextExtensions", contextExtensions},
+	{"random play", randomPlay},
 }
 
 func TestMLSGo(t *testing.T) {

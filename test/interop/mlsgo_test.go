@@ -17,6 +17,7 @@ import (
 
 // goPeer is a client of mls-go. Its known defects and what is done about them:
 //   - It joins a Welcome without the tree silently with an empty tree: takesTreeApart is false.
+//   - After its external commit its GroupInfo has no confirmation tag until the next epoch: groupInfo refuses.
 //   - It finds no end in a padded proposal or commit: paddedHandshake is false.
 //   - It puts two more lists into required_capabilities (RFC 9420 §11.1): requiredCapabilities is false.
 //   - Its creator and its commits lose leaf extensions: it has none.
@@ -45,7 +46,7 @@ func newGoPeer(suite mls.Suite, name string) (peer, error) {
 func (p *goPeer) identity() string { return p.name }
 
 func (p *goPeer) can() abilities {
-	return abilities{proposesUpdate: true, resync: true, commitsExtensions: true}
+	return abilities{joinUnmerged: true, proposesUpdate: true, resync: true, commitsExtensions: true}
 }
 
 func (p *goPeer) keyPackage() []byte {
@@ -293,6 +294,9 @@ func (p *goPeer) groupInfo(withTree bool) (info, tree []byte, err error) {
 	i, err := p.group.GetGroupInfoWithOptions(p.sign, group.WithRatchetTree(withTree))
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(i.ConfirmationTag) == 0 {
+		return nil, nil, errCannot
 	}
 	return (&framing.MLSMessage{GroupInfo: i.Marshal()}).Marshal(), p.group.MarshalRatchetTreeRFC(), nil
 }

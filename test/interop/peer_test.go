@@ -42,6 +42,7 @@ type abilities struct {
 	proposesUpdate       bool
 	privateCommits       bool // makes commits as PrivateMessage
 	privateProposal      bool // makes proposals as PrivateMessage
+	joinUnmerged         bool // joins a tree whose nodes differ in their unmerged leaves
 	resync               bool // makes external commits that remove its older leaf
 	paddedHandshake      bool // reads proposals and commits with padding
 	commitsExtensions    bool // commits GroupContextExtensions

@@ -277,13 +277,13 @@ func theirExternalCommit(w *world) {
 	w.ourGroup(3, 1, true, nil)
 	for _, inside := range []bool{true, false} {
 		p := w.peer()
-		w.theyJoinExternal(p, inside, false)
+		w.theyJoinExternal(p, w.ours.group.OwnLeaves()[1], inside, false)
 		w.peers = append(w.peers, p)
 		w.check()
 		w.chat()
 	}
 	if p := w.peers[2]; p.can().resync {
-		w.theyJoinExternal(p, true, true)
+		w.theyJoinExternal(p, w.ours.group.OwnLeaves()[1], true, true)
 		w.check()
 		w.chat()
 	}
@@ -294,9 +294,9 @@ func theirExternalCommit(w *world) {
 	w.chat()
 }
 
-func (w *world) theyJoinExternal(p peer, inside, resync bool) {
+func (w *world) theyJoinExternal(p peer, signer mls.LeafIndex, inside, resync bool) {
 	w.Helper()
-	info, tree := w.ours.groupInfo(w.ours.group.OwnLeaves()[1], inside)
+	info, tree := w.ours.groupInfo(signer, inside)
 	if inside {
 		tree = nil
 	}

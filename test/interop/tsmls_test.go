@@ -110,6 +110,8 @@ func (n *node) do(client, op string, f fields) (*answer, error) {
 // tsPeer is a client of ts-mls. Known defects that node/peer.mjs does not get around, and what is done about them:
 //   - A commit of GroupContextExtensions by it has no path, which RFC 9420 §12.4 asks for: commitsExtensions is false.
 //   - It takes an empty list of GroupContextExtensions for no change: such a list is never proposed to it.
+//   - Who joins refuses a tree in which the unmerged leaves of a node differ from those of any node above, not only
+//     where one is missing between (RFC 9420 §7.9.2): joinUnmerged is false.
 //   - It makes no Update proposals: proposesUpdate is false.
 //   - external_senders in GroupContextExtensions are taken for one ExternalSender: the group is made with them.
 type tsPeer struct {
