@@ -74,11 +74,6 @@ func unique(err error) bool {
 	return c == sqlite3.SQLITE_CONSTRAINT_UNIQUE || c == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
 }
 
-// foreign says whether err is a violated foreign key.
-func foreign(err error) bool {
-	return sqlState(err) == "23503" || sqliteCode(err) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
-}
-
 // IsConstraint says whether err is the database refusing a row that breaks one of its guards.
 func IsConstraint(err error) bool {
 	return strings.HasPrefix(sqlState(err), "23") || sqliteCode(err)&0xff == sqlite3.SQLITE_CONSTRAINT

@@ -8,6 +8,10 @@ import (
 // never is Never as SQL.
 var never = strconv.FormatInt(Never, 10)
 
+// number is a limit as SQL. SQLite compiles a statement anew whenever a parameter in LIMIT is bound, so
+// the queries that each message needs have none there.
+func number(n int) string { return strconv.Itoa(n) }
+
 // bit is how truth is kept.
 func bit(b bool) int64 {
 	if b {

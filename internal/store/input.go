@@ -163,8 +163,8 @@ func (r *Reader) Inbox(ctx context.Context, room RoomID, nowMS int64, limit int)
 		return Inbox{}, err
 	}
 	rows, err := list[Input](ctx, r, `SELECT `+inputColumns+` FROM (SELECT `+inputColumns+`, SUM(size) OVER (ORDER BY seq) - size AS before
-		FROM input WHERE shard = $1 AND room = $2 AND state = 'ready' AND not_before_ms <= $3 ORDER BY seq LIMIT $4) AS i
-		WHERE before < $5 ORDER BY seq`, room.Shard(), room, nowMS, limit+1, int64(inboxBytes))
+		FROM input WHERE shard = $1 AND room = $2 AND state = 'ready' AND not_before_ms <= $3 ORDER BY seq LIMIT `+
+		number(limit+1)+`) AS i WHERE before < $4 ORDER BY seq`, room.Shard(), room, nowMS, int64(inboxBytes))
 	if err != nil {
 		return Inbox{}, fmt.Errorf("reading the inputs of room %s: %w", room, err)
 	}

@@ -52,14 +52,14 @@ func (tx *Tx) ClaimLane(ctx context.Context, lane Lane, owner string, lifeMS int
 // DueLanes returns lanes that are due and that nobody but the owner holds, the longest waiting first.
 // Lanes of the destinations named are passed over.
 func (r *Reader) DueLanes(ctx context.Context, owner string, limit int, except ...string) ([]Lane, error) {
-	args := []any{owner, limit}
+	args := []any{owner}
 	not := ""
 	for _, d := range except {
 		args = append(args, d)
 		not += fmt.Sprintf(" AND dest <> $%d", len(args))
 	}
 	rows, err := list[laneRow](ctx, r, `SELECT room, dest FROM lane
-		WHERE due_ms <= {now} AND (until_ms <= {now} OR owner = $1)`+not+` ORDER BY due_ms LIMIT $2`, args...)
+		WHERE due_ms <= {now} AND (until_ms <= {now} OR owner = $1)`+not+` ORDER BY due_ms LIMIT `+number(limit), args...)
 	out := make([]Lane, len(rows))
 	for i, x := range rows {
 		out[i] = Lane{x.Room, x.Dest}

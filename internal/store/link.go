@@ -86,7 +86,7 @@ func (r *Reader) LinkBySeq(ctx context.Context, room RoomID, seq int64) (Link, e
 
 // LinksByFirst returns the edits of the message that was there first, in their order.
 func (r *Reader) LinksByFirst(ctx context.Context, room RoomID, firstID []byte) ([]Link, error) {
-	return list[Link](ctx, r, `SELECT `+linkColumns+` FROM link WHERE shard = $1 AND room = $2 AND first_id = $3 ORDER BY seq`, room.Shard(), room, bytesOf(firstID))
+	return list[Link](ctx, r, `SELECT `+linkColumns+` FROM link WHERE shard = $1 AND room = $2 AND first_id = $3 AND length(first_id) > 0 ORDER BY seq`, room.Shard(), room, bytesOf(firstID))
 }
 
 // LinksByFirstEvent returns the edits of the event that was there first, in their order.

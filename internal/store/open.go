@@ -222,7 +222,7 @@ func (db *DB) connectSQLite(ctx context.Context) error {
 	}
 	dsn := func(extra ...string) string {
 		q := url.Values{"_pragma": append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(" + sync + ")",
-			"foreign_keys(1)", "secure_delete(1)", "temp_store(MEMORY)", "trusted_schema(0)"}, extra...)}
+			"foreign_keys(1)", "secure_delete(1)", "wal_autocheckpoint(4000)", "temp_store(MEMORY)", "trusted_schema(0)"}, extra...)}
 		q.Set("_txlock", "immediate")
 		return "file:" + path + "?" + q.Encode()
 	}

@@ -160,9 +160,9 @@ func (r *Reader) LaneRows(ctx context.Context, lane Lane, limit int, maxBytes in
 		SELECT o.room, o.dest, o.seq, o.state, o.verb, o.target, o.txn_key, o.body, o.batch, o.sealed_data, o.answer_to, o.answer_seq, o.answer_ref, o.attempts, o.tried_ms, o.created_ms,
 		b.sealed_data AS shared, LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0) AS size,
 		SUM(LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0)) OVER (ORDER BY o.seq) AS upto
-		FROM (SELECT shard, `+strings.Replace(outboundColumns, "COALESCE(body, 0) AS body", "body", 1)+` FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 ORDER BY seq LIMIT $4) AS o
-		LEFT JOIN body AS b ON b.shard = o.shard AND b.room = o.room AND b.seq = o.body) AS x WHERE upto - size < $5 ORDER BY seq`,
-		lane.Room.Shard(), lane.Room, lane.Dest, limit, maxBytes)
+		FROM (SELECT shard, `+strings.Replace(outboundColumns, "COALESCE(body, 0) AS body", "body", 1)+` FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 ORDER BY seq LIMIT `+number(limit)+`) AS o
+		LEFT JOIN body AS b ON b.shard = o.shard AND b.room = o.room AND b.seq = o.body) AS x WHERE upto - size < $4 ORDER BY seq`,
+		lane.Room.Shard(), lane.Room, lane.Dest, maxBytes)
 	if err != nil {
 		return LaneHead{}, fmt.Errorf("reading a lane of room %s: %w", lane.Room, err)
 	}

@@ -84,7 +84,7 @@ func (r *Reader) Rooms(ctx context.Context, after RoomID, limit int) ([]Room, er
 // DueRooms returns rooms of the owner's shards that have something to do, the longest waiting first.
 func (r *Reader) DueRooms(ctx context.Context, owner string, limit int) ([]RoomID, error) {
 	return column[RoomID](ctx, r, `SELECT room FROM room WHERE due_ms <= {now}
-		AND shard IN (SELECT shard FROM shard_lease WHERE owner = $1 AND until_ms > {now}) ORDER BY due_ms LIMIT $2`, owner, limit)
+		AND shard IN (SELECT shard FROM shard_lease WHERE owner = $1 AND until_ms > {now}) ORDER BY due_ms LIMIT `+number(limit), owner)
 }
 
 // CreateRoom writes a room with its names (MatrixRoomID, URI and GroupID where not empty). Version,

@@ -234,8 +234,8 @@ CREATE TABLE link (
     UNIQUE (shard, room, event_id),
     UNIQUE (shard, room, mimi_id, part)
 );
-CREATE INDEX link_first ON link (shard, room, first_id);
-CREATE INDEX link_first_event ON link (shard, room, first_event);
+CREATE INDEX link_first ON link (shard, room, first_id) WHERE length(first_id) > 0;
+CREATE INDEX link_first_event ON link (shard, room, first_event) WHERE first_event <> '';
 
 -- Who is in the room, on both sides. Each member has a Matrix id; the URI may be empty.
 CREATE TABLE member (

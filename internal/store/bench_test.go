@@ -1,0 +1,93 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/internal/store/storetest"
+)
+
+// cpu is this process's time in the program and in the system.
+func cpu() (user, system time.Duration) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0, 0
+	}
+	return time.Duration(u.Utime.Nano()), time.Duration(u.Stime.Nano())
+}
+
+// BenchmarkMessage is what an ordinary message costs in the database: arrival, inbox, step, reading the
+// lane, and closing the row. user-µs and system-µs are this process's own time.
+func BenchmarkMessage(b *testing.B) {
+	for _, driver := range []string{"sqlite", "postgres"} {
+		b.Run(driver, func(b *testing.B) {
+			cfg := storetest.Config(b, driver)
+			cfg.AllowUnsafe = driver == "postgres"
+			db := storetest.Open(b, cfg)
+			room := storetest.Room(b, db)
+			body := make([]byte, 700)
+			must(b, db, func(ctx context.Context, tx *store.Tx) error {
+				return tx.PutPieces(ctx, room.ID, []store.Piece{{Key: store.PieceKey{Kind: "epoch", A: 1}, Data: body}}, 1)
+			})
+			var lease store.LaneLease
+			user, system := cpu()
+			for i := 0; b.Loop(); i++ {
+				must(b, db, func(ctx context.Context, tx *store.Tx) error {
+					_, err := tx.AddInputs(ctx, []store.NewInput{{Room: room.ID, Kind: "matrix", Epoch: -1, SeenKind: "event", SeenKey: fmt.Sprint("$", i), Body: body, CreatedMS: 1}})
+					return err
+				})
+				box, err := db.Inbox(ctx, room.ID, 10, 10)
+				if err != nil || len(box.Inputs) != 1 {
+					b.Fatal(len(box.Inputs), err)
+				}
+				seq := room.NextSeq
+				var next store.Room
+				must(b, db, func(ctx context.Context, tx *store.Tx) (err error) {
+					next = room
+					next.NextSeq += 2
+					if next, err = tx.StepRoom(ctx, next, box.Settle); err != nil {
+						return err
+					}
+					if _, err := tx.FinishInput(ctx, room.ID, box.Inputs[0].Seq); err != nil {
+						return err
+					}
+					if err := tx.ApplyPieces(ctx, room.ID, store.PieceChanges{Put: []store.Piece{{Key: store.PieceKey{Kind: "send", A: 1, B: 1, C: 2}, Data: body[:100]}}}, 1); err != nil {
+						return err
+					}
+					if err := tx.UseGenerations(ctx, next, []store.Generation{{Epoch: 1, Leaf: 1, Kind: 2, Generation: uint32(i), Hash: body[:32]}}); err != nil {
+						return err
+					}
+					if err := tx.AddLinks(ctx, store.Link{Room: room.ID, Seq: seq, EventID: fmt.Sprint("$", i), MIMIID: []byte(fmt.Sprint(i)), Direction: store.Out, Kind: "message", CreatedMS: 1}); err != nil {
+						return err
+					}
+					_, err = tx.AddOutbound(ctx, []store.Outbound{{Room: room.ID, Dest: "mimi:a", Seq: seq + 1, Verb: "notify", Data: body, AnswerTo: store.AnswerLink, AnswerSeq: seq, CreatedMS: 1}})
+					return err
+				})
+				room = next
+				lane := store.Lane{Room: room.ID, Dest: "mimi:a"}
+				if i == 0 {
+					must(b, db, func(ctx context.Context, tx *store.Tx) (err error) {
+						lease, err = tx.ClaimLane(ctx, lane, "me", 3_600_000, false)
+						return err
+					})
+				}
+				head, err := db.LaneRows(ctx, lane, 50, 1<<20)
+				if err != nil || len(head.Rows) != 1 {
+					b.Fatal(len(head.Rows), err)
+				}
+				lease.Work = head.Work
+				must(b, db, func(ctx context.Context, tx *store.Tx) (err error) {
+					lease, _, _, err = tx.CloseOutbound(ctx, lease, []store.Closing{{Row: head.Rows[0], Outcome: store.Outcome{Class: store.OutcomeDone, AcceptedMS: 5}}}, 1, 3_600_000, true)
+					return err
+				})
+			}
+			u, s := cpu()
+			b.ReportMetric(float64((u-user).Microseconds())/float64(b.N), "user-µs/op")
+			b.ReportMetric(float64((s-system).Microseconds())/float64(b.N), "system-µs/op")
+		})
+	}
+}
