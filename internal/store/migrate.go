@@ -34,7 +34,7 @@ func (db *DB) goose(pool *sql.DB) (*goose.Provider, error) {
 // Migrate brings the schema of a database up to date and returns its version. Running it again, or
 // by several processes at once, is safe. ErrNewerSchema when a newer release migrated it.
 func Migrate(ctx context.Context, cfg Config) (version int64, err error) {
-	db, err := connect(ctx, cfg)
+	db, err := connect(ctx, cfg, true)
 	if err != nil {
 		return 0, err
 	}
@@ -46,10 +46,8 @@ func Migrate(ctx context.Context, cfg Config) (version int64, err error) {
 			return 0, fmt.Errorf("migrating: %w", err)
 		}
 		defer guard.Rollback() //nolint:errcheck // it only holds the lock
-		for _, q := range []string{"SET LOCAL idle_in_transaction_session_timeout = 0", "SET LOCAL lock_timeout = 0", "SET LOCAL statement_timeout = 0"} {
-			if _, err := guard.ExecContext(ctx, q); err != nil {
-				return 0, fmt.Errorf("migrating: %w", err)
-			}
+		if _, err := guard.ExecContext(ctx, "SET LOCAL lock_timeout = 0"); err != nil {
+			return 0, fmt.Errorf("migrating: %w", err)
 		}
 		if _, err := guard.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", migrationLock); err != nil {
 			return 0, fmt.Errorf("waiting for another process to migrate: %w", err)

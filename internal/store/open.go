@@ -58,19 +58,20 @@ type Config struct {
 // DB is an open database. It is safe for concurrent use.
 type DB struct {
 	Reader
-	cfg     Config
-	dialect dialect
-	pool    *sqlx.DB // PostgreSQL: all; SQLite: the readers
-	writer  *sqliteWriter
-	side    *sql.DB
-	mapper  *reflectx.Mapper
-	ring    *sealed.Ring
-	rand    io.Reader
-	clock   func() time.Time
-	lock    io.Closer
-	keysMu  sync.Mutex
-	restore RestoreReport
-	closed  atomic.Bool
+	cfg       Config
+	dialect   dialect
+	pool      *sqlx.DB // PostgreSQL: all; SQLite: the readers
+	writer    *sqliteWriter
+	side      *sql.DB
+	mapper    *reflectx.Mapper
+	ring      *sealed.Ring
+	rand      io.Reader
+	clock     func() time.Time
+	lock      io.Closer
+	keysMu    sync.Mutex
+	restore   RestoreReport
+	closed    atomic.Bool
+	migrating bool
 }
 
 const (
@@ -83,7 +84,7 @@ const (
 // the data keys, and looks whether it was restored (see Restored). Errors to expect: ErrSchema,
 // ErrNewerSchema, ErrUnsafe, ErrInUse, sealed.ErrWrongKeyFile.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
-	db, err := connect(ctx, cfg)
+	db, err := connect(ctx, cfg, false)
 	if err != nil {
 		return nil, err
 	}
@@ -110,11 +111,11 @@ func (db *DB) start(ctx context.Context) error {
 }
 
 // connect opens the pools and nothing else.
-func connect(ctx context.Context, cfg Config) (*DB, error) {
+func connect(ctx context.Context, cfg Config, migrating bool) (*DB, error) {
 	if cfg.Sealer == nil {
 		return nil, errors.New("opening the database: no key file was given")
 	}
-	db := &DB{cfg: cfg, mapper: reflectx.NewMapper("db"), ring: sealed.NewRing(), rand: rand.Reader, clock: cfg.Clock}
+	db := &DB{cfg: cfg, mapper: reflectx.NewMapper("db"), ring: sealed.NewRing(), rand: rand.Reader, clock: cfg.Clock, migrating: migrating}
 	db.Reader.db = db
 	var err error
 	switch cfg.Driver {
@@ -252,7 +253,11 @@ func (db *DB) connectSQLite(ctx context.Context) error {
 }
 
 func (db *DB) connectPostgres(ctx context.Context) error {
-	dsn, err := postgresDSN(db.cfg.DSN)
+	defaults := postgresDefaults
+	if db.migrating {
+		defaults = migrationDefaults
+	}
+	dsn, err := postgresDSN(db.cfg.DSN, defaults)
 	if err != nil {
 		return err
 	}
@@ -283,14 +288,25 @@ var postgresDefaults = [][2]string{
 	{"timezone", "UTC"},
 }
 
+// A migration may take as long as it takes, but does not make others wait for a lock for ever.
+var migrationDefaults = [][2]string{
+	{"binary_parameters", "yes"},
+	{"connect_timeout", "10"},
+	{"application_name", "mimi-bridge migrate"},
+	{"statement_timeout", "0"},
+	{"lock_timeout", "60000"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"timezone", "UTC"},
+}
+
 // postgresDSN adds what is missing. sslmode must be said.
-func postgresDSN(dsn string) (string, error) {
+func postgresDSN(dsn string, defaults [][2]string) (string, error) {
 	if !strings.HasPrefix(dsn, "postgres://") && !strings.HasPrefix(dsn, "postgresql://") {
 		fields := " " + strings.ToLower(dsn)
 		if !strings.Contains(fields, " sslmode=") {
 			return "", errors.New("the connection string must say sslmode (disable, require, verify-ca or verify-full)")
 		}
-		for _, d := range postgresDefaults {
+		for _, d := range defaults {
 			if !strings.Contains(fields, " "+d[0]+"=") {
 				dsn += " " + d[0] + "=" + d[1]
 			}
@@ -305,7 +321,7 @@ func postgresDSN(dsn string) (string, error) {
 	if !q.Has("sslmode") {
 		return "", errors.New("the connection URL must say sslmode (disable, require, verify-ca or verify-full)")
 	}
-	for _, d := range postgresDefaults {
+	for _, d := range defaults {
 		if !q.Has(d[0]) {
 			q.Set(d[0], d[1])
 		}

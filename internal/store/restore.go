@@ -35,6 +35,10 @@ func (db *DB) identity(ctx context.Context) (system, timeline string, err error)
 	}
 	got, err := get[row](ctx, &db.Reader, `SELECT CAST(s.system_identifier AS TEXT) AS system, CAST(c.timeline_id AS TEXT) AS timeline
 		FROM pg_control_system() AS s, pg_control_checkpoint() AS c`)
+	if sqlState(err) == "42501" {
+		db.cfg.Log.Warn().Err(err).Msg("this PostgreSQL does not tell its system identifier and timeline: a restore is found by the marker file only")
+		return "unknown", "unknown", nil
+	}
 	return got.System, got.Timeline, err
 }
 
