@@ -1,0 +1,106 @@
+package activitypub
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/matrix-mimi/bridge/mimiside/peer"
+)
+
+// Errors of the gate beside ErrNoSignature and ErrSignature.
+var (
+	// ErrBlocked: the operator speaks with no one there. Permanent.
+	ErrBlocked = errors.New("the server is blocked")
+	// ErrTooMany: the server or the key asks too often. Temporary.
+	ErrTooMany = errors.New("too many requests")
+	// ErrUnknownKey: the key cannot be had now. Temporary.
+	ErrUnknownKey = errors.New("the signer's key cannot be had")
+)
+
+// Gate says who signed a request. It is safe for concurrent use.
+type Gate struct {
+	people  *People
+	blocked func(host string) bool
+	now     func() time.Time
+	origins *peer.Quota
+	keys    *peer.Quota
+	lookups chan struct{}
+}
+
+// GateConfig says what a Gate allows.
+type GateConfig struct {
+	People *People
+	// Blocked tells that a host is not spoken with; nil: none is.
+	Blocked func(host string) bool
+	Now     func() time.Time // nil: time.Now
+	// PerOrigin and PerKey bound signed requests a minute: 600 and 300 when 0.
+	PerOrigin, PerKey int
+	// Lookups bounds the keys that are fetched at once: 32 when 0.
+	Lookups int
+}
+
+// maxGateKeys bounds how many origins and keys are counted.
+const maxGateKeys = 1 << 16
+
+// NewGate makes a Gate.
+func NewGate(c GateConfig) *Gate {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Blocked == nil {
+		c.Blocked = func(string) bool { return false }
+	}
+	if c.PerOrigin == 0 {
+		c.PerOrigin = 600
+	}
+	if c.PerKey == 0 {
+		c.PerKey = 300
+	}
+	if c.Lookups == 0 {
+		c.Lookups = 32
+	}
+	return &Gate{people: c.People, blocked: c.Blocked, now: c.Now, lookups: make(chan struct{}, c.Lookups),
+		origins: peer.NewQuota(c.PerOrigin, time.Minute, maxGateKeys, c.Now), keys: peer.NewQuota(c.PerKey, time.Minute, maxGateKeys, c.Now)}
+}
+
+// Signer checks the signature of a request and returns the actor that made it. All checks that cost nothing come before the key is
+// fetched: form, coverage, time, digest, block list, quota. A key that does not verify is fetched once more, as it may have changed.
+func (g *Gate) Signer(ctx context.Context, in Incoming) (actor string, err error) {
+	sig, err := ReadSignature(in, g.now())
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(sig.KeyID)
+	if err != nil {
+		return "", refuse("keyId is no URL")
+	}
+	if g.blocked(strings.ToLower(u.Hostname())) {
+		return "", ErrBlocked
+	}
+	if g.origins.Take(originOf(sig.KeyID)) != nil || g.keys.Take(sig.KeyID) != nil {
+		return "", ErrTooMany
+	}
+	select {
+	case g.lookups <- struct{}{}:
+		defer func() { <-g.lookups }()
+	case <-ctx.Done():
+		return "", ErrTooMany
+	}
+	for _, fresh := range []bool{false, true} {
+		signer, key, keyErr := g.people.SignerKey(ctx, sig.KeyID, fresh)
+		if keyErr != nil {
+			if errors.Is(keyErr, ErrActor) || errors.Is(keyErr, ErrUnfit) || errors.Is(keyErr, ErrGone) || errors.Is(keyErr, ErrPEM) {
+				err = refuse("%v", keyErr)
+				continue
+			}
+			return "", errors.Join(ErrUnknownKey, keyErr)
+		}
+		if err = sig.Verify(key); err == nil {
+			return signer, nil
+		}
+	}
+	return "", err
+}

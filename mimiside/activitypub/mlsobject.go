@@ -1,0 +1,154 @@
+package activitypub
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+)
+
+// ErrMLSObject: an object that should carry MLS bytes does not. It is permanent.
+var ErrMLSObject = errors.New("no MLS message in the object")
+
+// maxMLS bounds the MLS bytes of one object in octets.
+const maxMLS = 8 << 20
+
+// MLSTypes are the types of objects that carry MLS bytes (MLS over ActivityPub, "Terms").
+var MLSTypes = []string{"PublicMessage", "PrivateMessage", "Welcome", "GroupInfo", "KeyPackage"}
+
+// MLSObject is an object with MLS bytes. What it is follows from the bytes; Label is what the sender called it, which may be
+// wrong.
+type MLSObject struct {
+	ID, Label, AttributedTo string
+	// Conversation is a hint of the sender (conversation, else context), never the group's identity.
+	Conversation string
+	// Bytes are what was decoded from base64; Hash is their SHA-256, the identity of the message.
+	Bytes []byte
+	Hash  [sha256.Size]byte
+	// Message is set for everything framed as MLSMessage. A KeyPackage without frame has KeyPackage only.
+	Message    *mls.MLSMessage
+	KeyPackage *mls.KeyPackage
+	// Suite is the ciphersuite property of a KeyPackage, as its sender wrote it.
+	Suite string
+}
+
+// DecodeBase64 reads base64 of the standard or the URL alphabet, with or without padding and line breaks.
+func DecodeBase64(s string) ([]byte, error) {
+	if len(s) > maxMLS*4/3+4 {
+		return nil, fmt.Errorf("%w: more than %d octets", ErrMLSObject, maxMLS)
+	}
+	s = strings.Map(func(r rune) rune {
+		switch r {
+		case '-':
+			return '+'
+		case '_':
+			return '/'
+		case '\r', '\n', ' ', '\t':
+			return -1
+		}
+		return r
+	}, s)
+	b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(s, "="))
+	if err != nil || len(b) == 0 {
+		return nil, fmt.Errorf("%w: content is not base64", ErrMLSObject)
+	}
+	return b, nil
+}
+
+// ParseMLS reads the bytes of an MLS object: an MLSMessage of a wire format that is known, or a bare KeyPackage. Both forms
+// are parsed to their end, since the first octets of one can be those of the other.
+func ParseMLS(b []byte) (*mls.MLSMessage, *mls.KeyPackage, error) {
+	if len(b) > maxMLS {
+		return nil, nil, fmt.Errorf("%w: more than %d octets", ErrMLSObject, maxMLS)
+	}
+	if m, err := mls.UnmarshalMLSMessage(b); err == nil && m.Unknown == nil {
+		return m, m.KeyPackage, nil
+	}
+	if kp, err := mls.UnmarshalKeyPackage(b); err == nil {
+		return nil, kp, nil
+	}
+	return nil, nil, fmt.Errorf("%w: %d octets that are no MLS message", ErrMLSObject, len(b))
+}
+
+// IsMLSObject tells whether a node carries MLS bytes: by its type, or by its media type as some servers do with a Note.
+func IsMLSObject(o Object) bool {
+	return o.typeAmong(MLSTypes...) != "" || strings.HasPrefix(strings.ToLower(o.Str("mediaType")), typeMLS)
+}
+
+// ParseMLSObject reads a node that carries MLS bytes.
+func ParseMLSObject(o Object) (*MLSObject, error) {
+	if e := o.Str("encoding", "mls:encoding"); e != "" && !strings.EqualFold(e, "base64") {
+		return nil, fmt.Errorf("%w: encoding %.40q", ErrMLSObject, e)
+	}
+	b, err := DecodeBase64(o.Str("content"))
+	if err != nil {
+		return nil, err
+	}
+	x := &MLSObject{ID: o.Str("id", "@id"), Label: o.typeAmong(MLSTypes...), AttributedTo: ref(o["attributedTo"]),
+		Conversation: ref(o.get("conversation", "mls:conversation", "context")), Bytes: b, Hash: sha256.Sum256(b),
+		Suite: o.Str("ciphersuite", "mls:ciphersuite")}
+	x.Message, x.KeyPackage, err = ParseMLS(b)
+	return x, err
+}
+
+// MLSCarrier reads the MLS bytes of the object of an activity that is addressed to one of our channels or conversations: there
+// a plain Note whose content decodes to a whole MLS message is one, too (AIM §5.2.2).
+func MLSCarrier(o Object) (*MLSObject, error) {
+	if IsMLSObject(o) || o.typeAmong("Note") != "" {
+		return ParseMLSObject(o)
+	}
+	return nil, ErrMLSObject
+}
+
+// GroupOf returns the group id and the epoch that a message names; ok is false for a Welcome, whose group is secret, and for
+// a KeyPackage.
+func (x *MLSObject) GroupOf() (group []byte, epoch uint64, ok bool) {
+	switch {
+	case x.Message == nil:
+	case x.Message.Public != nil:
+		return x.Message.Public.Content.GroupID, x.Message.Public.Content.Epoch, true
+	case x.Message.Private != nil:
+		return x.Message.Private.GroupID, x.Message.Private.Epoch, true
+	case x.Message.GroupInfo != nil:
+		return x.Message.GroupInfo.Context.GroupID, x.Message.GroupInfo.Context.Epoch, true
+	}
+	return nil, 0, false
+}
+
+// kind is the type under which MLS bytes are sent.
+func kindOf(b []byte) string {
+	m, kp, err := ParseMLS(b)
+	switch {
+	case err != nil:
+		return ""
+	case kp != nil:
+		return "KeyPackage"
+	case m.Public != nil:
+		return "PublicMessage"
+	case m.Private != nil:
+		return "PrivateMessage"
+	case m.Welcome != nil:
+		return "Welcome"
+	}
+	return "GroupInfo"
+}
+
+// suiteName is the name of a ciphersuite in the IANA registry, which some clients demand beside a KeyPackage.
+func suiteName(s mls.Suite) string {
+	switch s {
+	case mls.SuiteX25519AES128Ed25519:
+		return "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519"
+	case 0x0002:
+		return "MLS_128_DHKEMP256_AES128GCM_SHA256_P256"
+	case 0x0003:
+		return "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519"
+	case 0x0005:
+		return "MLS_256_DHKEMP521_AES256GCM_SHA512_P521"
+	case 0x0007:
+		return "MLS_256_DHKEMP384_AES256GCM_SHA384_P384"
+	}
+	return fmt.Sprintf("0x%04X", uint16(s))
+}
