@@ -317,6 +317,11 @@ func (s *step) settlePending(fate follower.Fate, why string) error {
 		killpoint.Hit("K29")
 		return s.dropPending(false, why)
 	case follower.Behind:
+		// The commits in between may be on their way: only when they do not come in time is the group joined anew.
+		if until := s.room.pending.CreatedMS + s.cfg.Waiting.Age.Milliseconds(); s.nowMS() < until {
+			s.later(timerAsk, until)
+			return nil
+		}
 		if err := s.dropPending(true, ""); err != nil {
 			return err
 		}
