@@ -96,6 +96,8 @@ func (a *app) newOutbox(hs *matrix.Client, p *provider, wake func([]store.RoomID
 		Owner:       a.owner("outbox"),
 		SendTimeout: max(a.cfg.Homeserver.RequestTimeout.D(), a.cfg.MIMI.RequestTimeout.D()),
 		Grace:       requestGrace,
+		First:       a.cfg.Limits.RetryFirst.D(),
+		Most:        a.cfg.Limits.RetryMax.D(),
 		GiveUp:      a.cfg.Limits.DeadAfter.D(),
 		Wake:        wake,
 		Metrics:     a.metrics,

@@ -2,8 +2,9 @@ package outbox
 
 import "time"
 
-// Back-off of a lane (specs/reliability.md §7): 5 s, doubled to 10 min, each ±25 %, and 1 h when it
-// has failed for 1 h. A wish of the other side (Retry-After) is kept, up to 1 h, and never undercut.
+// Back-off of a lane (specs/reliability.md §7): First, doubled up to Most, each ±25 %, and 1 h when it
+// has failed for 1 h, unless Most is shorter than its default. A wish of the other side (Retry-After)
+// is kept, up to 1 h, and never undercut.
 const (
 	backoffFirst = 5 * time.Second
 	backoffMost  = 10 * time.Minute
@@ -11,17 +12,17 @@ const (
 	longAfter    = time.Hour
 )
 
-// backoff returns how long to wait after a failure. before counts the failures in a row before it,
+// backoff returns how long to wait after a failure. first and most are those of Config, before counts the failures in a row before it,
 // failing is for how long they have gone on, x is random, 0 ≤ x < 1.
-func backoff(before int64, failing, retryAfter time.Duration, x float64) time.Duration {
+func backoff(first, most time.Duration, before int64, failing, retryAfter time.Duration, x float64) time.Duration {
 	if retryAfter > 0 {
 		return time.Duration(float64(min(retryAfter, backoffLong)) * (1 + x/4))
 	}
-	d := backoffMost
+	d := most
 	if before < 10 {
-		d = min(backoffFirst<<max(before, 0), backoffMost)
+		d = min(first<<max(before, 0), most)
 	}
-	if failing >= longAfter {
+	if failing >= longAfter && most >= backoffMost {
 		d = backoffLong
 	}
 	return time.Duration(float64(d) * (0.75 + x/2))

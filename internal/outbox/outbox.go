@@ -83,6 +83,9 @@ type Config struct {
 	SendTimeout time.Duration
 	// Grace is how long requests under way may last after the stop. 0 means 10 s.
 	Grace time.Duration
+	// First is how long a lane waits after its first failure, Most the longest that doubling makes of it. 0 means 5 s and
+	// 10 min.
+	First, Most time.Duration
 	// GiveUp is the age at which a row that cannot be delivered is given up. 0 means 5 days.
 	GiveUp time.Duration
 	// Wake, if set, is told which rooms got an input with an answer.
@@ -144,6 +147,12 @@ func New(cfg Config) (*Outbox, error) {
 	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = 10 * time.Second
+	}
+	if cfg.First <= 0 {
+		cfg.First = backoffFirst
+	}
+	if cfg.Most <= 0 {
+		cfg.Most = backoffMost
 	}
 	if cfg.GiveUp <= 0 {
 		cfg.GiveUp = 5 * 24 * time.Hour

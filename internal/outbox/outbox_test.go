@@ -110,7 +110,7 @@ func TestBackoffJitterAndWish(t *testing.T) {
 		{0, 0, 0, 0, 3750 * time.Millisecond}, {0, 0, 0, 0.999999, 6250 * time.Millisecond}, {1, 0, 0, 0.5, 10 * time.Second}, {50, 0, 0, 0.5, 10 * time.Minute},
 		{3, time.Hour, 0, 0.5, time.Hour}, {0, 0, time.Minute, 0, time.Minute}, {0, 0, time.Minute, 0.999999, 75 * time.Second}, {0, 0, 1000 * time.Hour, 0, time.Hour},
 	} {
-		if got := backoff(c.before, c.failing, c.wish, c.x).Round(time.Millisecond); got != c.want {
+		if got := backoff(backoffFirst, backoffMost, c.before, c.failing, c.wish, c.x).Round(time.Millisecond); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

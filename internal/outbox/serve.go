@@ -412,7 +412,7 @@ func (o *Outbox) failed(ctx context.Context, r *run, batch []store.Outbound, res
 	if since == 0 {
 		since = store.Millis(now)
 	}
-	wait := backoff(lease.Failures, time.Duration(store.Millis(now)-since)*time.Millisecond, res.RetryAfter, o.cfg.Rand())
+	wait := backoff(o.cfg.First, o.cfg.Most, lease.Failures, time.Duration(store.Millis(now)-since)*time.Millisecond, res.RetryAfter, o.cfg.Rand())
 	due := store.Millis(now.Add(wait))
 	seqs := make([]int64, len(batch))
 	for i := range batch {
