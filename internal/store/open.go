@@ -107,6 +107,9 @@ func (db *DB) start(ctx context.Context) error {
 	if err := db.startKeys(ctx); err != nil {
 		return err
 	}
+	if err := db.endLeases(ctx); err != nil {
+		return err
+	}
 	return db.detectRestore(ctx)
 }
 
