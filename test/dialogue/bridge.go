@@ -114,7 +114,7 @@ func (b *Bridge) settings(ctx context.Context, w *World) (section, error) {
 	}
 	if b.plan.Postgres || w.opts.AllPostgres {
 		if w.opts.Postgres == nil {
-			return nil, fmt.Errorf("bridge %s wants PostgreSQL: %w", b.plan.Domain, harness.ErrNoPostgres)
+			return nil, fmt.Errorf("bridge %s wants PostgreSQL, and none is offered here", b.plan.Domain)
 		}
 		uri, err := w.opts.Postgres(ctx, b.plan.Domain)
 		if err != nil {

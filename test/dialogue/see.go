@@ -264,7 +264,7 @@ func (r *runner) seeMessage(ctx context.Context, p *Person, who, what, text stri
 	}
 	r.result.Seen++
 	for i := len(r.said) - 1; i >= 0; i-- {
-		if s := r.said[i]; s.by.Name == who && text != "" && (s.text == text || s.html == text) {
+		if s := r.said[i]; s.by.called(who) && text != "" && (s.text == text || s.html == text) {
 			s.seen = true
 			if d := found.At.Sub(s.at); d > r.delay {
 				r.delay = d
@@ -274,6 +274,20 @@ func (r *runner) seeMessage(ctx context.Context, p *Person, who, what, text stri
 		}
 	}
 	return nil
+}
+
+// called says whether a script means the person by a name: its own, or that of
+// its user at a bridge beside its homeserver.
+func (p *Person) called(who string) bool {
+	if who == p.Name {
+		return true
+	}
+	for _, b := range p.world.bridges {
+		if b.plan.Homeserver == p.short && who == "mimi://"+b.plan.Domain+"/u/"+p.local {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *runner) seeFile(ctx context.Context, p *Person, a []string) error {
