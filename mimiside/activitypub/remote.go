@@ -242,7 +242,7 @@ type packageWalk struct {
 }
 
 func (w *packageWalk) walk(ctx context.Context, v any, depth int) error {
-	if depth > 6 || len(w.out) >= maxKeyPackages {
+	if depth > 64 || len(w.out) >= maxKeyPackages {
 		return nil
 	}
 	switch v := v.(type) {
@@ -281,7 +281,7 @@ func (w *packageWalk) walk(ctx context.Context, v any, depth int) error {
 			return w.walk(ctx, v["first"], depth+1)
 		}
 		if items == nil && v["content"] == nil {
-			return w.walk(ctx, v.Str("id"), depth+3)
+			return w.walk(ctx, v.Str("id"), depth+1)
 		}
 	}
 	return nil
