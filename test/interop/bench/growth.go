@@ -32,15 +32,13 @@ func measureGrowth(n int) {
 	}
 	var bytes int64
 	var commit []byte
-	var made time.Duration
-	rounds := 0
-	d := mean(30, 300, func() time.Duration {
-		made += timed(func() { commit = o.commit() })
-		rounds++
+	var made []time.Duration
+	d := median(30, 300, func() time.Duration {
+		made = append(made, timed(func() { commit = o.commit() }))
 		return timed(func() { bytes = stored(receive(o.pool, commit)) })
 	})
 	line("path commit processed by own", "%s", short(d))
-	line("making a path commit", "%s", short(made/time.Duration(rounds)))
+	line("making a path commit", "%s", short(middle(made)))
 	line("bytes of a path commit", "%d", len(commit))
 	line("bytes to store per path commit", "%d", bytes)
 	o.messages(line)
@@ -48,7 +46,7 @@ func measureGrowth(n int) {
 	line("storing all", "%s", short(timed(func() { pieces = o.pool.Export() })))
 	bytes = stored(mls.Changes{Put: pieces})
 	line("bytes of all stored", "%d", bytes)
-	line("loading all", "%s", short(mean(1, 5, func() time.Duration { return timed(func() { must(mls.LoadGroup(config, pieces)) }) })))
+	line("loading all", "%s", short(median(1, 5, func() time.Duration { return timed(func() { must(mls.LoadGroup(config, pieces)) }) })))
 }
 
 func (o *ours) messages(line func(string, string, ...any)) {
@@ -71,13 +69,13 @@ func (o *ours) messages(line func(string, string, ...any)) {
 	line("first message of a sender in an epoch received", "%s", short(d))
 	line("bytes to store for it", "%d", bytes)
 	line("first message in an epoch sent", "%s", short(sent))
-	d = mean(100, 3000, func() time.Duration {
+	d = median(100, 3000, func() time.Duration {
 		send()
 		return first(read)
 	})
 	line("message received by own", "%s", short(d))
 	line("bytes to store per message received", "%d", bytes)
-	line("message sent", "%s", short(mean(100, 3000, func() time.Duration { return first(send) })))
+	line("message sent", "%s", short(median(100, 3000, func() time.Duration { return first(send) })))
 	line("bytes to store per message sent", "%d", bytes)
 }
 

@@ -4,8 +4,8 @@
 //	go run ./bench [-n 10,50,200,500] [-leaves 1000,10000,50000] [-cpuprofile file]
 //
 // Both sides play the same: a member outside the process makes a group, adds the N clients with one commit, commits
-// with a path, and sends messages. Times are CPU times of the process (user and system, garbage collection included),
-// the mean over the repetitions. Each side runs alone.
+// with a path, and sends messages. Times are CPU times of the process (user and system, all threads), the median of
+// the repetitions. Each side runs alone.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,6 +33,7 @@ func main() {
 		defer pprof.StopCPUProfile()
 		check(pprof.StartCPUProfile(f))
 	}
+	warm()
 	fmt.Printf("%s, %d CPUs, suite 1, CPU times\n", runtime.Version(), runtime.NumCPU())
 	for _, n := range numbers(*sizes) {
 		us := measureOurs(n)
@@ -47,6 +49,12 @@ func main() {
 		measureGrowth(n)
 		runtime.GC()
 	}
+}
+
+// warm runs both sides once, so that neither is measured while the process starts.
+func warm() {
+	measureOurs(2)
+	measureMLSGo(2)
 }
 
 func numbers(list string) []int {
@@ -153,14 +161,22 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// mean lets a round return the part of it that counts, and repeats it, at least least times and until it has taken
+// addRounds is how often the commits that add members are made.
+const addRounds = 5
+
+// median lets a round return the part of it that counts, and repeats it, at least least times and until it has taken
 // enough time, at most most times.
-func mean(least, most int, round func() time.Duration) time.Duration {
+func median(least, most int, round func() time.Duration) time.Duration {
 	const enough = 500 * time.Millisecond
-	var sum time.Duration
-	n := 0
-	for start := time.Now(); n < least || n < most && time.Since(start) < enough; n++ {
-		sum += round()
+	var all []time.Duration
+	for start := time.Now(); len(all) < least || len(all) < most && time.Since(start) < enough; {
+		all = append(all, round())
 	}
-	return sum / time.Duration(n)
+	return middle(all)
+}
+
+// middle is the median; of two the mean.
+func middle(all []time.Duration) time.Duration {
+	slices.Sort(all)
+	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
 }

@@ -66,9 +66,6 @@ func (c *client) read(message []byte) {
 func measureMLSGo(n int) *figures {
 	var f figures
 	outside := newClient(0)
-	var err error
-	outside.group, err = group.NewGroup(group.NewGroupID([]byte("group")), ciphersuite.CipherSuite(suite), outside.kp, outside.priv)
-	check(err)
 	var clients []*client
 	var kps []*keypackages.KeyPackage
 	for i := range n {
@@ -78,29 +75,33 @@ func measureMLSGo(n int) *figures {
 	}
 	runtime.GC()
 	var welcome *group.Welcome
-	f.makeAdds = timed(func() { _, welcome = outside.commit(kps) })
+	f.makeAdds = median(addRounds, addRounds, func() time.Duration {
+		outside.group = must(group.NewGroup(group.NewGroupID([]byte("group")), ciphersuite.CipherSuite(suite), outside.kp, outside.priv))
+		return timed(func() { _, welcome = outside.commit(kps) })
+	})
 	before := heap()
 	f.joinAll = timed(func() {
 		for _, c := range clients {
 			c.group = must(group.JoinFromWelcome(welcome, c.kp, c.priv, nil))
 		}
 	})
+	var made []time.Duration
 	rounds := 3
 	if n >= 500 {
 		rounds = 2
 	}
-	f.pathCommit = mean(rounds, rounds, func() time.Duration {
+	f.pathCommit = median(rounds, rounds, func() time.Duration {
 		var commit []byte
-		f.makePath += timed(func() { commit, _ = outside.commit(nil) }) / time.Duration(rounds)
+		made = append(made, timed(func() { commit, _ = outside.commit(nil) }))
 		return timed(func() {
 			for _, c := range clients {
 				c.receive(commit)
 			}
 		})
 	})
-	f.singleCommit = f.pathCommit / time.Duration(n)
+	f.makePath, f.singleCommit = middle(made), f.pathCommit/time.Duration(n)
 	f.heap = heap() - before
-	f.message = mean(rounds, 20, func() time.Duration {
+	f.message = median(rounds, 20, func() time.Duration {
 		m := outside.send()
 		return timed(func() {
 			for _, c := range clients {
@@ -108,14 +109,16 @@ func measureMLSGo(n int) *figures {
 			}
 		})
 	})
-	f.sendMessage = mean(10, 1000, func() time.Duration { return timed(func() { clients[0].send() }) })
+	f.sendMessage = median(10, 1000, func() time.Duration { return timed(func() { clients[0].send() }) })
 	// What every client has to store is its whole state.
 	for _, c := range clients {
 		f.storeMessage += int64(len(must(c.group.MarshalState())))
 	}
 	f.storeCommit = f.storeMessage
-	extra := newClient(n + 1)
-	f.makeAddOne = timed(func() { outside.commit([]*keypackages.KeyPackage{extra.kp}) })
+	f.makeAddOne = median(addRounds, addRounds, func() time.Duration {
+		extra := newClient(n + 1)
+		return timed(func() { outside.commit([]*keypackages.KeyPackage{extra.kp}) })
+	})
 	runtime.KeepAlive(clients)
 	return &f
 }

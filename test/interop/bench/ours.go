@@ -52,12 +52,18 @@ type ours struct {
 }
 
 func newOurs(n int) *ours {
-	o := &ours{outside: must(mls.NewGroup(rand.Reader, now, config, mls.GroupParams{Suite: suite, GroupID: []byte("group"),
-		Creator: leafParams(0), Lifetime: lifetime()}))}
+	o := &ours{}
 	for i := range n {
 		o.keys = append(o.keys, joinKey(i+1))
 	}
+	o.create()
 	return o
+}
+
+// create makes the group of the outside member alone.
+func (o *ours) create() {
+	o.outside = must(mls.NewGroup(rand.Reader, now, config, mls.GroupParams{Suite: suite, GroupID: []byte("group"),
+		Creator: leafParams(0), Lifetime: lifetime()}))
 }
 
 // add adds all clients with one commit.
@@ -109,33 +115,34 @@ func measureOurs(n int) *figures {
 	var f figures
 	o := newOurs(n)
 	runtime.GC()
-	f.makeAdds = mean(1, 1, func() time.Duration { return timed(o.add) })
+	f.makeAdds = median(addRounds, addRounds, func() time.Duration {
+		o.create()
+		return timed(o.add)
+	})
 	before := heap()
-	f.joinAll = mean(1, 20, func() time.Duration {
+	f.joinAll = median(1, 20, func() time.Duration {
 		o.pool = nil
 		return timed(func() { o.pool = o.join(o.keys) })
 	})
 	single := o.join(o.keys[n/2 : n/2+1])
 	var commit []byte
-	rounds := time.Duration(0)
-	f.pathCommit = mean(10, 300, func() time.Duration {
-		rounds++
-		f.makePath += timed(func() { commit = o.commit() })
-		f.singleCommit += timed(func() { receive(single, commit) })
+	var made, alone []time.Duration
+	f.pathCommit = median(10, 300, func() time.Duration {
+		made = append(made, timed(func() { commit = o.commit() }))
+		alone = append(alone, timed(func() { receive(single, commit) }))
 		return timed(func() { f.storeCommit = stored(receive(o.pool, commit)) })
 	})
-	f.makePath /= rounds
-	f.singleCommit /= rounds
+	f.makePath, f.singleCommit = middle(made), middle(alone)
 	single = nil
 	f.heap = heap() - before
 	extra := joinKey(n + 1)
-	f.makeAddOne = mean(5, 100, func() time.Duration {
+	f.makeAddOne = median(5, 100, func() time.Duration {
 		return timed(func() {
 			must(o.outside.StageCommit(rand.Reader, now, mls.CommitParams{Path: true,
 				Proposals: []mls.Proposal{{Type: mls.ProposalAdd, Add: extra.KeyPackage}}}))
 		})
 	})
-	f.message = mean(100, 5000, func() time.Duration {
+	f.message = median(100, 5000, func() time.Duration {
 		p, _, err := o.outside.Protect(rand.Reader, 0, []byte("hello everybody"), nil, 0)
 		check(err)
 		return timed(func() {
@@ -145,7 +152,7 @@ func measureOurs(n int) *figures {
 		})
 	})
 	own := o.pool.OwnLeaves()[0]
-	f.sendMessage = mean(100, 5000, func() time.Duration {
+	f.sendMessage = median(100, 5000, func() time.Duration {
 		return timed(func() {
 			_, _, err := o.pool.Protect(rand.Reader, own, []byte("hello everybody"), nil, 0)
 			check(err)
