@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -31,9 +32,10 @@ const (
 var ErrWrongKeyFile = errors.New("the key file does not belong to this database")
 
 // KeyFile holds the keys that wrap a database's data keys. The first wraps; the others, left by a
-// rotation that has not ended, only unwrap. It is not safe for concurrent changes.
+// rotation that has not ended, only unwrap. It is safe for concurrent use.
 type KeyFile struct {
 	path string
+	mu   sync.RWMutex
 	keys []Secret
 }
 
@@ -115,7 +117,25 @@ func parseKeyFile(raw []byte) (*KeyFile, error) {
 	return f, nil
 }
 
+// Reload reads the file again, after another process may have rotated its keys. A key file that is
+// only in memory stays as it is.
+func (f *KeyFile) Reload() error {
+	if f.path == "" {
+		return nil
+	}
+	fresh, err := LoadKeyFile(f.path)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.keys = fresh.keys
+	return nil
+}
+
 func (f *KeyFile) marshal() []byte {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	var b bytes.Buffer
 	b.WriteString(fileHeader)
 	for _, k := range f.keys {
@@ -146,6 +166,8 @@ func (f *KeyFile) Save() error {
 
 // Add puts a new key in front: it wraps from now on. Call Save before anything is wrapped with it.
 func (f *KeyFile) Add(rand io.Reader) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if len(f.keys) >= maxFileKeys {
 		return fmt.Errorf("the key file already holds %d keys", len(f.keys))
 	}
@@ -159,6 +181,8 @@ func (f *KeyFile) Add(rand io.Reader) error {
 
 // Retire forgets all keys but the first. Call it, and Save, when every data key was wrapped anew.
 func (f *KeyFile) Retire() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, k := range f.keys[1:] {
 		clear(k)
 	}
@@ -167,6 +191,8 @@ func (f *KeyFile) Retire() {
 
 // Fingerprints names the keys, the wrapping one first, without giving them away.
 func (f *KeyFile) Fingerprints() []string {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	out := make([]string, len(f.keys))
 	for i, k := range f.keys {
 		h := sha256.Sum256(append([]byte("mimi-bridge key fingerprint\x00"), k...))
@@ -177,11 +203,15 @@ func (f *KeyFile) Fingerprints() []string {
 
 // Wrap seals a data key under the first key of the file. The id of the data key is bound in.
 func (f *KeyFile) Wrap(rand io.Reader, id uint32, dataKey Secret) ([]byte, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	return sealWith(rand, f.keys[0], nil, AAD(wrapLabel, int64(id)), dataKey)
 }
 
 // Unwrap opens a data key. ErrWrongKeyFile when no key of the file opens it.
 func (f *KeyFile) Unwrap(id uint32, wrapped []byte) (Secret, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	for _, k := range f.keys {
 		if key, err := openWith(k, wrapped, AAD(wrapLabel, int64(id))); err == nil && len(key) == KeySize {
 			return key, nil

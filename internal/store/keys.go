@@ -2,9 +2,11 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/matrix-mimi/bridge/internal/sealed"
 )
@@ -38,7 +40,7 @@ func (db *DB) loadKeys(ctx context.Context, r *Reader) error {
 	}
 	keys, active := map[uint32]sealed.Secret{}, uint32(0)
 	for _, row := range rows {
-		key, err := db.cfg.Sealer.Unwrap(uint32(row.ID), row.Wrapped)
+		key, err := db.unwrap(row)
 		if err != nil {
 			return fmt.Errorf("the database's secrets cannot be read: %w", err)
 		}
@@ -47,7 +49,46 @@ func (db *DB) loadKeys(ctx context.Context, r *Reader) error {
 			active = uint32(row.ID)
 		}
 	}
-	return db.ring.Set(keys, active)
+	if err := db.ring.Set(keys, active); err != nil {
+		return err
+	}
+	db.keysRead.Store(db.millis())
+	return nil
+}
+
+// unwrap opens a data key. The key file may have been rotated since it was read.
+func (db *DB) unwrap(row dataKeyRow) (sealed.Secret, error) {
+	key, err := db.cfg.Sealer.Unwrap(uint32(row.ID), row.Wrapped)
+	if !errors.Is(err, sealed.ErrWrongKeyFile) {
+		return key, err
+	}
+	if err := db.cfg.Sealer.Reload(); err != nil {
+		return nil, err
+	}
+	return db.cfg.Sealer.Unwrap(uint32(row.ID), row.Wrapped)
+}
+
+// A process reads the data keys again when it last did so a minute ago and wants to seal. An old key is
+// deleted an hour after it was retired at the earliest: by then no process seals with it, also not one
+// that stood still meanwhile.
+const (
+	keysFresh = time.Minute
+	keysGrace = time.Hour
+)
+
+func (db *DB) freshKeys(r *Reader) error {
+	if db.dialect == sqliteDialect || db.millis()-db.keysRead.Load() < keysFresh.Milliseconds() {
+		return nil // nobody else can have made a key on SQLite
+	}
+	return db.loadKeys(context.Background(), r)
+}
+
+// millis is the time for measuring within this process.
+func (db *DB) millis() int64 {
+	if db.clock != nil {
+		return Millis(db.clock())
+	}
+	return time.Now().UnixMilli()
 }
 
 // newDataKey makes the next data key and makes it the one that seals.
@@ -61,7 +102,7 @@ func (db *DB) newDataKey(ctx context.Context, id int64) error {
 		return err
 	}
 	err = db.Tx(ctx, func(tx *Tx) error {
-		if _, err := tx.exec(ctx, `UPDATE data_key SET state = 'old' WHERE state = 'active'`); err != nil {
+		if _, err := tx.exec(ctx, `UPDATE data_key SET state = 'old', retired_ms = {now} WHERE state = 'active'`); err != nil {
 			return err
 		}
 		_, err := tx.exec(ctx, `INSERT INTO data_key (id, state, wrapped, created_ms) VALUES ($1, 'active', $2, {now})`, id, wrapped)
@@ -73,8 +114,8 @@ func (db *DB) newDataKey(ctx context.Context, id int64) error {
 	return err
 }
 
-// RotateDataKey makes a new data key: what is written from now on is sealed with it. Call Reseal
-// until it returns 0, then the old keys are gone. ErrDuplicate when another process did it just now.
+// RotateDataKey makes a new data key: what is written from now on is sealed with it. Reseal does the
+// rest. ErrDuplicate when another process did it just now.
 func (db *DB) RotateDataKey(ctx context.Context) error {
 	last, err := value[int64](ctx, &db.Reader, `SELECT COALESCE(MAX(id), 0) FROM data_key`)
 	if err != nil {
@@ -95,7 +136,7 @@ func (db *DB) Rewrap(ctx context.Context) error {
 			return err
 		}
 		for _, row := range rows {
-			key, err := db.cfg.Sealer.Unwrap(uint32(row.ID), row.Wrapped)
+			key, err := db.unwrap(row)
 			if err != nil {
 				return err
 			}
@@ -132,27 +173,46 @@ var sealedColumns = []sealedColumn{
 	{"secret", "sealed", false, []string{"name"}},
 }
 
-// Reseal seals up to limit values a table anew that are sealed with an old data key, and returns how
-// many it found. When it finds none, it deletes the old data keys and loads the keys again.
-func (db *DB) Reseal(ctx context.Context, limit int) (int, error) {
+// Reseal seals everything anew that is sealed with an old data key, at most batch values a transaction,
+// and returns how many there were. When there were none, it deletes the old data keys: on PostgreSQL
+// only those that were retired an hour ago, since another process may have used them until then. So call
+// it from time to time (each hour); ending it early by ctx is harmless.
+func (db *DB) Reseal(ctx context.Context, batch int) (int, error) {
 	if err := db.loadKeys(ctx, &db.Reader); err != nil {
+		return 0, err
+	}
+	active := int64(db.ring.Active())
+	grace := keysGrace.Milliseconds()
+	if db.dialect == sqliteDialect {
+		grace = 0
+	}
+	// Read before the search: what is over an hour old now is not used any more while it runs.
+	old, err := column[int64](ctx, &db.Reader, `SELECT id FROM data_key WHERE state = 'old' AND id < $1 AND retired_ms <= {now} - $2`, active, grace)
+	if err != nil {
+		return 0, err
+	}
+	any, err := value[int64](ctx, &db.Reader, `SELECT COUNT(*) FROM data_key WHERE state = 'old'`)
+	if err != nil || any == 0 {
 		return 0, err
 	}
 	total := 0
 	for _, c := range sealedColumns {
-		n, err := db.resealColumn(ctx, c, limit)
+		n, err := db.resealColumn(ctx, c, batch)
+		total += n
 		if err != nil {
 			return total, fmt.Errorf("sealing %s anew: %w", c.table, err)
 		}
-		total += n
 	}
-	if total > 0 {
+	if total > 0 || len(old) == 0 {
 		return total, nil
 	}
-	active := int64(db.ring.Active())
-	err := db.Tx(ctx, func(tx *Tx) error {
-		_, err := tx.exec(ctx, `DELETE FROM data_key WHERE state = 'old' AND id < $1`, active)
-		return err
+	err = db.Tx(ctx, func(tx *Tx) error {
+		for _, id := range old {
+			if _, err := tx.exec(ctx, `DELETE FROM data_key WHERE state = 'old' AND id = $1`, id); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return 0, err
@@ -160,49 +220,76 @@ func (db *DB) Reseal(ctx context.Context, limit int) (int, error) {
 	return 0, db.loadKeys(ctx, &db.Reader)
 }
 
-func (db *DB) resealColumn(ctx context.Context, c sealedColumn, limit int) (int, error) {
-	// The head of a value is one byte format and four bytes key id: an old one compares as less.
-	head := []byte{1, 0, 0, 0, 0}
-	active := db.ring.Active()
-	for i := range 4 {
-		head[1+i] = byte(active >> (24 - 8*i))
+// resealColumn goes through a table, shard by shard where it has shards, so that no statement reads all
+// of a large one.
+func (db *DB) resealColumn(ctx context.Context, c sealedColumn, batch int) (int, error) {
+	total := 0
+	last := 1
+	if c.shard {
+		last = Shards
 	}
-	n := 0
-	err := db.Tx(ctx, func(tx *Tx) error {
-		n = 0
-		rows, err := tx.query(ctx, `SELECT `+strings.Join(c.key, ", ")+`, `+c.column+` FROM `+c.table+
-			` WHERE `+c.column+` < $1 LIMIT $2`, head, limit)
-		if err != nil {
-			return err
-		}
-		type found struct {
-			key []any
-			old []byte
-		}
-		var all []found
-		for rows.Next() {
-			f := found{key: make([]any, len(c.key))}
-			into := make([]any, 0, len(c.key)+1)
-			for i := range f.key {
-				into = append(into, &f.key[i])
+	for shard := range last {
+		for {
+			n, err := db.resealSome(ctx, c, Shard(shard), batch)
+			total += n
+			if err != nil {
+				return total, err
 			}
-			if err := rows.Scan(append(into, &f.old)...); err != nil {
-				return errors.Join(err, rows.Close())
+			if n < batch {
+				break
 			}
-			all = append(all, f)
 		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return err
-		}
-		for _, f := range all {
-			if err := tx.resealRow(ctx, c, f.key, f.old); err != nil {
+	}
+	return total, nil
+}
+
+func (db *DB) resealSome(ctx context.Context, c sealedColumn, shard Shard, batch int) (int, error) {
+	// The head of a value is one byte format and four bytes key id: an old one compares as less.
+	head := binary.BigEndian.AppendUint32([]byte{1}, db.ring.Active())
+	query, args := `SELECT `+strings.Join(c.key, ", ")+`, `+c.column+` FROM `+c.table+` WHERE `+c.column+` < $1`, []any{head}
+	if c.shard {
+		query, args = query+` AND shard = $2`, append(args, shard)
+	}
+	found, err := db.oldValues(ctx, c, query+` LIMIT `+number(batch), args)
+	if err != nil || len(found) == 0 {
+		return 0, err
+	}
+	err = db.Tx(ctx, func(tx *Tx) error {
+		for _, f := range found {
+			if err := tx.resealRow(ctx, c, f.key, f.box); err != nil {
 				return err
 			}
-			n++
 		}
 		return nil
 	})
-	return n, err
+	return len(found), err
+}
+
+// oldValue is a value that an old key sealed, with the key of its row.
+type oldValue struct {
+	key []any
+	box []byte
+}
+
+func (db *DB) oldValues(ctx context.Context, c sealedColumn, query string, args []any) ([]oldValue, error) {
+	rows, err := db.query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []oldValue
+	for rows.Next() {
+		f := oldValue{key: make([]any, len(c.key))}
+		into := make([]any, 0, len(c.key)+1)
+		for i := range f.key {
+			into = append(into, &f.key[i])
+		}
+		if err := rows.Scan(append(into, &f.box)...); err != nil {
+			return nil, err
+		}
+		out = append(out, f)
+	}
+	return out, errors.Join(rows.Err(), rows.Close())
 }
 
 func (tx *Tx) resealRow(ctx context.Context, c sealedColumn, key []any, old []byte) error {

@@ -68,6 +68,7 @@ type DB struct {
 	rand      io.Reader
 	clock     func() time.Time
 	lock      io.Closer
+	keysRead  atomic.Int64 // when the data keys were read, in milliseconds
 	keysMu    sync.Mutex
 	restore   RestoreReport
 	closed    atomic.Bool

@@ -212,79 +212,115 @@ func plant(t *testing.T, db *store.DB) store.Room {
 
 func TestDataKeysRotate(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, cfg store.Config) {
-		keys, err := sealed.CreateKeyFile(rand.Reader, filepath.Join(t.TempDir(), "own.key"))
+		// The database of a test is made anew with a key file of its own: this test changes it.
+		keyPath := filepath.Join(t.TempDir(), "own.key")
+		file, err := sealed.CreateKeyFile(rand.Reader, keyPath)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cfg.Driver == "sqlite" {
-			cfg.Sealer = keys
-		} else {
-			keys = cfg.Sealer
+		now := &clock{now: time.UnixMilli(1_700_000_000_000)}
+		cfg.Clock, cfg.Sealer = now.Now, file
+		raw, err := sql.Open(cfg.Driver, cfg.DSN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+		if _, err := raw.Exec(`DELETE FROM data_key`); err != nil {
+			t.Fatal(err)
 		}
 		db := storetest.Open(t, cfg)
 		room := plant(t, db)
-		if err := db.RotateDataKey(ctx); err != nil {
-			t.Fatal(err)
-		}
-		var other *store.DB
-		if cfg.Driver == "postgres" { // another process that knows the old key only
-			other = storetest.Open(t, cfg)
-			if err := db.RotateDataKey(ctx); err != nil {
+		several := cfg.Driver == "postgres"
+		var other, sleeper *store.DB
+		if several { // other processes, with their own copy of the file in memory
+			theirs := cfg
+			if theirs.Sealer, err = sealed.LoadKeyFile(keyPath); err != nil {
 				t.Fatal(err)
 			}
+			other, sleeper = storetest.Open(t, theirs), storetest.Open(t, theirs)
 		}
+		rotateAll(t, db, file)
 		must(t, db, func(ctx context.Context, tx *store.Tx) error {
 			return tx.SetSecret(ctx, "new", []byte("planted new"), 1)
 		})
-		if other != nil {
+		if several {
 			if got := ok(other.Secret(ctx, "new"))(t); string(got) != "planted new" {
 				t.Fatal("another process cannot read what the new key sealed")
 			}
 		}
-		total := 0
-		for {
-			n, err := db.Reseal(ctx, 3)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n == 0 {
-				break
-			}
-			total += n
-		}
-		if total < 12 {
+		if total := resealAll(t, db); total < 12 {
 			t.Errorf("%d values were sealed anew", total)
 		}
-		if ids := db.KeyIDs(); len(ids) != 1 || ids[0] < 2 {
+		if several {
+			if ids := db.KeyIDs(); len(ids) != 2 {
+				t.Fatalf("the old key went while another process could use it: %v", ids)
+			}
+			// One stood still, and goes on when the old key is over an hour old.
+			now.add(time.Hour + time.Minute)
+			must(t, other, func(ctx context.Context, tx *store.Tx) error {
+				return tx.SetSecret(ctx, "late", []byte("planted late"), 1)
+			})
+			if n := resealAll(t, db); n != 0 {
+				t.Errorf("the sleeper sealed %d values with a retired key", n)
+			}
+		}
+		if ids := db.KeyIDs(); len(ids) != 1 || ids[0] != 2 {
 			t.Fatalf("data keys left: %v", ids)
-		}
-		if err := errors.Join(keys.Add(rand.Reader), db.Rewrap(ctx)); err != nil {
-			t.Fatal(err)
-		}
-		if cfg.Driver == "sqlite" {
-			keys.Retire()
 		}
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
-		db = storetest.Open(t, cfg)
-		if got := ok(db.Pieces(ctx, room.ID))(t); len(got) != 2 || string(got[0].Data)+string(got[1].Data) != "epoch secretratchet secret" && string(got[1].Data)+string(got[0].Data) != "epoch secretratchet secret" {
-			t.Fatalf("pieces after the rotation: %+v", got)
+		if cfg.Sealer, err = sealed.LoadKeyFile(keyPath); err != nil || len(cfg.Sealer.Fingerprints()) != 1 {
+			t.Fatalf("the key file after it: %v, %v", cfg.Sealer.Fingerprints(), err)
 		}
-		if got := ok(db.User(ctx, "@u:h"))(t); string(got.PrivateKey) != "planted user" {
-			t.Fatal("the user's key is gone")
-		}
-		if got := ok(db.AnswerTo(ctx, room.ID, [32]byte{1}))(t); string(got.Body) != "answer secret" {
-			t.Fatal("the answer is gone")
-		}
-		if got := ok(db.Asset(ctx, "as"))(t); string(got.Key) != "asset secret" {
-			t.Fatal("the asset's key is gone")
-		}
-		head := ok(db.LaneRows(ctx, store.Lane{Room: room.ID, Dest: "mimi:a"}, 5, 1<<20))(t)
-		if len(head.Rows) != 1 || string(head.Rows[0].Data) != "body secret" {
-			t.Fatalf("the shared body is gone: %+v", head)
-		}
+		stillThere(t, storetest.Open(t, cfg), room)
 	})
+}
+
+// rotateAll is what an operator does: a new key in the file, then a new data key.
+func rotateAll(t *testing.T, db *store.DB, file *sealed.KeyFile) {
+	t.Helper()
+	if err := errors.Join(file.Add(rand.Reader), file.Save(), db.Rewrap(ctx), db.RotateDataKey(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	file.Retire()
+	if err := file.Save(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func resealAll(t *testing.T, db *store.DB) (total int) {
+	t.Helper()
+	for {
+		n, err := db.Reseal(ctx, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			return total
+		}
+		total += n
+	}
+}
+
+func stillThere(t *testing.T, db *store.DB, room store.Room) {
+	t.Helper()
+	got := map[string]string{}
+	for _, p := range ok(db.Pieces(ctx, room.ID))(t) {
+		got[p.Key.Kind] = string(p.Data)
+	}
+	got["user"] = string(ok(db.User(ctx, "@u:h"))(t).PrivateKey)
+	got["answer"] = string(ok(db.AnswerTo(ctx, room.ID, [32]byte{1}))(t).Body)
+	got["asset"] = string(ok(db.Asset(ctx, "as"))(t).Key)
+	got["package"] = string(ok(db.KeyPackage(ctx, []byte{1}))(t).Private)
+	got["pending"] = string(ok(db.PendingCommit(ctx, room.ID))(t).Staged)
+	for _, dest := range []string{"mimi:a", "matrix"} {
+		got[dest] = string(ok(db.LaneRows(ctx, store.Lane{Room: room.ID, Dest: dest}, 5, 1<<20))(t).Rows[0].Data)
+	}
+	got["input"] = string(ok(db.InputsIn(ctx, room.ID, store.InputReady, 5))(t)[0].Body)
+	want := map[string]string{"epoch": "epoch secret", "send": "ratchet secret", "user": "planted user", "answer": "answer secret", "asset": "asset secret", "package": "planted package",
+		"pending": "staged secret", "mimi:a": "body secret", "matrix": "outbound secret", "input": "input secret"}
+	same(t, "secrets", got, want)
 }
 
 // T17: a database that lost what was committed is told from the one that was used last.

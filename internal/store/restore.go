@@ -99,20 +99,43 @@ func (db *DB) detectRestore(ctx context.Context) error {
 }
 
 // BeginRecovery carries out T17 after a restore: it flags every room with a group as "refresh" (update
-// before send), revokes every unclaimed KeyPackage, wakes the rooms, and forgets that a restore was
-// found. Running it twice is harmless.
+// before send), wakes it, revokes every unclaimed KeyPackage, and then forgets that a restore was found.
+// Cut short, it is to be done again at the next start (Restored says so); done twice, it is harmless.
 func (db *DB) BeginRecovery(ctx context.Context) (rooms, keyPackages int64, err error) {
-	err = db.Tx(ctx, func(tx *Tx) error {
-		if rooms, err = tx.exec(ctx, `UPDATE room SET refresh = 1, version = version + 1, next_in = next_in + 1, due_ms = 0 WHERE epoch >= 0`); err != nil {
-			return err
+	const batch = 500
+	for after := (RoomID{}); ; {
+		ids, err := column[RoomID](ctx, &db.Reader, `SELECT room FROM room WHERE room > $1 AND epoch >= 0 ORDER BY room LIMIT `+number(batch), after)
+		if err != nil {
+			return rooms, 0, fmt.Errorf("recovering: %w", err)
 		}
+		err = db.Tx(ctx, func(tx *Tx) error {
+			for _, id := range ids {
+				if _, err := tx.exec(ctx, `UPDATE room SET refresh = 1, version = version + 1, next_in = next_in + 1, due_ms = 0 WHERE shard = $1 AND room = $2`, id.Shard(), id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return rooms, 0, fmt.Errorf("recovering: %w", err)
+		}
+		rooms += int64(len(ids))
+		if len(ids) < batch {
+			break
+		}
+		after = ids[len(ids)-1]
+	}
+	err = db.Tx(ctx, func(tx *Tx) error {
 		if keyPackages, err = tx.exec(ctx, `UPDATE keypackage SET state = 'revoked' WHERE state = 'ready'`); err != nil {
 			return err
 		}
 		_, err := tx.exec(ctx, `DELETE FROM instance WHERE key = 'recovery'`)
 		return err
 	})
-	return rooms, keyPackages, err
+	if err != nil {
+		return rooms, 0, fmt.Errorf("recovering: %w", err)
+	}
+	return rooms, keyPackages, nil
 }
 
 func (r *Reader) instance(ctx context.Context) (map[string]string, error) {

@@ -243,6 +243,9 @@ func chunks[T any](rows []T, width int, fn func([]T) error) error {
 // seal encrypts a value for a row; open is its inverse. The key is the row's primary key without the
 // shard, which follows from the room.
 func (r *Reader) seal(secret []byte, table string, key ...any) ([]byte, error) {
+	if err := r.db.freshKeys(r); err != nil {
+		return nil, err
+	}
 	out, err := r.db.ring.Seal(r.db.rand, sealed.AAD(table, key...), secret)
 	if err != nil {
 		return nil, fmt.Errorf("sealing a row of %s: %w", table, err)

@@ -155,7 +155,8 @@ CREATE TABLE data_key (
     id         BIGINT NOT NULL PRIMARY KEY,
     state      TEXT   NOT NULL CHECK (state IN ('active', 'old')),
     wrapped    BYTEA  NOT NULL,
-    created_ms BIGINT NOT NULL
+    created_ms BIGINT NOT NULL,
+    retired_ms BIGINT NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX data_key_active ON data_key (state) WHERE state = 'active';
 
