@@ -257,7 +257,7 @@ func TestDataKeysRotate(t *testing.T) {
 			}
 			// One stood still, and goes on when the old key is over an hour old.
 			now.add(time.Hour + time.Minute)
-			must(t, other, func(ctx context.Context, tx *store.Tx) error {
+			must(t, sleeper, func(ctx context.Context, tx *store.Tx) error {
 				return tx.SetSecret(ctx, "late", []byte("planted late"), 1)
 			})
 			if n := resealAll(t, db); n != 0 {
