@@ -127,7 +127,7 @@ func (s *step) acceptCommit(staged *mls.Staged, welcome *mls.Welcome, sender str
 	v := s.room
 	at := s.hubRoom().Accept(s.now)
 	v.head.LastAccepted = int64(at)
-	providers := hub.Providers(v.policy.Participants, v.leaves, s.Naming.Domain)
+	providers := v.followers(s.Naming.Domain)
 	base := v.group.Epoch()
 	message := wire.NewMessage(staged.Commit())
 	s.logEntry(store.LogCommit, base, message, sender, at)
@@ -311,10 +311,8 @@ func (s *step) settlePending(fate follower.Fate, why string) error {
 	case follower.Merge:
 		return s.mergePending()
 	case follower.Lost:
-		killpoint.Hit("K29")
 		return s.dropPending(true, "")
 	case follower.Refused:
-		killpoint.Hit("K29")
 		return s.dropPending(false, why)
 	case follower.Behind:
 		// The commits in between may be on their way: only when they do not come in time is the group joined anew.
@@ -399,6 +397,7 @@ func (s *step) clearPending() {
 // dropPending discards our commit with its secrets (T8). With again its wishes stay open and go into another commit;
 // otherwise they fail, and who asked is told why.
 func (s *step) dropPending(again bool, why string) error {
+	killpoint.Hit("K29")
 	p := s.room.pending
 	s.clearPending()
 	if again {

@@ -42,7 +42,7 @@ func (s *step) newDictionary(participants policy.ParticipantList) (mls.AppDataDi
 		Set(mls.ComponentFrankingAgent, agent.Marshal()).
 		Set(mls.ComponentParticipantList, participants.Marshal()).
 		Set(mls.ComponentRoomMetadata, meta.Marshal()).
-		Set(mls.ComponentRolesList, hubRoles(&v.matrix).Marshal()).
+		Set(mls.ComponentRolesList, s.wantedRoles(s.hierarchy()).Marshal()).
 		Set(mls.ComponentBaseRoomPolicy, base.Marshal()).
 		Set(mls.ComponentLoggingPolicy, logging.Marshal()).
 		Set(mls.ComponentBotPolicy, bots.Marshal())

@@ -181,7 +181,7 @@ func (s *step) onRemoteProposals(bundle *wire.HandshakeBundle, verdict *hub.Upda
 	for _, m := range list {
 		s.logEntry("proposal", v.group.Epoch(), m, "", at)
 	}
-	s.fanout(hub.Providers(v.policy.Participants, v.leaves, s.Naming.Domain),
+	s.fanout(v.followers(s.Naming.Domain),
 		wire.FanoutMessage{Timestamp: at, Message: bundle.Message, MoreProposals: bundle.MoreProposals})
 	s.wish(intentCommit, s.bot, "", intentData{})
 	return s.advance()

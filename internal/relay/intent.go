@@ -19,6 +19,7 @@ const (
 	intentRenew    = "renew"    // the keys of an own leaf
 	intentCommit   = "commit"   // the proposals that wait
 	intentRole     = "role"     // of a participant
+	intentRoles    = "roles"    // the definitions of roles
 )
 
 // intentData is what an intent carries beside actor and target.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/matrix-mimi/bridge/internal/store"
-	"github.com/matrix-mimi/bridge/mimiside/hub"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/room"
@@ -41,7 +40,7 @@ func (s *step) leave(i *store.Intent) error {
 		return err
 	}
 	leaf, active := v.ownLeaf(i.Target)
-	mayLeave := policy.Decide(s.policyNow(), policy.Actor{URI: i.Target}, policy.Change{Kind: policy.RemoveParticipant, User: i.Target}).Allowed
+	mayLeave := policy.Decide(s.room.policy, policy.Actor{URI: i.Target}, policy.Change{Kind: policy.RemoveParticipant, User: i.Target}).Allowed
 	switch {
 	case v.head.Kind == store.RoomHub && (!active || !mayLeave):
 		// The Matrix room leads: who left there has left.
@@ -63,7 +62,7 @@ func (s *step) leave(i *store.Intent) error {
 		for _, m := range messages {
 			s.logEntry("proposal", v.group.Epoch(), m, i.Target, at)
 		}
-		s.fanout(hub.Providers(v.policy.Participants, v.leaves, s.Naming.Domain),
+		s.fanout(v.followers(s.Naming.Domain),
 			wire.FanoutMessage{Timestamp: at, Message: messages[0], MoreProposals: messages[1:]})
 		s.closeIntents(i.Seq)
 		s.wish(intentCommit, s.bot, "", intentData{})
@@ -99,7 +98,7 @@ func (s *step) cacheLeaving() (bool, error) {
 		if !active || d.Epoch != v.group.Epoch() || s.leaves(uint32(leaf)) {
 			continue
 		}
-		mayLeave := policy.Decide(s.policyNow(), policy.Actor{URI: i.Target}, policy.Change{Kind: policy.RemoveParticipant, User: i.Target}).Allowed
+		mayLeave := policy.Decide(s.room.policy, policy.Actor{URI: i.Target}, policy.Change{Kind: policy.RemoveParticipant, User: i.Target}).Allowed
 		_, changes, err := s.leaveProposals(i.Target, leaf, mayLeave)
 		if err != nil {
 			return any, err

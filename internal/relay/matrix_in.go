@@ -270,9 +270,10 @@ func (s *step) onState(ev event.Event) error {
 		v.matrix.Topic = topic
 		s.wishMetadata(ev, intentData{Topic: &topic})
 	case event.TypePowerLevels:
-		v.matrix.Power = ev.Content.Encode()
+		s.onPower(ev, echo)
 	case event.TypeJoinRules:
 		v.matrix.Join = ev.Content.Str("join_rule")
+		s.followPower(string(ev.ID), string(ev.Sender))
 	case event.TypeHistoryVisibility:
 		v.matrix.History = ev.Content.Str("history_visibility")
 	case event.TypeEncryption:

@@ -180,7 +180,7 @@ func (s *step) accepted(verdict *hub.SubmitVerdict, sender string) {
 	item := verdict.Item
 	v.head.LastAccepted = int64(item.Timestamp)
 	s.logEntry("message", item.Message.Epoch(), item.Message, sender, item.Timestamp)
-	s.fanout(hub.Providers(v.policy.Participants, v.leaves, s.Naming.Domain), *item)
+	s.fanout(v.followers(s.Naming.Domain), *item)
 }
 
 // franker holds the keys for franks in this room.

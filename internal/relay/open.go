@@ -201,9 +201,8 @@ func (s *step) makeRoom() error {
 	v := s.room
 	list := policy.ParticipantList{{User: s.bot, Role: policy.RoleBridge}}
 	users := s.exportedMembers()
-	levels := v.matrix.power()
 	for _, m := range users {
-		list = append(list, policy.UserRolePair{User: m.URI, Role: roleOf(levels, levels.User(userID(m.MXID)))})
+		list = append(list, policy.UserRolePair{User: m.URI, Role: s.hubRole(m.MXID)})
 	}
 	if err := s.newGroup(list); err != nil {
 		return err

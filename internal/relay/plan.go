@@ -91,12 +91,15 @@ func (s *step) makePlan() (*plan, error) {
 	return p, s.finishPlan(p)
 }
 
-// rank orders wishes: clients of ours first, then as they came.
+// rank orders wishes: definitions of roles before who gets them, clients of ours before others, then as they came.
 func (s *step) rank(i *store.Intent) int {
-	if i.Kind == intentAdd && s.own(i.Target) {
+	switch {
+	case i.Kind == intentRoles:
 		return 0
+	case i.Kind == intentAdd && s.own(i.Target):
+		return 1
 	}
-	return 1
+	return 2
 }
 
 // take tries to put a wish into a plan, or begins one for it.
@@ -115,7 +118,7 @@ func (s *step) take(p *plan, i *store.Intent, d intentData) (verdict, string, *p
 	if p == nil {
 		leaf, _ := s.room.ownLeaf(committer)
 		p = &plan{committer: committer, leaf: leaf, roles: map[string]uint32{}, removed: map[mls.LeafIndex]bool{}}
-	} else if p.committer != committer || p.alone || i.Kind == intentRenew || len(p.added)+len(p.keys) >= maxAdds || i.Kind == intentAdd && len(p.keys) > 0 != s.own(i.Target) && p.adds() {
+	} else if p.committer != committer || p.alone || i.Kind == intentRenew || i.Kind == intentRoles || len(p.added)+len(p.keys) >= maxAdds || i.Kind == intentAdd && len(p.keys) > 0 != s.own(i.Target) && p.adds() {
 		return unfit, "", p, nil
 	}
 	v, why, err := s.fold(p, i, d)
@@ -148,11 +151,14 @@ func (s *step) needOf(i *store.Intent, d intentData) (change *policy.Change, don
 	case intentUnban:
 		return &policy.Change{Kind: policy.RemoveParticipant, User: i.Target}, role != policy.RoleBanned
 	case intentRole:
-		return &policy.Change{Kind: policy.ChangeRole, User: i.Target, Role: d.Role}, role == d.Role || role == policy.RoleNone
+		return &policy.Change{Kind: policy.ChangeRole, User: i.Target, Role: d.Role}, role == d.Role || role <= policy.RoleBanned
 	case intentMetadata:
 		meta := metadataWith(v.policy.Metadata, d)
 		same := meta.RoomName == v.policy.Metadata.RoomName && meta.RoomSubject == v.policy.Metadata.RoomSubject
 		return &policy.Change{Kind: policy.ChangeMetadata, Metadata: &meta}, same
+	case intentRoles:
+		same := string(s.wantedRoles(s.hierarchy()).Marshal()) == string(v.policy.Roles.Marshal())
+		return &policy.Change{Kind: policy.ChangeComponent, Component: policy.ComponentRoles}, same
 	case intentCommit:
 		return nil, len(s.commitable()) == 0
 	case intentRenew:
@@ -180,8 +186,7 @@ func (s *step) roleFor(i *store.Intent, d intentData) uint32 {
 		return d.Role
 	}
 	if v.head.Kind == store.RoomHub {
-		p := v.matrix.power()
-		return roleOf(p, p.User(userID(d.MXID)))
+		return s.hubRole(d.MXID)
 	}
 	me := v.policy.Role(v.policy.RoleIndex(i.Actor))
 	if me == nil {
@@ -211,7 +216,7 @@ func (s *step) roleFor(i *store.Intent, d intentData) uint32 {
 func (s *step) committer(i *store.Intent, need *policy.Change) (user, why string) {
 	v := s.room
 	hub := v.head.Kind == store.RoomHub
-	state := s.policyNow()
+	state := s.room.policy
 	may := func(user string) (bool, string) {
 		if _, ok := v.ownLeaf(user); !ok || user == i.Target && i.Kind != intentRenew {
 			return false, "no client of the actor is in the room"
@@ -272,7 +277,14 @@ func (s *step) fold(p *plan, i *store.Intent, d intentData) (verdict, string, er
 		p.roles[i.Target] = policy.RoleBanned
 		p.removeLeaves(v.leaves.Of(wire.IdentifierURI(i.Target)))
 	case intentRole:
+		if v.policy.Role(d.Role) == nil {
+			return refused, "there is no such role", nil
+		}
 		p.roles[i.Target] = d.Role
+	case intentRoles:
+		roles := s.wantedRoles(s.hierarchy())
+		p.proposals = append(p.proposals, appDataUpdate(mls.ComponentRolesList, roles.Marshal()))
+		p.alone = true
 	case intentMetadata:
 		base := v.policy.Metadata
 		if p.meta != nil {
@@ -380,17 +392,6 @@ func (s *step) commitable() [][]byte {
 		refs = append(refs, p.Ref)
 	}
 	return refs
-}
-
-// policyNow is the room's policy with the number of clients that each participant has.
-func (s *step) policyNow() *policy.State {
-	clients := make(map[string]int, len(s.room.policy.Participants))
-	for _, p := range s.room.policy.Participants {
-		if n := len(s.room.leaves.Of(wire.IdentifierURI(p.User))); n > 0 {
-			clients[p.User] = n
-		}
-	}
-	return s.room.policy.WithClients(clients)
 }
 
 // own tells whether a user URI is of this bridge.

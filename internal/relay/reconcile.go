@@ -55,6 +55,7 @@ func (s *step) reconcile(was before, why cause) error {
 		}
 	}
 	s.noteLeaves()
+	s.placePower(was, why)
 	s.placeMetadata(why)
 	return s.checkAlive()
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mimiside/hub"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/room"
@@ -25,16 +26,18 @@ type slot struct {
 // roomView is a room as a step sees and changes it: a copy of what is stored under head.Version. After a step that was
 // not committed it is thrown away.
 type roomView struct {
-	head    store.Room
-	group   *mls.Group // nil while there is none
-	policy  *policy.State
-	leaves  room.Leaves
-	pending *store.PendingCommit
-	intents []store.Intent
-	members *memberTable
-	st      roomState
-	matrix  matrixState
-	stored  map[string]string // room_state rows as stored
+	head   store.Room
+	group  *mls.Group    // nil while there is none
+	policy *policy.State // knows how many clients each participant has
+	leaves room.Leaves
+	// providers is what followers remembers, nil when it was not asked yet.
+	providers []string
+	pending   *store.PendingCommit
+	intents   []store.Intent
+	members   *memberTable
+	st        roomState
+	matrix    matrixState
+	stored    map[string]string // room_state rows as stored
 }
 
 // States of a room (store.Room.State).
@@ -194,8 +197,23 @@ func (v *roomView) readPolicy() error {
 	if err != nil {
 		return fmt.Errorf("read the policy of room %s: %w", v.head.ID, err)
 	}
-	v.policy = state
+	clients := make(map[string]int, len(state.Participants))
+	for _, p := range state.Participants {
+		if n := len(v.leaves.Of(wire.IdentifierURI(p.User))); n > 0 {
+			clients[p.User] = n
+		}
+	}
+	v.policy = state.WithClients(clients)
+	v.providers = nil
 	return nil
+}
+
+// followers are the providers that get what we fan out as the hub; own is our domain. They change with the epoch only.
+func (v *roomView) followers(own string) []string {
+	if v.providers == nil {
+		v.providers = append([]string{}, hub.Providers(v.policy.Participants, v.leaves, own)...)
+	}
+	return v.providers
 }
 
 // uri returns the room's URI.

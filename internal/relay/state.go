@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
 )
 
@@ -24,6 +25,8 @@ type roomState struct {
 	Told map[string]bool `json:"told,omitempty"`
 	// Asked is the question for the group's state that is under way (as follower).
 	Asked *asked `json:"asked,omitempty"`
+	// Ranks says which role stands for which power level (as hub).
+	Ranks mapping.Ranks `json:"ranks,omitzero"`
 	// Sent counts messages in the present epoch, for the limit on an epoch's life.
 	Sent int64 `json:"sent,omitempty"`
 	// Checked is when the room was last compared with its Matrix room, in milliseconds since 1970.

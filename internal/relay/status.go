@@ -47,7 +47,10 @@ func (s *step) refuse(i store.Intent, d intentData, why string) {
 	case intentRemove, intentBan:
 		s.putBack(i.Target)
 		s.tell(d, "This could not be done: "+why+".")
-	case intentUnban, intentRole:
+	case intentUnban, intentRole, intentRoles:
+		if i.Kind == intentRole && s.room.head.Kind == store.RoomFollower && s.room.group != nil {
+			s.writePower(s.portalPower())
+		}
 		s.tell(d, "This could not be done: "+why+".")
 	case intentMetadata:
 		s.revertMetadata()

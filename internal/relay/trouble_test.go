@@ -8,7 +8,6 @@ import (
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
-	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
 // Both sides change the room in the same epoch: one commit wins, the other is built anew from its wish (T8).
@@ -136,18 +135,6 @@ func TestSayAgain(t *testing.T) {
 	p.pass(time.Minute)
 	p.equal("A", p.a.hs.texts(p.room), []string{local(p.bobAtA) + ": late"})
 	p.talk(1)
-	p.noTrouble()
-}
-
-func TestRefusedMessage(t *testing.T) {
-	p := newPair(t, warm).begin()
-	// A room where only moderators may write: bob is muted.
-	p.a.hs.set(p.room, p.alice, "m.room.power_levels", map[string]any{"users": map[string]int{p.alice: 100, p.bobAtA: -1}})
-	p.settle()
-	id, err := p.b.relay.hubRoomID(context.Background(), wire.IdentifierURI(p.a.room(p.room).URI))
-	if err == nil {
-		t.Fatalf("B is the hub of %s", id)
-	}
 	p.noTrouble()
 }
 
@@ -327,5 +314,58 @@ func TestPeerAway(t *testing.T) {
 	away = false
 	p.pass(time.Minute)
 	p.equal("B", p.b.hs.texts(p.portal), want)
+	p.noTrouble()
+}
+
+// Power levels become roles, and roles power levels; what the hub refuses is taken back.
+func TestPowerLevelsAndRoles(t *testing.T) { modes(t, testPowerLevelsAndRoles) }
+
+func testPowerLevelsAndRoles(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
+	bob := "mimi://b.example/u/bob"
+	roleOfBob := func() string { return p.a.view(p.room).policy.Role(p.a.view(p.room).policy.RoleIndex(bob)).Name }
+	p.equal("role at first", roleOfBob(), "member")
+	p.a.hs.set(p.room, p.alice, "m.room.power_levels", map[string]any{"users": map[string]int{p.alice: 100, p.bobAtA: 50}})
+	p.settle()
+	p.equal("role", roleOfBob(), "moderator")
+	if level := p.portal.power.User(userID(p.bob)); level < 50 {
+		t.Errorf("bob has level %d in the portal", level)
+	}
+	// A moderator may change the name.
+	p.b.hs.set(p.portal, p.bob, "m.room.name", map[string]string{"name": "Wine"})
+	p.settle()
+	p.equal("name at A", p.room.str("m.room.name", "name"), "Wine")
+	// And kick: carol, whom alice let in.
+	carol := p.a.hs.mxid("carol")
+	p.a.hs.invite(p.room, p.alice, carol)
+	p.a.hs.join(p.room, carol)
+	p.settle()
+	p.b.hs.kick(p.portal, p.bob, p.b.ghost("mimi://a.example/u/carol"))
+	p.settle()
+	p.equal("carol", p.room.members[carol], "leave")
+	// But not alice, who stands above him.
+	p.b.hs.kick(p.portal, p.bob, p.aliceAtB)
+	p.settle()
+	p.equal("alice", p.room.members[p.alice], "join")
+	p.equal("alice's ghost", p.portal.members[p.aliceAtB], "join")
+	// Muted, he is told that nobody hears him.
+	p.a.hs.set(p.room, p.alice, "m.room.power_levels", map[string]any{"users": map[string]int{p.alice: 100, p.bobAtA: -1}})
+	p.settle()
+	p.equal("role", roleOfBob(), "level -1")
+	n := len(p.a.hs.texts(p.room))
+	p.portal.power.Users[userID(p.bob)] = 0 // his client did not notice
+	id := p.b.hs.say(p.portal, p.bob, "can you hear me?")
+	p.settle()
+	if got := p.a.hs.texts(p.room); len(got) != n {
+		t.Errorf("A shows what a muted user said: %q", got)
+	}
+	told := false
+	for _, ev := range p.portal.timeline {
+		told = told || ev.typ == "com.beeper.message_send_status" && strings.Contains(string(ev.content), id) && strings.Contains(string(ev.content), "FAIL_PERMANENT")
+	}
+	if !told {
+		t.Error("bob was not told by a status event")
+	}
+	p.last("B", p.b.hs.texts(p.portal), "notice mimibot: ⚠ Your message was not delivered: the room does not accept this message.")
 	p.noTrouble()
 }

@@ -14,7 +14,8 @@ type Room struct {
 	URI    wire.IdentifierURI
 	Domain string // the hub's own
 	Group  *mls.Group
-	// Policy is the committed state; clients and pending proposals are added here.
+	// Policy is the committed state with the clients that each participant has ([policy.State.WithClients]); pending
+	// proposals are added here.
 	Policy *policy.State
 	Leaves room.Leaves
 	// LastAccepted is the time given to the last thing accepted, in milliseconds since 1970.
@@ -46,24 +47,17 @@ func Providers(list policy.ParticipantList, leaves room.Leaves, own string) []st
 	return out
 }
 
-// state is the policy with the clients that each participant has and the proposals that wait.
+// state is the policy with the proposals that wait.
 func (r *Room) state() (*policy.State, error) {
-	clients := make(map[string]int, len(r.Policy.Participants))
-	for _, p := range r.Policy.Participants {
-		if n := len(r.Leaves.Of(wire.IdentifierURI(p.User))); n > 0 {
-			clients[p.User] = n
-		}
-	}
-	s := r.Policy.WithClients(clients)
 	pending := r.Group.PendingProposals()
 	if len(pending) == 0 {
-		return s, nil
+		return r.Policy, nil
 	}
 	list := make([]policy.Proposal, 0, len(pending))
 	for _, p := range pending {
 		list = append(list, r.proposal(p.Sender, p.Proposal, p.Ref, nil))
 	}
-	return s.WithPending(list)
+	return r.Policy.WithPending(list)
 }
 
 // actor is who a sender is. joiner is the identity of one who comes by external commit or new-member proposal.
