@@ -38,8 +38,10 @@ type Pending interface {
 // Encrypter encrypts message events for encrypted rooms.
 type Encrypter interface {
 	// Encrypt returns the event to be sent in place of the given one. It returns
-	// it unchanged for a room that is not encrypted.
-	Encrypt(ctx context.Context, room id.RoomID, sender id.UserID, typ string, content json.RawMessage) (string, json.RawMessage, error)
+	// it unchanged for a room that is not encrypted. key is the transaction key
+	// of the row: the same row must give the same bytes at every try. An error
+	// may be tried again unless it has a method Permanent that says true.
+	Encrypt(ctx context.Context, room id.RoomID, key string, sender id.UserID, typ string, content json.RawMessage) (string, json.RawMessage, error)
 }
 
 // Config is what a client needs to know. Homeserver, Token and Bot are required.
@@ -133,6 +135,10 @@ func New(cfg Config) (*Client, error) {
 	}
 	return c, nil
 }
+
+// UseEncrypter sets who encrypts, where that needs the client to be there
+// first. It must be called before the first Do.
+func (c *Client) UseEncrypter(e Encrypter) { c.cfg.Encrypter = e }
 
 // Row is a stored request at the moment it is carried out.
 type Row struct {

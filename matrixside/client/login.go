@@ -13,7 +13,8 @@ import (
 // Device is a session of the bot with a token of its own. Reading /sync and
 // receiving to-device messages needs one.
 type Device struct {
-	ID    id.DeviceID
+	ID id.DeviceID
+	// Token is "" for a device that has no session: it acts with the as_token.
 	Token string
 }
 
@@ -33,9 +34,25 @@ func (c *Client) LoginBot(ctx context.Context, device id.DeviceID) (Device, erro
 	return Device{ID: resp.DeviceID, Token: resp.AccessToken}, nil
 }
 
-// DeviceClient is a mautrix client of a session of the bot, for /sync and
+// MakeDevice makes a device of the bot without a session, of that id or of a
+// new one if it is "", at homeservers where appservices do that instead of
+// logging in (MSC4190). A device that is there stays as it is.
+func (c *Client) MakeDevice(ctx context.Context, device id.DeviceID) (Device, error) {
+	cli := c.As("")
+	if err := cli.CreateDeviceMSC4190(ctx, device, "MIMI bridge"); err != nil {
+		return Device{}, fmt.Errorf("make device of bot: %w", classify(nil, nil, err).asError())
+	}
+	return Device{ID: cli.DeviceID}, nil
+}
+
+// DeviceClient is a mautrix client of a device of the bot, for /sync and
 // encryption. It has no overall timeout.
 func (c *Client) DeviceClient(d Device) *mautrix.Client {
+	if d.Token == "" {
+		cli := c.As("")
+		cli.DeviceID, cli.SetAppServiceDeviceID, cli.Client = d.ID, true, c.stream
+		return cli
+	}
 	return &mautrix.Client{
 		HomeserverURL: c.base, UserID: c.cfg.Bot, DeviceID: d.ID, AccessToken: d.Token, UserAgent: c.cfg.UserAgent,
 		Client: c.stream, Log: zerolog.Nop(), ResponseSizeLimit: maxResponse,

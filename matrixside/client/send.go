@@ -40,8 +40,12 @@ func (c *Client) send(ctx context.Context, k call) Result {
 	typ, content := a.Type, a.Content
 	if c.cfg.Encrypter != nil && !a.Plain && typ != event.TypeReaction {
 		var err error
-		if typ, content, err = c.cfg.Encrypter.Encrypt(ctx, k.Room, a.Sender, typ, content); err != nil {
-			return retry(fmt.Errorf("encrypt event: %w", err))
+		if typ, content, err = c.cfg.Encrypter.Encrypt(ctx, k.Room, k.Txn, a.Sender, typ, content); err != nil {
+			var p interface{ Permanent() bool }
+			if errors.As(err, &p) && p.Permanent() {
+				return refused("M_FORBIDDEN", err)
+			}
+			return retry(err)
 		}
 	}
 	sender := a.Sender

@@ -1,0 +1,421 @@
+package crypto_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"maunium.net/go/mautrix/crypto/attachment"
+	mevent "maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/internal/store/storetest"
+	"github.com/matrix-mimi/bridge/matrixside/client"
+	"github.com/matrix-mimi/bridge/matrixside/crypto"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+)
+
+func text(s string) event.Message { return event.Message{MsgType: event.MsgText, Body: s} }
+
+func body(t *testing.T, e event.Event) string {
+	t.Helper()
+	m, ok := e.Message()
+	if !ok {
+		t.Fatalf("no message inside: %s", e.Raw)
+	}
+	return m.Body
+}
+
+// Against a real Dendrite and a real second client, on both databases: what people write is opened, what ghosts say is
+// read by them, across rotation, joins, leaves, new devices and restarts.
+func TestDendriteEncryptedRooms(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		w := newWorld(t, ctx, cfg)
+		alice := w.newPerson(t, ctx, "alice", true)
+		room := w.makeRoom(t, ctx, "shared", true, alice)
+
+		t.Run("both ways", func(t *testing.T) { bothWays(t, ctx, w, room, alice) })
+		t.Run("files both ways", func(t *testing.T) { files(t, ctx, w, room, alice) })
+		t.Run("a row that is tried again", func(t *testing.T) { sameBytes(t, ctx, w, room) })
+		t.Run("somebody joins later", func(t *testing.T) { joinsLater(t, ctx, w, room, alice) })
+		t.Run("a new device", func(t *testing.T) { newDevice(t, ctx, w, room) })
+		t.Run("encrypted later", func(t *testing.T) { encryptedLater(t, ctx, w, alice) })
+		t.Run("the key comes late", func(t *testing.T) { lateKey(t, ctx, w, room, alice) })
+		t.Run("the key is asked for", func(t *testing.T) { askedKey(t, ctx, w, room, alice) })
+		t.Run("forged and repeated", func(t *testing.T) { forged(t, ctx, w, room, alice) })
+		t.Run("the database fails once", func(t *testing.T) { fault(t, ctx, w, room, alice) })
+		t.Run("restart", func(t *testing.T) { restart(t, ctx, w, room, alice) })
+		t.Run("the bot is outside", func(t *testing.T) { outside(t, ctx, w, alice) })
+	})
+}
+
+func bothWays(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
+	signed, err := w.device.Signed(ctx)
+	if err != nil || !signed {
+		t.Errorf("the device is not cross-signed: %v", err)
+	}
+	if key, err := w.device.RecoveryKey(ctx); err != nil || key == "" {
+		t.Errorf("there is no recovery key: %v", err)
+	}
+	plain := w.opened(t, ctx, alice.say(t, ctx, room, "secret from alice"))
+	if got := body(t, plain); got != "secret from alice" || plain.Sender != alice.UserID || plain.Room != room {
+		t.Errorf("opened %s", plain.Raw)
+	}
+	first := w.say(t, ctx, room, text("secret from bob"))
+	e := alice.read(t, ctx, first)
+	if got := e.Content.AsMessage().Body; got != "secret from bob" || e.Sender != ghost || !e.Mautrix.WasEncrypted {
+		t.Errorf("alice reads %q of %s, encrypted %v", got, e.Sender, e.Mautrix.WasEncrypted)
+	}
+	// A reply: the relation is outside of the ciphertext and comes back in.
+	reply := text("a reply")
+	reply.Relation.ReplyTo = first
+	if got := alice.read(t, ctx, w.say(t, ctx, room, reply)).Content.AsMessage().RelatesTo.GetReplyTo(); got != first {
+		t.Errorf("the reply is to %q", got)
+	}
+	r, err := alice.SendMessageEvent(ctx, room, mevent.EventMessage, &mevent.MessageEventContent{MsgType: mevent.MsgText, Body: "reply of alice",
+		RelatesTo: (&mevent.RelatesTo{}).SetReplyTo(first)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, _ := w.opened(t, ctx, r.EventID).Message(); m.Relation.ReplyTo != first || m.Body != "reply of alice" {
+		t.Errorf("opened %+v", m)
+	}
+}
+
+func files(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
+	want := bytes.Repeat([]byte("attachment "), 5000)
+	sealed, err := crypto.SealFile(rand.Reader, bytes.NewReader(want))
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, err := w.client.Upload(ctx, ghost, sealed, int64(len(want)), "application/octet-stream", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := sealed.File(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := event.Message{MsgType: event.MsgFile, Body: "a.txt", Media: &event.Media{File: file, Filename: "a.txt", Size: int64(len(want))}}
+	got := alice.read(t, ctx, w.say(t, ctx, room, m)).Content.AsMessage()
+	mxc, err := got.File.URL.Parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := alice.DownloadBytes(ctx, mxc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := got.File.DecryptInPlace(b); err != nil || !bytes.Equal(b, want) {
+		t.Fatalf("alice reads another file: %v", err)
+	}
+
+	own := attachment.NewEncryptedFile()
+	up, err := alice.UploadBytes(ctx, own.Encrypt(want), "application/octet-stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice.knowsEncrypted(t, ctx, room)
+	r, err := alice.SendMessageEvent(ctx, room, mevent.EventMessage, &mevent.MessageEventContent{MsgType: mevent.MsgFile, Body: "b.txt",
+		File: &mevent.EncryptedFileInfo{EncryptedFile: *own, URL: up.ContentURI.CUString()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, _ := w.opened(t, ctx, r.EventID).Message()
+	if in.Media == nil || in.Media.File == nil {
+		t.Fatalf("no encrypted file in %+v", in)
+	}
+	media, err := w.client.Download(ctx, in.Media.File.URL, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer media.Close()
+	clear, err := crypto.OpenFile(in.Media.File, media)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = io.ReadAll(clear); err != nil || !bytes.Equal(b, want) {
+		t.Fatalf("the bridge reads another file: %v", err)
+	}
+}
+
+func sameBytes(t *testing.T, ctx context.Context, w *world, room id.RoomID) {
+	content := text("once").Encode()
+	encrypt := func(key string) string {
+		_, b, err := w.device.Encrypt(ctx, room, key, ghost, event.TypeMessage, content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	one, two, three := encrypt("row a"), encrypt("row a"), encrypt("row b")
+	if one != two {
+		t.Error("a retry of a row sends other bytes")
+	}
+	if one == three {
+		t.Error("two rows send the same bytes")
+	}
+}
+
+func joinsLater(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
+	before := w.session(t, ctx, room)
+	carol := w.newPerson(t, ctx, "carol", true)
+	w.join(t, ctx, room, carol)
+	if got := carol.read(t, ctx, w.say(t, ctx, room, text("welcome"))).Content.AsMessage().Body; got != "welcome" {
+		t.Errorf("carol reads %q", got)
+	}
+	if got := body(t, w.opened(t, ctx, carol.say(t, ctx, room, "hello from carol"))); got != "hello from carol" {
+		t.Errorf("opened %q", got)
+	}
+	during := w.session(t, ctx, room)
+	if before == during {
+		t.Error("the room has the key that it had before carol came")
+	}
+	if _, err := carol.LeaveRoom(ctx, room); err != nil {
+		t.Fatal(err)
+	}
+	w.sawMember(t, ctx, room, carol.UserID, event.Leave)
+	if got := w.session(t, ctx, room); got == during {
+		t.Error("the room has the key that carol knows")
+	}
+	after := w.session(t, ctx, room)
+	if err := w.device.Discard(ctx, room); err != nil {
+		t.Fatal(err)
+	}
+	if w.session(t, ctx, room) == after {
+		t.Error("the key was not discarded")
+	}
+	alice.read(t, ctx, w.say(t, ctx, room, text("with a new key")))
+}
+
+// session is the Megolm session with which the ghosts speak.
+func (w *world) session(t *testing.T, ctx context.Context, room id.RoomID) id.SessionID {
+	t.Helper()
+	_, b, err := w.device.Encrypt(ctx, room, "", ghost, event.TypeMessage, text("probe").Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c mevent.EncryptedEventContent
+	if err := json.Unmarshal(b, &c); err != nil {
+		t.Fatal(err)
+	}
+	return c.SessionID
+}
+
+func newDevice(t *testing.T, ctx context.Context, w *world, room id.RoomID) {
+	before := w.session(t, ctx, room)
+	phone := w.newPerson(t, ctx, "alice", false)
+	// The homeserver tells of the device in its own time; until then nobody can know of it.
+	for w.session(t, ctx, room) == before {
+		select {
+		case <-ctx.Done():
+			t.Fatal("the new device was not noticed")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if got := phone.read(t, ctx, w.say(t, ctx, room, text("to the phone too"))).Content.AsMessage().Body; got != "to the phone too" {
+		t.Errorf("the phone reads %q", got)
+	}
+	if got := body(t, w.opened(t, ctx, phone.say(t, ctx, room, "from the phone"))); got != "from the phone" {
+		t.Errorf("opened %q", got)
+	}
+}
+
+func encryptedLater(t *testing.T, ctx context.Context, w *world, alice *person) {
+	room := w.makeRoom(t, ctx, "joined", false, alice)
+	if e := alice.read(t, ctx, w.say(t, ctx, room, text("in clear"))); e.Mautrix.WasEncrypted {
+		t.Error("a room that is not encrypted got an encrypted message")
+	}
+	levels := event.State{Type: event.TypePowerLevels, Content: json.RawMessage(`{"users":{"@mimibot:one.example":100,"` + string(alice.UserID) + `":100}}`)}
+	w.do(t, ctx, room, "levels", levels)
+	r, err := alice.SendStateEvent(ctx, room, mevent.StateEncryption, "", &mevent.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.arrived(t, ctx, r.EventID)
+	if enc, err := w.device.Encrypted(ctx, room, ghost); err != nil || !enc {
+		t.Fatalf("the bridge does not know that the room is encrypted: %v", err)
+	}
+	if e := alice.read(t, ctx, w.say(t, ctx, room, text("now secret"))); !e.Mautrix.WasEncrypted {
+		t.Error("a message of a ghost went in clear")
+	}
+	if got := body(t, w.opened(t, ctx, alice.say(t, ctx, room, "now secret too"))); got != "now secret too" {
+		t.Errorf("opened %q", got)
+	}
+}
+
+// newKey makes the next message of somebody use a new key.
+func (p *person) newKey(t *testing.T, ctx context.Context, room id.RoomID) {
+	t.Helper()
+	if err := p.helper.Machine().CryptoStore.RemoveOutboundGroupSession(ctx, room); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func lateKey(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
+	w.change(func() { w.hold = true })
+	alice.newKey(t, ctx, room)
+	ev := w.arrived(t, ctx, alice.say(t, ctx, room, "patience"))
+	_, err := w.device.Decrypt(ctx, ev)
+	var wait *crypto.WaitingError
+	if !errors.As(err, &wait) || !errors.Is(err, crypto.ErrWaiting) || wait.Room != room {
+		t.Fatalf("without the key: %v", err)
+	}
+	w.await(t, ctx, "the key at the door", func() bool { return len(w.held) > 0 })
+	w.release(t, ctx)
+	w.await(t, ctx, "the call about the key", func() bool { return w.keys[wait.Session] > 0 })
+	plain, err := w.device.Decrypt(ctx, ev)
+	if err != nil || body(t, plain) != "patience" {
+		t.Fatalf("with the key: %v", err)
+	}
+	// The same delivery once more, as after a lost answer: nothing breaks.
+	w.mu.Lock()
+	last := w.toDevice[len(w.toDevice)-1]
+	w.mu.Unlock()
+	if err := w.device.Receive(ctx, crypto.Delivery{ToDevice: []event.ToDevice{last}}); err != nil {
+		t.Fatal(err)
+	}
+	if plain, err = w.device.Decrypt(ctx, ev); err != nil || body(t, plain) != "patience" {
+		t.Fatalf("a second time: %v", err)
+	}
+}
+
+// release works off what was set aside.
+func (w *world) release(t *testing.T, ctx context.Context) {
+	t.Helper()
+	var held []event.ToDevice
+	w.change(func() { held, w.held, w.hold = w.held, nil, false })
+	if err := w.device.Receive(ctx, crypto.Delivery{ToDevice: held}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func askedKey(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
+	w.change(func() { w.hold = true })
+	alice.newKey(t, ctx, room)
+	ev := w.arrived(t, ctx, alice.say(t, ctx, room, "say again?"))
+	w.await(t, ctx, "the key at the door", func() bool { return len(w.held) > 0 })
+	w.change(func() { w.held, w.hold = nil, false }) // it is lost
+	if _, err := w.device.Decrypt(ctx, ev); !errors.Is(err, crypto.ErrWaiting) {
+		t.Fatal(err)
+	}
+	w.change(func() { w.ahead += time.Minute })
+	if plain := w.opened(t, ctx, ev.ID); body(t, plain) != "say again?" {
+		t.Errorf("opened %s", plain.Raw)
+	}
+	w.await(t, ctx, "the question to be counted", func() bool { return w.words["requested"] == 1 })
+}
+
+func forged(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
+	ev := w.arrived(t, ctx, alice.say(t, ctx, room, "original"))
+	w.opened(t, ctx, ev.ID)
+	change := func(set event.Object, f func(*event.Event)) error {
+		o, err := event.ParseObject(ev.Raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := ev
+		other.Raw = event.Merge(o, set).Encode()
+		f(&other)
+		_, err = w.device.Decrypt(ctx, other)
+		return err
+	}
+	for name, err := range map[string]error{
+		"repeated under another id": change(nil, func(e *event.Event) { e.ID = "$other" }),
+		"in another room":           change(nil, func(e *event.Event) { e.Room = "!other:one.example" }),
+		"by somebody else":          change(nil, func(e *event.Event) { e.Sender = "@mallory:one.example" }),
+		"of another algorithm":      change(event.Object{"content": json.RawMessage(`{"algorithm":"rot13"}`)}, func(*event.Event) {}),
+		"without content":           change(event.Object{"content": json.RawMessage(`{}`)}, func(*event.Event) {}),
+	} {
+		if name == "in another room" && errors.Is(err, crypto.ErrWaiting) {
+			continue // no key of that name in that room
+		}
+		if !errors.Is(err, crypto.ErrUndecryptable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The database fails in the middle of a to-device message: the delivery fails, and the same one again succeeds.
+func fault(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
+	w.change(func() { w.hold = true })
+	alice.newKey(t, ctx, room)
+	ev := w.arrived(t, ctx, alice.say(t, ctx, room, "robust"))
+	w.await(t, ctx, "the key at the door", func() bool { return len(w.held) > 0 })
+	rename := func(from, to string) {
+		if _, err := w.store.Side().ExecContext(ctx, `ALTER TABLE `+from+` RENAME TO `+to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename("crypto_megolm_inbound_session", "away")
+	w.mu.Lock()
+	held := w.held
+	w.mu.Unlock()
+	if err := w.device.Receive(ctx, crypto.Delivery{ToDevice: held}); err == nil {
+		t.Error("a delivery whose key was not stored is acknowledged")
+	}
+	rename("away", "crypto_megolm_inbound_session")
+	w.release(t, ctx)
+	if plain, err := w.device.Decrypt(ctx, ev); err != nil || body(t, plain) != "robust" {
+		t.Fatalf("after the fault: %v", err)
+	}
+}
+
+func restart(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
+	old := w.arrived(t, ctx, alice.say(t, ctx, room, "before the restart"))
+	w.opened(t, ctx, old.ID)
+	_, sent, err := w.device.Encrypt(ctx, room, "row of the crash", ghost, event.TypeMessage, text("crash").Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	device, fingerprint := w.device.Client().DeviceID, w.device.Fingerprint()
+	w.stop()
+	while := alice.say(t, ctx, room, "while the bridge was away")
+	w.start(t, ctx)
+	if w.device.Client().DeviceID != device || w.device.Fingerprint() != fingerprint {
+		t.Errorf("the device is another: %s, was %s", w.device.Client().DeviceID, device)
+	}
+	if signed, err := w.device.Signed(ctx); err != nil || !signed {
+		t.Errorf("the device is no longer cross-signed: %v", err)
+	}
+	if got := body(t, w.opened(t, ctx, while)); got != "while the bridge was away" {
+		t.Errorf("opened %q", got)
+	}
+	if plain, err := w.device.Decrypt(ctx, old); err != nil || body(t, plain) != "before the restart" {
+		t.Errorf("an event that was not finished before the crash: %v", err)
+	}
+	_, again, err := w.device.Encrypt(ctx, room, "row of the crash", ghost, event.TypeMessage, text("crash").Encode())
+	if err != nil || string(again) != string(sent) {
+		t.Errorf("a row that was being sent in the crash is sent with other bytes: %v", err)
+	}
+	alice.read(t, ctx, w.say(t, ctx, room, text("back again")))
+	if got := body(t, w.opened(t, ctx, alice.say(t, ctx, room, "welcome back"))); got != "welcome back" {
+		t.Errorf("opened %q", got)
+	}
+}
+
+func outside(t *testing.T, ctx context.Context, w *world, alice *person) {
+	made, err := alice.CreateRoom(ctx, encryptedRoom(ghost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := made.RoomID
+	w.do(t, ctx, room, "join", event.JoinRoom{Sender: ghost})
+	row := client.Row{Request: event.NewRequest(event.Send{Sender: ghost, Type: event.TypeMessage, Content: text("x").Encode()}), Room: room, Txn: "x"}
+	if r := w.client.Do(ctx, row); r.Class != client.Refused || !errors.Is(r.Err, crypto.ErrOutside) {
+		t.Fatalf("a ghost speaks in an encrypted room without the bot: %v %v", r.Class, r.Err)
+	}
+	if _, err := alice.InviteUser(ctx, room, reqInvite(w.client.Bot())); err != nil {
+		t.Fatal(err)
+	}
+	w.do(t, ctx, room, "bot", event.JoinRoom{Sender: w.client.Bot()})
+	alice.read(t, ctx, w.say(t, ctx, room, text("with the bot")))
+}
