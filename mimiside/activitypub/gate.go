@@ -3,6 +3,7 @@ package activitypub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -93,7 +94,7 @@ func (g *Gate) Signer(ctx context.Context, in Incoming) (actor string, err error
 		signer, key, keyErr := g.people.SignerKey(ctx, sig.KeyID, fresh)
 		if keyErr != nil {
 			if errors.Is(keyErr, ErrActor) || errors.Is(keyErr, ErrUnfit) || errors.Is(keyErr, ErrGone) || errors.Is(keyErr, ErrPEM) {
-				err = refuse("%v", keyErr)
+				err = fmt.Errorf("%w: %w", ErrSignature, keyErr)
 				continue
 			}
 			return "", errors.Join(ErrUnknownKey, keyErr)
