@@ -96,12 +96,12 @@ func (r *Relay) accept(ctx context.Context, tx *store.Tx, ev *event.Event) (in s
 		if err != nil {
 			return in, false, err
 		}
-		switch {
-		case command:
+		if command {
 			kind = inputCommand
-		case room.Kind == store.RoomNone:
-			return in, false, nil
 		}
+	}
+	if kind == inputMatrix && ev.StateKey == nil && room.Kind == store.RoomNone {
+		return in, false, nil
 	}
 	return store.NewInput{Room: room.ID, Kind: kind, Source: string(ev.ID), Epoch: -1, Body: ev.Raw, CreatedMS: r.Clock().UnixMilli(),
 		SeenKind: "event", SeenKey: string(ev.ID)}, true, nil
@@ -114,7 +114,7 @@ func (r *Relay) matters(ev *event.Event) bool {
 		return ev.Type == event.TypeMember && ev.StateKey != nil && !r.ours(*ev.StateKey)
 	}
 	if ev.StateKey != nil {
-		return slices.Contains(stateTypes, ev.Type)
+		return slices.Contains(stateTypes, ev.Type) || beacon(ev)
 	}
 	return slices.Contains(messageTypes, ev.Type)
 }
@@ -122,7 +122,8 @@ func (r *Relay) matters(ev *event.Event) bool {
 var stateTypes = []string{event.TypeMember, event.TypeName, event.TypeTopic, event.TypePowerLevels, event.TypeJoinRules,
 	event.TypeHistoryVisibility, event.TypeEncryption, event.TypeCreate, event.TypeTombstone}
 
-var messageTypes = []string{event.TypeMessage, event.TypeSticker, event.TypeReaction, event.TypeRedaction}
+var messageTypes = []string{event.TypeMessage, event.TypeSticker, event.TypeReaction, event.TypeRedaction, event.TypePollStart,
+	event.TypePollStartUnstable, event.TypePollEnd, event.TypePollEndUnstable, event.TypeCallNotify, event.TypeCallInvite}
 
 // opens tells whether an event brings a Matrix room to our notice: the bot or a ghost is invited.
 func (r *Relay) opens(ev *event.Event) bool {

@@ -80,7 +80,7 @@ func (s *step) onSubmitAnswer(a *store.Answer, said string) error {
 	}
 	tries, _ := strconv.Atoi(said)
 	why := "the room's provider could not be reached"
-	if a.Class == "refused" {
+	if a.Class == "done" || a.Class == "refused" {
 		why = "the room does not accept this message"
 		if answer, err := wire.UnmarshalSubmitMessageResponse(a.Body); err == nil {
 			switch follower.OnSubmit(answer, tries) {
@@ -88,6 +88,7 @@ func (s *step) onSubmitAnswer(a *store.Answer, said string) error {
 				return s.sayAgain(&link, tries+1, answer.CurrentEpoch)
 			case follower.Delivered:
 				s.fx.setLinks = append(s.fx.setLinks, linkChange{seq: link.Seq, state: store.LinkSent, acceptedMS: int64(answer.AcceptedTimestamp)})
+				s.delivered(link.EventID)
 				return nil
 			}
 			if answer.StatusCode == wire.SubmitEpochTooOld {

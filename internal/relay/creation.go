@@ -89,6 +89,5 @@ func (s *step) enter(g *mls.Group) error {
 		return err
 	}
 	v.head.Epoch, v.head.EpochMS = int64(g.Epoch()), s.nowMS()
-	v.st.Sent = 0
 	return nil
 }

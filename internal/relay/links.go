@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/hex"
 	"errors"
 
 	"maunium.net/go/mautrix/id"
@@ -47,8 +48,8 @@ func knownAll(links []store.Link) []mapping.Known {
 func (f *linkFinder) ByEvent(ev id.EventID) (mapping.Known, bool) {
 	l, err := f.s.Store.LinkByEvent(f.s.ctx, f.s.room.head.ID, string(ev))
 	f.fail(err)
-	if err != nil {
-		return mapping.Known{}, false
+	if err != nil || l.State == store.LinkFailed && l.Direction == store.Out {
+		return mapping.Known{}, false // MIMI never had it
 	}
 	return known(&l), true
 }
@@ -82,13 +83,36 @@ func (f *linkFinder) Edits(first content.MessageID) []mapping.Known {
 
 // Topic finds the beginning of a topic and the latest message in it.
 func (f *linkFinder) Topic(topic []byte) (root, latest mapping.Known, ok bool) {
-	if len(topic) == len(content.MessageID{}) {
-		if links, err := f.s.Store.LinksByMIMI(f.s.ctx, f.s.room.head.ID, topic); err == nil && len(links) > 0 {
-			return known(&links[0]), known(&links[len(links)-1]), true
-		}
+	first, last, err := f.s.Store.TopicLinks(f.s.ctx, f.s.room.head.ID, hex.EncodeToString(topic))
+	f.fail(err)
+	if err == nil {
+		root, latest, ok = known(&first), known(&last), true
 	}
-	return mapping.Known{}, mapping.Known{}, false
+	if len(topic) != len(content.MessageID{}) {
+		return root, latest, ok
+	}
+	// A message whose id is the topic began it.
+	list := f.ByID(content.MessageID(topic))
+	if len(list) == 0 {
+		return root, latest, ok
+	}
+	if !ok {
+		latest = list[len(list)-1]
+	}
+	return list[0], latest, true
 }
 
 // Thread is the latest message of a Matrix thread.
-func (f *linkFinder) Thread(root id.EventID) (mapping.Known, bool) { return f.ByEvent(root) }
+func (f *linkFinder) Thread(root id.EventID) (mapping.Known, bool) {
+	k, ok := f.ByEvent(root)
+	if !ok {
+		return k, false
+	}
+	topic := k.Topic
+	if len(topic) == 0 {
+		first := k.FirstID()
+		topic = first[:]
+	}
+	_, latest, ok := f.Topic(topic)
+	return latest, ok
+}

@@ -18,12 +18,10 @@ func (s *step) onMatrix(in *store.Input) error {
 	switch {
 	case ev.Type == event.TypeMember:
 		return s.onMember(ev)
-	case ev.StateKey != nil:
+	case ev.StateKey != nil && !beacon(&ev):
 		return s.onState(ev)
-	case ev.Type == event.TypeMessage:
-		return s.onMessage(ev)
 	}
-	return nil
+	return s.onMessage(ev)
 }
 
 // ours tells whether a Matrix user is the bot or a ghost.
@@ -172,6 +170,9 @@ func (s *step) onUserMoved(ev event.Event, move event.Move, m event.Member) erro
 		s.cancel(intentLeave, uri)
 		s.cancel(intentRemove, uri)
 		if !s.listed(uri) || !s.active(uri) {
+			if v.head.Kind == store.RoomHub && len(v.group.OwnLeaves()) > s.cfg.MaxExport {
+				return nil // who speaks gets a client then (mapping §2.1)
+			}
 			if inviter := s.inviterOf(string(m.User)); v.head.Kind == store.RoomFollower && inviter != "" {
 				actor = inviter
 			}

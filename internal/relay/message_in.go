@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"encoding/hex"
+
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
@@ -72,6 +74,10 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 	if links.err != nil {
 		return links.err
 	}
+	if !s.mayShow(in, links) {
+		s.Log.Info().Stringer("room", v.head.ID).Str("sender", in.SenderURI).Str("reason", "the sender's role does not allow it").Str("fate", "ignored").Msg("a message was not shown")
+		return links.err
+	}
 	if m, _ := v.members.of(string(in.Sender)); m.Membership != string(event.Join) && m.Ghost && len(res.Events) > 0 {
 		s.placeIn(&m, policy.RoleNone, cause{})
 		s.setMember(m)
@@ -82,6 +88,9 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 	}
 	for i := range res.Events {
 		out := &res.Events[i]
+		if out.Redacts != "" && !s.prepareRedaction(out) {
+			continue
+		}
 		if out.File != nil {
 			out.Fail("files are not carried over yet")
 		}
@@ -95,7 +104,7 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 			continue
 		}
 		link := store.Link{Room: v.head.ID, Seq: s.seq(), MIMIID: in.ID[:], Part: int64(out.Part), Direction: store.In, Kind: string(out.Kind),
-			Sender: in.SenderURI, SenderMXID: string(in.Sender), FirstEvent: string(out.FirstEvent), Topic: string(out.Topic), Frank: frank,
+			Sender: in.SenderURI, SenderMXID: string(in.Sender), FirstEvent: string(out.FirstEvent), Topic: hex.EncodeToString(out.Topic), Frank: frank,
 			Data: string(mustJSON(linkData{Memory: out.Memory})), AcceptedMS: int64(in.AcceptedMS), CreatedMS: s.nowMS()}
 		if !out.First.IsZero() {
 			link.FirstID = out.First[:]

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"strconv"
 
@@ -100,13 +101,11 @@ func (s *step) say(ev event.Event, user string, leaf mls.LeafIndex, salt content
 		return links.err
 	}
 	if out.Message == nil {
-		if len(out.Needs) > 0 {
-			s.failed(string(ev.ID), string(ev.Sender), "files are not carried over yet", false)
-			return nil
-		}
-		if _, why, tell := out.Drop.Tell(); tell {
-			s.failed(string(ev.ID), string(ev.Sender), why, false)
-		}
+		s.dropped(ev, &out)
+		return nil
+	}
+	if _, lacks := s.missing(out.Message, user, changedBy(out.Message, links), links); lacks {
+		s.dropped(ev, &mapping.Outgoing{Drop: mapping.DropNotAllowed})
 		return nil
 	}
 	octets, err := out.Message.Marshal()
@@ -131,9 +130,11 @@ func (s *step) say(ev event.Event, user string, leaf mls.LeafIndex, salt content
 	hash := message.Hash()
 	s.fx.changes = append(s.fx.changes, changes)
 	s.fx.used = append(s.fx.used, store.Generation{Epoch: protected.Epoch, Leaf: uint32(protected.Leaf), Generation: protected.Generation, Hash: hash[:]})
-	v.st.Sent++
+	if protected.Generation >= maxEpochMessages {
+		s.wish(intentRenew, user, user, intentData{}) // an epoch is not to live for ever (reliability §6)
+	}
 	link := store.Link{Room: v.head.ID, EventID: string(ev.ID), MIMIID: mimiID[:], Direction: store.Out, Kind: string(out.Kind), Sender: user,
-		SenderMXID: string(ev.Sender), FirstEvent: string(out.FirstEvent), Target: string(out.Target), Topic: string(out.Topic),
+		SenderMXID: string(ev.Sender), FirstEvent: string(out.FirstEvent), Target: string(out.Target), Topic: hex.EncodeToString(out.Topic),
 		Data: string(mustJSON(linkData{Memory: out.Memory, Salt: salt[:]})), CreatedMS: s.nowMS()}
 	if !out.First.IsZero() {
 		link.FirstID = out.First[:]
@@ -144,6 +145,7 @@ func (s *step) say(ev event.Event, user string, leaf mls.LeafIndex, salt content
 		link.Seq = s.seq()
 	}
 	s.hand(&link, wire.SubmitMessageRequest{Message: message, SendingURI: wire.IdentifierURI(user)}, tries)
+	s.changed(&out, link.State)
 	if old != nil {
 		s.fx.setLinks = append(s.fx.setLinks, linkChange{seq: old.Seq, state: link.State, acceptedMS: link.AcceptedMS})
 		return nil
@@ -152,12 +154,33 @@ func (s *step) say(ev event.Event, user string, leaf mls.LeafIndex, salt content
 	return nil
 }
 
+// dropped tells the sender that an event is not carried over, where people want to know: of a kind that MIMI has nothing
+// for once a room and kind, of all else each time.
+func (s *step) dropped(ev event.Event, out *mapping.Outgoing) {
+	sender := string(ev.Sender)
+	if len(out.Needs) > 0 {
+		s.failed(string(ev.ID), sender, "files are not carried over yet", false)
+		return
+	}
+	_, why, tell := out.Drop.Tell()
+	switch {
+	case !tell:
+	case out.Drop == mapping.DropUnsupported:
+		s.once("unsupported:"+ev.Type, func() { s.failed(string(ev.ID), sender, why, false) })
+	default:
+		s.failed(string(ev.ID), sender, why, false)
+	}
+}
+
 // hand passes an encrypted message on.
 func (s *step) hand(link *store.Link, q wire.SubmitMessageRequest, tries int) {
 	v := s.room
 	if v.head.Kind == store.RoomFollower {
 		o := s.mimi(v.head.Hub, verbSubmitMessage, q.Marshal())
 		o.AnswerTo, o.AnswerSeq, o.AnswerRef = store.AnswerLink, link.Seq, refSubmit+":"+strconv.Itoa(tries)
+		if s.cfg.StatusEvents {
+			o.AnswerTo = store.AnswerInput // the sender is told of success too
+		}
 		return
 	}
 	verdict := hub.SubmitMessage(s.now, s.hubRoom(), s.franker(), &q)
@@ -168,6 +191,7 @@ func (s *step) hand(link *store.Link, q wire.SubmitMessageRequest, tries int) {
 		return
 	}
 	s.accepted(verdict, link.Sender)
+	s.delivered(link.EventID)
 	link.State, link.AcceptedMS = store.LinkSent, int64(verdict.Item.Timestamp)
 	if f := verdict.Item.Frank; f != nil {
 		link.Frank = f.Marshal()

@@ -177,6 +177,9 @@ func (s *step) onRead(state []json.RawMessage) error {
 	if v.head.State != stateOpening || v.group != nil {
 		return nil
 	}
+	if v.matrix.History == "world_readable" && !s.cfg.AllowWorldReadable {
+		return s.notOpened("everybody can read the Matrix room from outside")
+	}
 	return s.makeRoom()
 }
 
@@ -224,19 +227,24 @@ func (s *step) makeRoom() error {
 	return nil
 }
 
-// onReadFailed: the Matrix room cannot be read. Nobody is added.
+// onReadFailed: the Matrix room cannot be read.
 func (s *step) onReadFailed() error {
-	v := s.room
-	if v.head.State != stateOpening || v.group != nil {
+	if s.room.head.State != stateOpening || s.room.group != nil {
 		return nil
 	}
+	return s.notOpened("the Matrix room cannot be read")
+}
+
+// notOpened gives the making of a hub room up: nobody is added.
+func (s *step) notOpened(why string) error {
+	v := s.room
 	for len(v.intents) > 0 {
 		i := v.intents[0]
 		d, err := dataOf(&i)
 		if err != nil {
 			return err
 		}
-		s.refuse(i, d, "the Matrix room cannot be read")
+		s.refuse(i, d, why)
 		s.closeIntents(i.Seq)
 	}
 	v.st.Opening = nil

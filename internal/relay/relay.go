@@ -46,6 +46,8 @@ type Config struct {
 	InviteTimeout time.Duration
 	// Consistency is how often a room is compared with its Matrix room: 1 h.
 	Consistency time.Duration
+	// AllowWorldReadable joins Matrix rooms to MIMI whose messages can be read by everybody from outside.
+	AllowWorldReadable bool
 	// AllowLoggingForbidden joins rooms whose policy forbids logging, which a bridge cannot promise.
 	AllowLoggingForbidden bool
 	// StatusEvents sends com.beeper.message_send_status for delivered messages too, not only for failed ones.

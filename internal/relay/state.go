@@ -27,8 +27,6 @@ type roomState struct {
 	Asked *asked `json:"asked,omitempty"`
 	// Ranks says which role stands for which power level (as hub).
 	Ranks mapping.Ranks `json:"ranks,omitzero"`
-	// Sent counts messages in the present epoch, for the limit on an epoch's life.
-	Sent int64 `json:"sent,omitempty"`
 	// Checked is when the room was last compared with its Matrix room, in milliseconds since 1970.
 	Checked int64 `json:"checked,omitempty"`
 	// Portal tells that the Matrix room of a follower room was asked for.

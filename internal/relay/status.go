@@ -13,10 +13,8 @@ import (
 
 // Reasons of failed messages, as clients of mautrix bridges know them.
 const (
-	reasonRefused  = "m.no_permission"
-	reasonNetwork  = "m.foreign_network_error"
-	reasonTooOld   = "m.event_too_old"
-	reasonInternal = "m.bridge_unavailable"
+	reasonRefused = "m.no_permission"
+	reasonNetwork = "m.foreign_network_error"
 )
 
 // failed tells a sender that a message did not get through (mapping §8): by a status event, which clients show at the
@@ -32,6 +30,15 @@ func (s *step) failed(eventID, sender, why string, retry bool) {
 	s.matrix(event.Send{Sender: s.speaker(), Type: event.TypeSendStatus, Plain: true, Content: event.SendStatus{Event: id.EventID(eventID),
 		Status: status, Reason: reason, Message: why, Network: "mimi"}.Encode()})
 	s.notice("⚠ Your message was not delivered: "+why+".", eventID)
+}
+
+// delivered tells a sender that the room has a message, where the operator wants that.
+func (s *step) delivered(eventID string) {
+	if !s.cfg.StatusEvents || eventID == "" {
+		return
+	}
+	s.matrix(event.Send{Sender: s.speaker(), Type: event.TypeSendStatus, Plain: true, Content: event.SendStatus{Event: id.EventID(eventID),
+		Status: event.StatusSuccess, Network: "mimi"}.Encode()})
 }
 
 // refuse tells who asked for a change that it was not made, and where Matrix shows it already takes it back there
