@@ -39,6 +39,7 @@ type hsRoom struct {
 	sender   map[string]string
 	timeline []hsEvent
 	power    event.PowerLevels
+	reads    map[string]string // user → event of the last read receipt
 }
 
 type hsEvent struct {
@@ -297,7 +298,22 @@ func (h *fakeHS) execIn(r *hsRoom, verb event.Verb, args event.Object, sender st
 		}
 		key := args.Str("state_key")
 		return "done", h.emit(r, sender, args.Str("type"), &key, args["content"], 0)
+	case event.VerbReceipt:
+		if !in {
+			return "refused", ""
+		}
+		if r.reads == nil {
+			r.reads = map[string]string{}
+		}
+		r.reads[sender] = args.Str("event")
 	case event.VerbRedact:
+		own := false
+		for i := range r.timeline {
+			own = own || r.timeline[i].id == args.Str("event") && r.timeline[i].sender == sender
+		}
+		if !in || !own && level(sender) < r.power.Redact {
+			return "refused", ""
+		}
 		for i := range r.timeline {
 			if r.timeline[i].id == args.Str("event") {
 				r.timeline[i].redacted = true

@@ -78,6 +78,12 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 		s.Log.Info().Stringer("room", v.head.ID).Str("sender", in.SenderURI).Str("reason", "the sender's role does not allow it").Str("fate", "ignored").Msg("a message was not shown")
 		return links.err
 	}
+	if len(res.Status) > 0 {
+		if k, ok := s.mappingRoom(links).ReadUpTo(res.Status); ok && links.err == nil {
+			s.matrixRequest(mapping.Receipt(in.Sender, k))
+		}
+		return links.err
+	}
 	if m, _ := v.members.of(string(in.Sender)); m.Membership != string(event.Join) && m.Ghost && len(res.Events) > 0 {
 		s.placeIn(&m, policy.RoleNone, cause{})
 		s.setMember(m)
@@ -94,12 +100,7 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 		if out.File != nil {
 			out.Fail("files are not carried over yet")
 		}
-		req := out.Request()
-		o := s.row(store.Outbound{Dest: destMatrix, Verb: string(req.Verb), Data: req.Args})
-		o.TxnKey = txnKey(v.head.ID, o.Seq)
-		if v.head.MatrixRoomID == "" {
-			o.State = store.OutboundHeld
-		}
+		s.matrixRequest(out.Request())
 		if out.Kind == "" {
 			continue
 		}
@@ -109,7 +110,7 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 		if !out.First.IsZero() {
 			link.FirstID = out.First[:]
 		}
-		o = &s.fx.out[len(s.fx.out)-1]
+		o := &s.fx.out[len(s.fx.out)-1]
 		o.AnswerTo, o.AnswerSeq = store.AnswerLink, link.Seq
 		s.fx.links = append(s.fx.links, link)
 	}

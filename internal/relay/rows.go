@@ -40,7 +40,11 @@ func (s *step) row(o store.Outbound) *store.Outbound {
 // matrix queues a request to the homeserver. Rows of a portal that is still being made are held until its room id is
 // known. The pointer is valid until the next row.
 func (s *step) matrix(args event.Args) *store.Outbound {
-	req := event.NewRequest(args)
+	return s.matrixRequest(event.NewRequest(args))
+}
+
+// matrixRequest is matrix for a request that was made elsewhere.
+func (s *step) matrixRequest(req event.Request) *store.Outbound {
 	o := store.Outbound{Dest: destMatrix, Verb: string(req.Verb), Data: req.Args}
 	if s.room.head.MatrixRoomID == "" && req.Verb != event.VerbCreateRoom && req.Verb != event.VerbRegister && req.Verb != event.VerbProfile {
 		o.State = store.OutboundHeld

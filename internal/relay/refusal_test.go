@@ -1,0 +1,320 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
+	"github.com/matrix-mimi/bridge/mimiside/room"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// mark is what must not change when a request is refused.
+func (p *pair) mark(n *node, r *hsRoom) string {
+	v := n.view(r)
+	log, err := n.db.RoomLog(context.Background(), v.head.ID, 0, 1000)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return fmt.Sprintf("epoch %d, %x, %d accepted, %d proposals, %d participants", v.group.Epoch(), v.group.EpochAuthenticator(), len(log),
+		len(v.group.PendingProposals()), len(v.policy.Participants))
+}
+
+// refusedUpdate sends an update as B and demands the code, with nothing changed.
+func (p *pair) refusedUpdate(what, peer string, b *wire.HandshakeBundle, want wire.UpdateResponseCode) {
+	p.t.Helper()
+	before := p.mark(p.a, p.room)
+	r, err := p.a.relay.Update(context.Background(), peer, wire.IdentifierURI(p.a.room(p.room).URI), b.Marshal())
+	if err != nil {
+		p.t.Errorf("%s: %v", what, err)
+		return
+	}
+	answer, err := wire.UnmarshalUpdateRoomResponse(r.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if answer.ResponseCode != want {
+		p.t.Errorf("%s: code %d (%s), want %d", what, answer.ResponseCode, answer.ErrorDescription, want)
+	}
+	p.equal(what+": state", p.mark(p.a, p.room), before)
+}
+
+// forge makes a commit of bob's client with the given proposals.
+func (p *pair) forge(proposals ...mls.Proposal) *wire.HandshakeBundle {
+	p.t.Helper()
+	v := p.b.view(p.portal)
+	leaf, ok := v.ownLeaf("mimi://b.example/u/bob")
+	if !ok {
+		p.t.Fatal("bob has no leaf")
+	}
+	staged, err := v.group.StageCommit(p.b.relay.Rand, p.now, mls.CommitParams{Leaf: leaf, Proposals: proposals, AAD: room.HandshakeAAD(v.group.Dictionary())})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	bundle, err := bundleOf(staged)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return bundle
+}
+
+func listUpdate(u policy.ParticipantListUpdate) mls.Proposal {
+	return appDataUpdate(mls.ComponentParticipantList, u.Marshal())
+}
+
+// What a hub refuses, it refuses without a trace (specs/reliability.md §7, security cases).
+func TestHubRefusals(t *testing.T) {
+	p := newPair(t, warm, "c.example").begin()
+	v := p.a.view(p.room)
+	list := v.policy.Participants
+	alice, bob := uint32(list.Index("mimi://a.example/u/alice")), uint32(list.Index("mimi://b.example/u/bob"))
+
+	p.refusedUpdate("self-promotion", "b.example", p.forge(listUpdate(policy.ParticipantListUpdate{
+		ChangedRoles: []policy.UserindexRolePair{{Index: bob, Role: policy.RoleBridge}}})), wire.UpdateNotAllowed)
+	p.refusedUpdate("removal of somebody above", "b.example", p.forge(listUpdate(policy.ParticipantListUpdate{Removed: []uint32{alice}}),
+		mls.Proposal{Type: mls.ProposalRemove, Remove: v.leaves.Of("mimi://a.example/u/alice")[0]}), wire.UpdateNotAllowed)
+	p.refusedUpdate("ban without the right", "b.example", p.forge(listUpdate(policy.ParticipantListUpdate{
+		ChangedRoles: []policy.UserindexRolePair{{Index: alice, Role: policy.RoleBanned}}})), wire.UpdateNotAllowed)
+	p.refusedUpdate("new role definitions", "b.example", p.forge(appDataUpdate(mls.ComponentRolesList, policy.DefaultRoles(policy.RoleOptions{OpenJoin: true}).Marshal())),
+		wire.UpdateNotAllowed)
+	meta := v.policy.Metadata
+	meta.RoomName = "mine"
+	p.refusedUpdate("name without the right", "b.example", p.forge(appDataUpdate(mls.ComponentRoomMetadata, meta.Marshal())), wire.UpdateNotAllowed)
+	p.refusedUpdate("a client kicked, its user kept", "b.example", p.forge(mls.Proposal{Type: mls.ProposalRemove, Remove: v.leaves.Of("mimi://a.example/u/alice")[0]}),
+		wire.UpdateNotAllowed)
+	p.refusedUpdate("a commit that another provider brings", "c.example", p.forge(), wire.UpdateNotAllowed)
+
+	bad := p.forge()
+	bad.Message.Raw[len(bad.Message.Raw)-40] ^= 1
+	p.refusedUpdate("a broken signature or tag", "b.example", bad, wire.UpdateNotAllowed)
+	lied := p.forge()
+	other := p.forge(listUpdate(policy.ParticipantListUpdate{Added: []policy.UserRolePair{{User: "mimi://b.example/u/x", Role: policy.RoleMember}}}))
+	lied.GroupInfo = other.GroupInfo
+	p.refusedUpdate("the GroupInfo of another commit", "b.example", lied, wire.UpdateNotAllowed)
+
+	old := p.forge()
+	p.a.hs.set(p.room, p.alice, "m.room.topic", map[string]string{"topic": "new epoch"})
+	p.settle()
+	p.refusedUpdate("an epoch that is over", "b.example", old, wire.UpdateWrongEpoch)
+	p.talk(1)
+	p.noTrouble()
+}
+
+func TestHubRefusesMessages(t *testing.T) {
+	p := newPair(t, warm, "c.example").begin()
+	ctx, uri := context.Background(), wire.IdentifierURI(p.a.room(p.room).URI)
+	v := p.b.view(p.portal)
+	leaf, _ := v.ownLeaf("mimi://b.example/u/bob")
+	protect := func() wire.Message {
+		m, _, err := v.group.Protect(p.b.relay.Rand, leaf, []byte("x"), room.MessageAAD(v.group.Dictionary(), []byte("salt"), []byte("x")), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return wire.NewMessage(m.Message)
+	}
+	submit := func(peer string, q wire.SubmitMessageRequest) wire.SubmitResponseCode {
+		t.Helper()
+		r, err := p.a.relay.SubmitMessage(ctx, peer, uri, q.Marshal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := wire.UnmarshalSubmitMessageResponse(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.StatusCode
+	}
+	before := p.mark(p.a, p.room)
+	m := protect()
+	if c := submit("b.example", wire.SubmitMessageRequest{Message: m, SendingURI: "mimi://a.example/u/alice"}); c != wire.SubmitNotAllowed {
+		t.Errorf("foreign sendingUri: code %d", c)
+	}
+	if c := submit("c.example", wire.SubmitMessageRequest{Message: m, SendingURI: "mimi://c.example/u/eve"}); c != wire.SubmitNotAllowed {
+		t.Errorf("nobody's sendingUri: code %d", c)
+	}
+	p.equal("state", p.mark(p.a, p.room), before)
+	// The same request again gets the same answer, and nothing happens twice.
+	q := wire.SubmitMessageRequest{Message: protect(), SendingURI: "mimi://b.example/u/bob"}
+	first, err := p.a.relay.SubmitMessage(ctx, "b.example", uri, q.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before = p.mark(p.a, p.room)
+	p.now = p.now.Add(time.Minute)
+	again, err := p.a.relay.SubmitMessage(ctx, "b.example", uri, q.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.equal("answer", fmt.Sprintf("%x", again.Body), fmt.Sprintf("%x", first.Body))
+	p.equal("state", p.mark(p.a, p.room), before)
+}
+
+func TestNotifyFromOneWhoIsNotTheHub(t *testing.T) {
+	p := newPair(t, warm, "c.example").begin()
+	uri := wire.IdentifierURI(p.a.room(p.room).URI)
+	if _, err := p.b.relay.Notify(context.Background(), "c.example", uri, []byte{0}); !errors.Is(err, ErrForbidden) {
+		t.Errorf("notify by another provider: %v", err)
+	}
+	if _, err := p.b.relay.Notify(context.Background(), "a.example", uri, []byte{0}); !errors.Is(err, wire.ErrMalformed) {
+		t.Errorf("malformed notify: %v", err)
+	}
+	if r, err := p.b.relay.Update(context.Background(), "a.example", uri, nil); !errors.Is(err, ErrNotFound) {
+		t.Errorf("update of a follower: %v %v", r, err)
+	}
+}
+
+// A KeyPackage is handed out once, however many ask at once (specs/reliability.md §7).
+func TestParallelClaims(t *testing.T) {
+	p := newPair(t, warm)
+	p.b.conf.KeyClaims = 1000
+	p.b.start()
+	p.settle()
+	ctx := context.Background()
+	alice, err := p.a.relay.client(ctx, p.alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	seen := map[string]int{}
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			q := wire.KeyMaterialRequest{RequestingUser: wire.IdentifierURI(alice.UserURI), TargetUser: "mimi://b.example/u/bob",
+				RoomID: wire.IdentifierURI(fmt.Sprintf("mimi://a.example/r/%d", i)), AcceptableSuites: []mls.Suite{alice.Key.Suite()}, RequesterCredential: alice.Credential}
+			if err := q.Sign(alice.Key); err != nil {
+				t.Error(err)
+				return
+			}
+			r, err := p.b.relay.KeyMaterial(ctx, "a.example", q.Marshal())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			a, err := wire.UnmarshalKeyMaterialResponse(r.Body)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			checked, err := a.Check(&q)
+			if err != nil || len(checked.Clients) != 1 || checked.Clients[0].KeyPackage == nil {
+				t.Errorf("claim %d: %v %v", i, checked, err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if !checked.Clients[0].KeyPackage.LastResort() {
+				seen[string(checked.Clients[0].KeyPackage.Ref())]++
+			}
+		})
+	}
+	wg.Wait()
+	for _, n := range seen {
+		if n > 1 {
+			t.Errorf("a KeyPackage was handed out %d times", n)
+		}
+	}
+	if len(seen) == 0 {
+		t.Error("nothing but last resorts were handed out")
+	}
+	// The stock is filled up again.
+	if err := p.b.relay.FillStocks(ctx); err != nil {
+		t.Fatal(err)
+	}
+	stock, err := p.b.db.KeyPackageStock(ctx, "mimi://b.example/u/bob", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(stock) != 1 || stock[0].Ready < 5 || stock[0].LastResort < 1 {
+		t.Errorf("stock: %+v", stock)
+	}
+}
+
+func TestClaimLimit(t *testing.T) {
+	p := newPair(t, warm)
+	ctx := context.Background()
+	alice, err := p.a.relay.client(ctx, p.alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim := func(i int) error {
+		q := wire.KeyMaterialRequest{RequestingUser: wire.IdentifierURI(alice.UserURI), TargetUser: "mimi://b.example/u/bob",
+			RoomID: wire.IdentifierURI(fmt.Sprintf("mimi://a.example/r/%d", i)), AcceptableSuites: []mls.Suite{alice.Key.Suite()}, RequesterCredential: alice.Credential}
+		if err := q.Sign(alice.Key); err != nil {
+			t.Fatal(err)
+		}
+		_, err := p.b.relay.KeyMaterial(ctx, "a.example", q.Marshal())
+		return err
+	}
+	for i := range 10 {
+		if err := claim(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := claim(10); !errors.Is(err, ErrBusy) {
+		t.Errorf("the eleventh claim within an hour: %v", err)
+	}
+	p.now = p.now.Add(time.Hour)
+	if err := claim(11); err != nil {
+		t.Errorf("an hour later: %v", err)
+	}
+}
+
+// An input that cannot be worked off is set aside after three tries, and the room goes on.
+func TestPoisonedInput(t *testing.T) {
+	p := newPair(t, warm).begin()
+	head := p.a.room(p.room)
+	err := p.a.db.Tx(context.Background(), func(tx *store.Tx) error {
+		_, err := tx.AddInputs(context.Background(), []store.NewInput{{Room: head.ID, Kind: "nonsense", Source: "test", Epoch: -1, Body: []byte("x"), CreatedMS: 1}})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.a.hs.say(p.room, p.alice, "after the poison")
+	p.pass(10 * time.Second)
+	p.last("B", p.b.hs.texts(p.portal), local(p.aliceAtB)+": after the poison")
+	broken, err := p.a.db.BrokenInputs(context.Background(), 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(broken) != 1 || broken[0].Kind != "nonsense" || len(p.a.alerts) != 1 {
+		t.Errorf("broken: %+v, alerts %q", broken, p.a.alerts)
+	}
+}
+
+// Events that the homeserver pushes again have no effect, under the same transaction id or another.
+func TestRepeatedTransactions(t *testing.T) {
+	p := newPair(t, warm).begin()
+	p.a.hs.say(p.room, p.alice, "once")
+	d, ok := p.a.hs.delivery()
+	if !ok {
+		t.Fatal("nothing to deliver")
+	}
+	for i, want := range []bool{false, true, false} {
+		if i == 2 {
+			d.ID = "another id"
+		}
+		dup, err := p.a.relay.Accept(context.Background(), d)
+		if err != nil || dup != want {
+			t.Errorf("delivery %d: dup=%v err=%v", i, dup, err)
+		}
+		p.settle()
+	}
+	p.last("B", p.b.hs.texts(p.portal)[len(p.b.hs.texts(p.portal))-1:], local(p.aliceAtB)+": once")
+	n := 0
+	for _, l := range p.b.hs.texts(p.portal) {
+		if l == local(p.aliceAtB)+": once" {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("shown %d times", n)
+	}
+	p.noTrouble()
+}
