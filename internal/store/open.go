@@ -78,6 +78,7 @@ type DB struct {
 const (
 	defaultMaxConns = 20
 	sqliteReaders   = 4
+	sideConns       = 4 // to PostgreSQL, beside those of the pool
 	writerPatience  = 30 * time.Second
 )
 
@@ -276,9 +277,34 @@ func (db *DB) connectPostgres(ctx context.Context) error {
 	pool.SetMaxOpenConns(n)
 	pool.SetMaxIdleConns(n)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	db.pool, db.side = pool, pool.DB
+	db.pool = pool
 	db.Reader.h = pool.DB
+	// Libraries write JSON as bytes, which PostgreSQL takes as text only.
+	if dsn, err = withParameter(dsn, "binary_parameters", "no"); err != nil {
+		return err
+	}
+	if db.side, err = sql.Open("postgres", dsn); err != nil {
+		return err
+	}
+	db.side.SetMaxOpenConns(sideConns)
+	db.side.SetMaxIdleConns(sideConns)
+	db.side.SetConnMaxIdleTime(5 * time.Minute)
 	return pool.PingContext(ctx)
+}
+
+// withParameter sets a parameter of a DSN made by postgresDSN; the last one counts.
+func withParameter(dsn, key, value string) (string, error) {
+	if !strings.Contains(dsn, "://") {
+		return dsn + " " + key + "=" + value, nil
+	}
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return "", errors.New("the connection URL cannot be read")
+	}
+	q := u.Query()
+	q.Set(key, value)
+	u.RawQuery = q.Encode()
+	return u.String(), nil
 }
 
 // Settings that every connection gets unless the DSN says otherwise (scale.md §7).
