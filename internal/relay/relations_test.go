@@ -226,7 +226,7 @@ func TestRedactionByAModerator(t *testing.T) {
 	if p.room.find(t, event.TypeMessage, "polite").redacted {
 		t.Error("bob deleted what alice said")
 	}
-	p.last("B", p.b.hs.texts(p.portal), "notice mimibot: ⚠ Your message was not delivered: You may not do that in the MIMI room..")
+	p.last("B", p.b.hs.texts(p.portal), "notice mimibot: ⚠ Your message was not delivered: You may not do that in the MIMI room.")
 	// As a moderator he may, and where his ghost has the power it does it.
 	p.a.hs.set(p.room, p.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{p.alice: 100, p.bobAtA: 50}})
 	p.settle()
@@ -246,9 +246,9 @@ func TestMention(t *testing.T) {
 		if w.who == w.bob {
 			other, expect = w.aliceAtB, w.alice
 		}
-		_, seen := w.send("hello you", map[string]any{"format": "org.matrix.custom.html",
-			"formatted_body": fmt.Sprintf(`hello <a href="https://matrix.to/#/%s">you</a>`, other), "m.mentions": map[string]any{"user_ids": []string{other}}})
-		_ = seen
+		w.hs.emit(w.from, w.who, event.TypeMessage, nil, map[string]any{"format": "org.matrix.custom.html",
+			"msgtype": "m.text", "body": "hello you", "formatted_body": fmt.Sprintf(`hello <a href="https://matrix.to/#/%s">you</a>`, other), "m.mentions": map[string]any{"user_ids": []string{other}}}, 0)
+		w.settle()
 		ev := w.to.timeline[len(w.to.timeline)-1]
 		users := ev.object().Obj("m.mentions").Strings("user_ids", 10)
 		w.equal("mentioned", users, []string{expect})

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"maunium.net/go/mautrix/id"
 
@@ -29,7 +30,7 @@ func (s *step) failed(eventID, sender, why string, retry bool) {
 	}
 	s.matrix(event.Send{Sender: s.speaker(), Type: event.TypeSendStatus, Plain: true, Content: event.SendStatus{Event: id.EventID(eventID),
 		Status: status, Reason: reason, Message: why, Network: "mimi"}.Encode()})
-	s.notice("⚠ Your message was not delivered: "+why+".", eventID)
+	s.notice("⚠ Your message was not delivered: "+strings.TrimSuffix(why, ".")+".", eventID)
 }
 
 // delivered tells a sender that the room has a message, where the operator wants that.
