@@ -24,7 +24,9 @@ type pair struct {
 
 func newPair(t testing.TB, m mode, more ...string) *pair {
 	t.Helper()
-	w := newWorld(t, append([]string{"a.example", "b.example"}, more...)...)
+	probe := &world{driver: "sqlite"}
+	m(probe)
+	w := newWorld(t, probe.driver, append([]string{"a.example", "b.example"}, more...)...)
 	m(w)
 	p := &pair{world: w, a: w.nodes["a.example"], b: w.nodes["b.example"]}
 	p.alice, p.bob = p.a.hs.mxid("alice"), p.b.hs.mxid("bob")
@@ -62,6 +64,9 @@ func losing(w *world) {
 
 // shuffling lets fan-outs arrive in any order, as those of a hub that does not wait do.
 func shuffling(w *world) { w.shuffle = rand.New(rand.NewPCG(1, 2)) }
+
+// postgres keeps everything in PostgreSQL.
+func postgres(w *world) { w.driver = "postgres" }
 
 func modes(t *testing.T, test func(*testing.T, mode)) {
 	for name, m := range map[string]mode{"warm": warm, "restarting": restarting, "doubling": doubling, "losing": losing, "shuffling": shuffling} {

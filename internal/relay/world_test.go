@@ -28,6 +28,8 @@ type world struct {
 	now   time.Time
 	nodes map[string]*node
 	order []string
+	// driver is the database of all bridges: sqlite or postgres.
+	driver string
 	// fault decides about each request between providers; nil lets all through.
 	fault func(from, to, verb string, body []byte) fault
 	// shuffle lets fan-outs arrive in any order.
@@ -95,9 +97,9 @@ type node struct {
 	cmds   []Command
 }
 
-func newWorld(t testing.TB, domains ...string) *world {
+func newWorld(t testing.TB, driver string, domains ...string) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), nodes: map[string]*node{}}
+	w := &world{t: t, driver: driver, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), nodes: map[string]*node{}}
 	for _, d := range domains {
 		w.add(d, Config{})
 	}
@@ -106,15 +108,10 @@ func newWorld(t testing.TB, domains ...string) *world {
 
 func (w *world) add(domain string, conf Config) *node {
 	n := &node{w: w, domain: domain, conf: conf}
-	// The directory of a fuzz test has characters in its name that a database's must not have.
-	dir, err := os.MkdirTemp("", "relay")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	n.cfg = store.Config{Driver: "sqlite", DSN: filepath.Join(dir, "bridge.db"), AllowUnsafe: true, Sealer: storetest.Keys(w.t)}
-	if _, err := store.Migrate(context.Background(), n.cfg); err != nil {
-		w.t.Fatal(err)
+	if w.driver == "postgres" {
+		n.cfg = storetest.Config(w.t, w.driver)
+	} else {
+		n.cfg = sqliteConfig(w.t)
 	}
 	n.cfg.Clock = func() time.Time { return w.now }
 	n.log = zerolog.Nop()
@@ -127,6 +124,22 @@ func (w *world) add(domain string, conf Config) *node {
 	w.order = append(w.order, domain)
 	n.start()
 	return n
+}
+
+// sqliteConfig is storetest.Config for SQLite in a directory of our own: that of a fuzz test has characters in its name that
+// a database's must not have.
+func sqliteConfig(t testing.TB) store.Config {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "relay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	cfg := store.Config{Driver: "sqlite", DSN: filepath.Join(dir, "bridge.db"), AllowUnsafe: true, Sealer: storetest.Keys(t)}
+	if _, err := store.Migrate(context.Background(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	return cfg
 }
 
 // start makes the bridge anew on its database.
