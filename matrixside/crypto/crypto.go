@@ -30,6 +30,8 @@ var (
 	// ErrOutside says that the bot is not in the encrypted room, so that nobody gives it keys and
 	// nothing can be sent in its name. Permanent until the bot is invited.
 	ErrOutside error = permanent("the bridge's bot is not in the encrypted room")
+	// ErrNotStarted says that the device is not there yet. Temporary.
+	ErrNotStarted = errors.New("the bridge's device is not ready yet")
 	// ErrUndecryptable says that an event will never be opened: it is broken, replayed, of an unknown
 	// algorithm, or its sender withholds the key. Permanent.
 	ErrUndecryptable = errors.New("event cannot be decrypted")
@@ -105,6 +107,7 @@ type Crypto struct {
 	failed  map[id.UserID]time.Time    // users whose devices could not be had
 	count   int                        // one-time keys at the homeserver, -1 if not known
 
+	started atomic.Bool   // mach and cli are there
 	stale   atomic.Bool   // users' devices are to be asked for
 	refresh sync.Mutex    // held while they are
 	work    chan struct{} // of capacity 1: there is something for Run
@@ -117,29 +120,39 @@ const (
 	maxChecked = 100_000
 )
 
-// Open logs the bot's device in, or makes it, and loads its keys. It talks to the homeserver. Errors are
-// those of the database, of the homeserver (client.ClassOf), or a mismatch of what both know of the device.
-func Open(ctx context.Context, cfg Config) (*Crypto, error) {
+// New makes the tables and knows which rooms are encrypted. There is no device before Start: until then whatever needs it
+// fails with ErrNotStarted, which is temporary.
+func New(ctx context.Context, cfg Config) (*Crypto, error) {
 	if cfg.Store == nil || cfg.Client == nil || cfg.IsGhost == nil {
-		return nil, errors.New("open encryption: store, client or the test for ghosts is missing")
+		return nil, errors.New("prepare encryption: store, client or the test for ghosts is missing")
 	}
 	cfg = cfg.withDefaults()
 	c := &Crypto{cfg: cfg, asked: map[id.SessionID]time.Time{}, sent: map[id.SessionID]bool{}, checked: map[id.RoomID]bool{},
 		failed: map[id.UserID]time.Time{}, count: -1, work: make(chan struct{}, 1)}
 	c.stale.Store(true)
 	if err := c.openStores(ctx); err != nil {
-		return nil, fmt.Errorf("open encryption: %w", err)
+		return nil, fmt.Errorf("prepare encryption: %w", err)
+	}
+	return c, nil
+}
+
+// Start logs the bot's device in, or makes it, and loads its keys. It talks to the homeserver, where the bot must be
+// registered. Errors are those of the database and of the homeserver; it may be called again after one.
+func (c *Crypto) Start(ctx context.Context) error {
+	if c.started.Load() {
+		return nil
 	}
 	if err := c.openDevice(ctx); err != nil {
-		return nil, fmt.Errorf("open encryption: %w", err)
+		return fmt.Errorf("start encryption: %w", err)
 	}
-	if cfg.SelfSign {
+	if c.cfg.SelfSign {
 		if err := c.selfSign(ctx); err != nil {
 			// Everything works without it; people see a warning beside the bridge's messages.
 			c.cfg.Log.Warn().Err(err).Msg("the bridge's device is not cross-signed")
 		}
 	}
-	return c, nil
+	c.started.Store(true)
+	return nil
 }
 
 func (c Config) withDefaults() Config {
@@ -197,20 +210,20 @@ func (c *Crypto) openStores(ctx context.Context) error {
 	return nil
 }
 
-// Client is the bot's client with the device: for /sync.
+// Client is the bot's client with the device, for /sync. It is there after Start.
 func (c *Crypto) Client() *mautrix.Client { return c.cli }
 
 // NeedsSync says that to-device messages reach the device by the bot's /sync; otherwise they come by
-// transaction only (MSC4190).
+// transaction only (MSC4190). It is known after Start.
 func (c *Crypto) NeedsSync() bool { return c.ownSync }
 
-// Fingerprint is the device's public key as people compare it, in groups of four characters.
+// Fingerprint is the device's public key as people compare it, in groups of four characters. It is there after Start.
 func (c *Crypto) Fingerprint() string { return c.mach.Fingerprint() }
 
-// Close forgets the device. Run must have ended.
+// Close ends what the library does beside. Run must have ended.
 func (c *Crypto) Close() error {
-	c.mach.Destroy()
-	if c.stop != nil {
+	if c.started.Load() {
+		c.mach.Destroy()
 		c.stop()
 	}
 	return nil

@@ -40,6 +40,9 @@ func (c *Crypto) Decrypt(ctx context.Context, ev event.Event) (event.Event, erro
 }
 
 func (c *Crypto) decrypt(ctx context.Context, ev event.Event) (event.Event, error) {
+	if !c.started.Load() {
+		return event.Event{}, ErrNotStarted
+	}
 	outer := &mevent.Event{}
 	if err := json.Unmarshal(ev.Raw, outer); err != nil {
 		return event.Event{}, fmt.Errorf("%w: it was not understood", ErrUndecryptable)

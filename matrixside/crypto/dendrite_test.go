@@ -230,7 +230,7 @@ func newDevice(t *testing.T, ctx context.Context, w *world, room id.RoomID) {
 }
 
 func encryptedLater(t *testing.T, ctx context.Context, w *world, alice *person) {
-	room := w.makeRoom(t, ctx, "joined", false, alice)
+	room := w.makeRoom(t, ctx, "shared", false, alice)
 	if e := alice.read(t, ctx, w.say(t, ctx, room, text("in clear"))); e.Mautrix.WasEncrypted {
 		t.Error("a room that is not encrypted got an encrypted message")
 	}

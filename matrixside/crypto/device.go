@@ -100,6 +100,9 @@ func (c *Crypto) openMachine(ctx context.Context) error {
 			w.mu.Unlock()
 		}
 	}
+	if c.stop != nil {
+		c.stop()
+	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	m.SetBackgroundCtx(background)
 	c.mach, c.stop = m, stop
@@ -229,6 +232,9 @@ func (c *Crypto) RecoveryKey(ctx context.Context) (string, error) {
 
 // Signed reports whether the device is signed by the bot's cross-signing keys.
 func (c *Crypto) Signed(ctx context.Context) (bool, error) {
+	if !c.started.Load() {
+		return false, ErrNotStarted
+	}
 	_, signed, err := c.mach.GetOwnVerificationStatus(ctx)
 	return signed, err
 }

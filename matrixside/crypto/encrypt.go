@@ -32,6 +32,9 @@ func (c *Crypto) Encrypt(ctx context.Context, room id.RoomID, key string, sender
 	if done, ok, err := c.sentBefore(ctx, room, key); err != nil || ok {
 		return event.TypeEncrypted, done, err
 	}
+	if !c.started.Load() {
+		return "", nil, ErrNotStarted
+	}
 	if err := c.freshDevices(ctx); err != nil {
 		return "", nil, fmt.Errorf("encrypt event: %w", err)
 	}

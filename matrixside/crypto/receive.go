@@ -34,6 +34,9 @@ const maxUsers = 100_000
 // only then may the delivery be acknowledged. A delivery may come again: what was done is not done twice. An
 // error is a temporary one of the database.
 func (c *Crypto) Receive(ctx context.Context, d Delivery) error {
+	if len(d.ToDevice) > 0 && !c.started.Load() {
+		return ErrNotStarted
+	}
 	// The sender of the request may give up on it; half of a delivery helps nobody.
 	ctx = context.WithoutCancel(ctx)
 	for i := range d.Events {
@@ -180,7 +183,7 @@ func (c *Crypto) setEncrypted(ctx context.Context, room id.RoomID, content event
 // setMember notes who is in an encrypted room. Whoever leaves must not read what is said afterwards, and who comes
 // must get the key: either way the room gets a new one.
 func (c *Crypto) setMember(ctx context.Context, room id.RoomID, m event.Member) error {
-	if m.User == c.cli.UserID || c.cfg.IsGhost(m.User) {
+	if m.User == c.cfg.Client.Bot() || c.cfg.IsGhost(m.User) {
 		return nil
 	}
 	if enc, err := c.rooms.IsEncrypted(ctx, room); err != nil || !enc {
@@ -223,7 +226,7 @@ func (c *Crypto) deviceLists(ctx context.Context, raw json.RawMessage) error {
 	var users []id.UserID
 	for _, v := range o.Array("changed", maxUsers) {
 		var u id.UserID
-		if json.Unmarshal(v, &u) == nil && event.ValidUserID(u) && u != c.cli.UserID && !c.cfg.IsGhost(u) {
+		if json.Unmarshal(v, &u) == nil && event.ValidUserID(u) && u != c.cfg.Client.Bot() && !c.cfg.IsGhost(u) {
 			users = append(users, u)
 		}
 	}
@@ -251,8 +254,8 @@ func (c *Crypto) deviceLists(ctx context.Context, raw json.RawMessage) error {
 
 // keyCounts notes how many one-time keys of the device the homeserver has left.
 func (c *Crypto) keyCounts(raw json.RawMessage) {
-	if len(raw) == 0 {
-		return
+	if len(raw) == 0 || !c.started.Load() {
+		return // Run counts by itself when it begins
 	}
 	var counts map[id.UserID]map[id.DeviceID]map[id.KeyAlgorithm]int
 	if err := json.Unmarshal(raw, &counts); err != nil {

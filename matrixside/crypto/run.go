@@ -28,7 +28,7 @@ func (c *Crypto) wake() {
 }
 
 // Run keeps the device in order until the context ends: it uploads one-time keys when they run low and asks for the
-// devices of users that changed. Nothing is lost when it does not run; messages take longer then.
+// devices of users that changed. Start must have succeeded. Nothing is lost when it does not run; messages take longer then.
 func (c *Crypto) Run(ctx context.Context) error {
 	c.wake()
 	pause := time.NewTimer(topUp)

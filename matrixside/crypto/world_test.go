@@ -86,6 +86,8 @@ type world struct {
 	port int
 	db   store.Config
 
+	refused func(string, ...any)
+
 	*signal
 	events   map[id.EventID]event.Event
 	toDevice []event.ToDevice
@@ -114,7 +116,7 @@ func newWorld(t *testing.T, ctx context.Context, cfg store.Config) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{signal: newSignal(), events: map[id.EventID]event.Event{}, keys: map[id.SessionID]int{}, words: map[string]int{}, db: cfg}
+	w := &world{signal: newSignal(), events: map[id.EventID]event.Event{}, keys: map[id.SessionID]int{}, words: map[string]int{}, db: cfg, refused: t.Logf}
 	if w.port, err = harness.FreePort(); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +149,7 @@ func (w *world) start(t *testing.T, ctx context.Context) {
 	if err := w.client.EnsureBot(ctx, "MIMI bridge"); err != nil {
 		t.Fatal(err)
 	}
-	w.device, err = crypto.Open(ctx, crypto.Config{
+	w.device, err = crypto.New(ctx, crypto.Config{
 		Store: db, Client: w.client, IsGhost: isGhost, SelfSign: true,
 		OnKey: func(_ context.Context, _ id.RoomID, s id.SessionID) { w.change(func() { w.keys[s]++ }) },
 		// Called from everywhere, also under the lock of await.
@@ -160,6 +162,12 @@ func (w *world) start(t *testing.T, ctx context.Context) {
 		Log: zerolog.Nop(),
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.device.Receive(ctx, crypto.Delivery{ToDevice: []event.ToDevice{{}}}); !errors.Is(err, crypto.ErrNotStarted) {
+		t.Errorf("without a device: %v", err)
+	}
+	if err := w.device.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	w.client.UseEncrypter(w.device)
@@ -201,6 +209,7 @@ func (w *world) Store(ctx context.Context, t *intake.Transaction) (bool, error) 
 	device := w.device
 	w.mu.Unlock()
 	if err := device.Receive(ctx, crypto.Delivery{Events: t.Events, ToDevice: todo, DeviceLists: t.DeviceLists, KeyCounts: t.KeyCounts}); err != nil {
+		w.refused("a delivery was not taken: %v", err)
 		return false, err
 	}
 	w.change(func() {
