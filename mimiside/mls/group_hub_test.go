@@ -264,3 +264,29 @@ func TestLateMessagesOfPublicView(t *testing.T) {
 		t.Errorf("message is from %q", got.Leaf.Credential.Identity)
 	}
 }
+
+// The same proposal made twice in an epoch is one: signatures are deterministic, so its ref is the same.
+func TestSameProposalTwiceIsOne(t *testing.T) {
+	rand := testRand(77)
+	alice, bob := newTestClient(t, rand, SuiteX25519AES128Ed25519, "alice"), newTestClient(t, rand, SuiteX25519AES128Ed25519, "bob")
+	g := newTestGroup(t, rand, alice, testExtensions())
+	staged, err := g.StageCommit(rand, testNow, CommitParams{Leaf: 0, Proposals: []Proposal{{Type: ProposalAdd, Add: bob.keyPackage(t, rand).KeyPackage}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = g.Merge(testNow, staged); err != nil {
+		t.Fatal(err)
+	}
+	remove := ProposeParams{Leaf: 0, Proposal: Proposal{Type: ProposalRemove, Remove: 1}}
+	_, first, _, err := g.Propose(rand, testNow, remove)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, second, changes, err := g.Propose(rand, testNow, remove)
+	if err != nil || string(first) != string(second) || !changes.Empty() || len(g.PendingProposals()) != 1 {
+		t.Fatalf("second time: %v, same ref %t, changes empty %t, %d waiting", err, string(first) == string(second), changes.Empty(), len(g.PendingProposals()))
+	}
+	if _, err := g.StageCommit(rand, testNow, CommitParams{Leaf: 0, Refs: g.Committable(0)}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -126,7 +126,8 @@ func (g *Group) Expire(now time.Time) Changes {
 func (g *Group) expire(now time.Time, c *Changes) {
 	for i := len(g.past) - 1; i >= 0; i-- {
 		p := g.past[i]
-		if i < g.cfg.Limits.PastEpochs && now.Sub(p.ended) <= g.cfg.Limits.PastAge {
+		near := i < g.cfg.Limits.PastEpochs && g.Epoch()-p.number <= uint64(g.cfg.Limits.PastEpochs)
+		if near && now.Sub(p.ended) <= g.cfg.Limits.PastAge {
 			break
 		}
 		p.keys.wipe()

@@ -108,8 +108,12 @@ func (g *Group) propose(rand io.Reader, now time.Time, params ProposeParams, upd
 	return message, p.Ref, c, nil
 }
 
-// cache puts a checked proposal among those that wait.
+// cache puts a checked proposal among those that wait. One that is there already stays as it is: signatures are
+// deterministic, so the same proposal made twice in an epoch has the same ref, and no commit may name a ref twice.
 func (g *Group) cache(p *PendingProposal, c *Changes) {
+	if g.pending.find(p.Ref) != nil {
+		return
+	}
 	g.pending.list = append(g.pending.list, cachedProposal{*p, g.pending.next})
 	g.pending.next++
 	c.Put = append(c.Put, g.proposalPiece(&g.pending.list[len(g.pending.list)-1]))
