@@ -69,6 +69,8 @@ func StartProcess(c Command) (*Process, error) {
 		p.mu.Lock()
 		p.err = err
 		p.mu.Unlock()
+		// At once: the id of a child that ended may soon be another process's.
+		p.releaseGuard()
 		close(p.done)
 	}()
 	return p, nil
@@ -126,7 +128,6 @@ func (p *Process) Signal(sig os.Signal) error { return p.cmd.Process.Signal(sig)
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
-	p.releaseGuard()
 }
 
 // Stop asks the child to end with SIGTERM and waits at most limit; after that
@@ -140,7 +141,6 @@ func (p *Process) Stop(limit time.Duration) error {
 	defer timer.Stop()
 	select {
 	case <-p.done:
-		p.releaseGuard()
 		return nil
 	case <-timer.C:
 		p.Kill()
