@@ -159,6 +159,11 @@ func (th *theatre) perform(list []kill) {
 	for _, k := range list {
 		began := time.Now()
 		killed, err := th.round(&k)
+		if err == nil && !killed && k.hit > 1 {
+			// This round passed the point less often than the first one, which depends on what is sent together.
+			k.hit = 1
+			killed, err = th.round(&k)
+		}
 		word := "ok"
 		switch {
 		case err != nil:
