@@ -45,13 +45,13 @@ interop: ## our MLS engine against other implementations
 	@command -v node >/dev/null || $(NO_NODE)
 
 bench: ## the bridge's cost a message
-	go test -tags $(TAGS) -run '^$$' -bench . -benchtime 3s ./test/load/...
+	BENCH=all go test -tags $(TAGS) -count=1 -v -timeout 60m ./test/load
 
 bench-mls: ## the MLS engine beside another, one process with many clients
 	go run -C test/interop ./bench $(BENCHFLAGS)
 
 crash: ## kill the process at every kill point, restart, audit
-	CRASH=all $(REPORT) -v -- -tags $(TAGS),killpoint -count=1 -timeout 60m ./test/crash/...
+	CRASH=all go test -tags $(TAGS) -count=1 -v -timeout 60m ./test/crash
 
 fuzz: ## every fuzz target for FUZZTIME (60s)
 	@for p in $$(go list -tags $(TAGS) ./...); do \
