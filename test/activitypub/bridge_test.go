@@ -214,7 +214,9 @@ func (b *bridge) Receive(_ context.Context, d ap.Delivered) (bool, error) {
 	b.seen[d.Activity.ID] = true
 	b.got = append(b.got, d)
 	if c := b.channels[d.Inbox]; c != nil {
-		return true, b.atChannel(c, d)
+		err := b.atChannel(c, d)
+		b.seen[d.Activity.ID] = err == nil // what was refused was not taken
+		return true, err
 	}
 	parts := [][]byte{d.Activity.Commit, d.Activity.Welcome}
 	if d.Forwarded != nil {

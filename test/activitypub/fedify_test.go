@@ -140,7 +140,7 @@ func TestFedifyReadsOurActors(t *testing.T) {
 	peer.event("ready")
 	alice := b.site.User("alice")
 	m := peer.ask("lookup", map[string]any{"what": alice})
-	if m["type"] != "Person" || m["id"] != alice || m["inbox"] != alice+"/inbox" || m["shared"] != b.site.SharedInbox() || m["name"] != "alice" {
+	if m["type"] != "Person" || m["actor"] != alice || m["inbox"] != alice+"/inbox" || m["shared"] != b.site.SharedInbox() || m["name"] != "alice" {
 		t.Fatal(jsonOf(m))
 	}
 	if m := peer.ask("lookup", map[string]any{"what": b.site.Room("x")}); m["type"] != "Service" {

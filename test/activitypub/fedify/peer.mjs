@@ -51,7 +51,7 @@ const operations = {
   // lookup fetches an actor of ours, by address or handle.
   async lookup({ what }) {
     const o = await context().lookupObject(what)
-    return { type: o?.constructor.name, id: o?.id?.href, inbox: o?.inboxId?.href, shared: o?.endpoints?.sharedInbox?.href, name: o?.preferredUsername?.toString() }
+    return { type: o?.constructor.name, actor: o?.id?.href, inbox: o?.inboxId?.href, shared: o?.endpoints?.sharedInbox?.href, name: o?.preferredUsername?.toString() }
   },
   // send delivers a Create of a Note to an inbox, signed and knocked as Fedify does it.
   async send({ to, inbox, content }) {
