@@ -167,7 +167,7 @@ func (p *Postgres) Start(ctx context.Context) error {
 		return err
 	}
 	// Killed servers leave their pid file; the postmaster judges it by itself.
-	proc, err := StartProcess(Command{Name: "PostgreSQL", Path: path, Args: all, Dir: p.dir, Log: p.dir + ".log"})
+	proc, err := StartProcess(Command{Name: "PostgreSQL", Path: path, Args: all, Dir: p.dir, Log: p.dir + ".log", Temp: []string{p.dir, p.dir + ".log"}})
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ type Command struct {
 	Dir  string   // working directory
 	Env  []string // whole environment; nil means the caller's
 	Log  string   // file that gets stdout and stderr, appended to
+	Temp []string // removed when this process dies without having stopped the child
 }
 
 // StartProcess starts a child. The caller ends it with Stop or Kill.
@@ -59,7 +60,7 @@ func StartProcess(c Command) (*Process, error) {
 		return nil, fmt.Errorf("start %s: %w", c.Name, err)
 	}
 	p := &Process{name: c.Name, cmd: cmd, log: c.Log, done: make(chan struct{})}
-	if err := p.startGuard(); err != nil {
+	if err := p.startGuard(c.Temp); err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		return nil, err
@@ -78,9 +79,11 @@ func StartProcess(c Command) (*Process, error) {
 
 // startGuard starts a shell that waits on a pipe from us. When we die without
 // a word, even by SIGKILL or a test's deadline, the pipe closes and the guard
-// kills the child by its id.
-func (p *Process) startGuard() error {
-	g := exec.Command("/bin/sh", "-c", `read word; [ "$word" = done ] || kill -9 "$0"`, strconv.Itoa(p.PID()))
+// kills the child by its id and removes its temporary files, once its own
+// children have noticed.
+func (p *Process) startGuard(temp []string) error {
+	const script = `read word; [ "$word" = done ] || { kill -9 "$0"; [ $# = 0 ] || { sleep 2; rm -rf "$@"; }; }`
+	g := exec.Command("/bin/sh", append([]string{"-c", script, strconv.Itoa(p.PID())}, temp...)...)
 	g.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	in, err := g.StdinPipe()
 	if err != nil {

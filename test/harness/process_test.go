@@ -18,7 +18,7 @@ import (
 // TestMain lets the test binary play a parent that is killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("HARNESS_DOOMED_PARENT"); dir != "" {
-		p, err := StartProcess(Command{Name: "sleeper", Path: "/bin/sleep", Args: []string{"600"}, Dir: dir, Log: filepath.Join(dir, "log")})
+		p, err := StartProcess(Command{Name: "sleeper", Path: "/bin/sleep", Args: []string{"600"}, Dir: dir, Log: filepath.Join(dir, "log"), Temp: []string{filepath.Join(dir, "temp")}})
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
@@ -35,7 +35,12 @@ func TestChildEndsWithItsParentEvenBySIGKILL(t *testing.T) {
 		t.Fatal(err)
 	}
 	parent := exec.Command(self)
-	parent.Env = append(os.Environ(), "HARNESS_DOOMED_PARENT="+t.TempDir())
+	dir := t.TempDir()
+	temp := filepath.Join(dir, "temp")
+	if err := os.MkdirAll(filepath.Join(temp, "below"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	parent.Env = append(os.Environ(), "HARNESS_DOOMED_PARENT="+dir)
 	out, err := parent.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -59,13 +64,18 @@ func TestChildEndsWithItsParentEvenBySIGKILL(t *testing.T) {
 	}
 	_ = parent.Wait()
 	deadline := time.Now().Add(20 * time.Second)
-	for !gone(pid) {
+	for !gone(pid) || exists(temp) {
 		if time.Now().After(deadline) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
-			t.Fatalf("the child %d outlived its killed parent", pid)
+			t.Fatalf("the child %d (gone: %v) or its files (there: %v) outlived the killed parent", pid, gone(pid), exists(temp))
 		}
 		<-time.After(10 * time.Millisecond)
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // gone says whether a process no longer runs. Without a reaper in the
