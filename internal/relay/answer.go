@@ -33,6 +33,9 @@ func (s *step) onAnswer(a *store.Answer) error {
 	case refMember:
 		return s.onMembershipAnswer(a, rest)
 	}
+	if a.Dest == destMatrix {
+		return s.onMatrixRefused(a)
+	}
 	if a.Verb == verbNotify && a.Class == "dead" {
 		s.Alert("dead", "a delivery to "+strings.TrimPrefix(a.Dest, destMIMI)+" was given up")
 	}
@@ -111,6 +114,25 @@ func (s *step) onBotJoin(a *store.Answer, inviter string) error {
 	if inviter != "" && s.room.head.Kind == store.RoomNone {
 		s.welcomeUser(inviter)
 	}
+	return nil
+}
+
+// onMatrixRefused: the homeserver did not take an event that shows a message. Its ghost is most likely not in the room: before
+// the next one it joins again.
+func (s *step) onMatrixRefused(a *store.Answer) error {
+	link, err := s.Store.LinkBySeq(s.ctx, s.room.head.ID, a.For)
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	s.Log.Warn().Stringer("room", s.room.head.ID).Str("verb", a.Verb).Int("status", a.Status).Str("reason", a.Reason).Str("fate", a.Class).
+		Msg("the homeserver did not take an event")
+	if m, ok := s.room.members.byMXID[link.SenderMXID]; ok && m.Ghost && m.Membership == string(event.Join) {
+		m.Membership = string(event.Leave)
+		s.setMember(m)
+	}
+	s.once("refused-event", func() {
+		s.notice("A message of "+s.nameOf(link.Sender)+" could not be shown here.", "")
+	})
 	return nil
 }
 

@@ -53,6 +53,11 @@ func (s *step) onTimer(what string) error {
 		}
 	case timerRenew:
 		return s.renewDue()
+	case timerCheck:
+		if v.group != nil && v.head.MatrixRoomID != "" {
+			s.readRoom()
+			s.later(timerCheck, s.now.Add(s.cfg.Consistency).UnixMilli())
+		}
 	}
 	return nil
 }

@@ -380,3 +380,82 @@ func testJoinOfFollowersUser(t *testing.T, m mode) {
 	p.last("A", p.a.hs.texts(p.room), local(daveAtA)+": still here")
 	p.noTrouble()
 }
+
+// bob invites a Matrix user of the hub itself.
+func TestFollowerInvitesUserOfHub(t *testing.T) { modes(t, testFollowerInvitesUserOfHub) }
+
+func testFollowerInvitesUserOfHub(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
+	dave := p.a.hs.mxid("dave")
+	p.a.hs.users[dave] = true
+	p.b.hs.invite(p.portal, p.bob, p.b.ghost("mimi://a.example/u/dave"))
+	p.settle()
+	p.equal("dave", p.room.members[dave], "invite")
+	p.a.hs.join(p.room, dave)
+	p.a.hs.say(p.room, dave, "thanks bob")
+	p.settle()
+	p.last("B", p.b.hs.texts(p.portal), local(p.b.ghost("mimi://a.example/u/dave"))+": thanks bob")
+	p.talk(1)
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	p.noTrouble()
+}
+
+func TestKickAndBanOfMatrixUsers(t *testing.T) { modes(t, testKickAndBanOfMatrixUsers) }
+
+func testKickAndBanOfMatrixUsers(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
+	carol := p.a.hs.mxid("carol")
+	p.a.hs.invite(p.room, p.alice, carol)
+	p.a.hs.join(p.room, carol)
+	p.settle()
+	ghost := p.b.ghost("mimi://a.example/u/carol")
+	p.a.hs.kick(p.room, p.alice, carol)
+	p.settle()
+	p.equal("after the kick", p.portal.members[ghost], "leave")
+	p.a.hs.ban(p.room, p.alice, carol)
+	p.settle()
+	p.equal("after the ban", p.portal.members[ghost], "ban")
+	p.a.hs.unban(p.room, p.alice, carol)
+	p.settle()
+	p.equal("after the unban", p.portal.members[ghost], "leave")
+	p.a.hs.invite(p.room, p.alice, carol)
+	p.a.hs.join(p.room, carol)
+	p.settle()
+	p.equal("after the return", p.portal.members[ghost], "join")
+	p.talk(1)
+	p.noTrouble()
+}
+
+func TestEditsReactionsAndRedactions(t *testing.T) {
+	p := newPair(t, warm).begin()
+	p.settle()
+	id := p.a.hs.say(p.room, p.alice, "helo")
+	p.settle()
+	p.a.hs.emit(p.room, p.alice, "m.room.message", nil, map[string]any{"msgtype": "m.text", "body": "* hello", "m.new_content": map[string]string{"msgtype": "m.text", "body": "hello"},
+		"m.relates_to": map[string]string{"rel_type": "m.replace", "event_id": id}}, 0)
+	p.settle()
+	shown := ""
+	for _, ev := range p.portal.timeline {
+		if ev.typ == "m.room.message" && shown == "" {
+			shown = ev.id
+		}
+	}
+	p.b.hs.emit(p.portal, p.bob, "m.reaction", nil, map[string]any{"m.relates_to": map[string]string{"rel_type": "m.annotation", "event_id": shown, "key": "👍"}}, 0)
+	p.settle()
+	last := p.portal.timeline[len(p.portal.timeline)-2]
+	if !strings.Contains(string(last.content), "m.replace") || !strings.Contains(string(last.content), shown) {
+		t.Errorf("the edit at B: %s", last.content)
+	}
+	reaction := p.room.timeline[len(p.room.timeline)-1]
+	if reaction.typ != "m.reaction" || !strings.Contains(string(reaction.content), id) || !strings.Contains(string(reaction.content), "👍") {
+		t.Errorf("the reaction at A: %s %s", reaction.typ, reaction.content)
+	}
+	p.a.hs.emit(p.room, p.alice, "m.room.redaction", nil, map[string]string{"redacts": id}, 0)
+	p.settle()
+	for _, ev := range p.portal.timeline {
+		if ev.id == shown && !ev.redacted {
+			t.Error("the message was not redacted at B")
+		}
+	}
+	p.noTrouble()
+}

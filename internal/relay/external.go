@@ -451,6 +451,11 @@ func (s *step) joinFailed(why string) error {
 	by := v.st.Join.By
 	v.st.Join = nil
 	v.head.State, v.head.Epoch = stateClosed, -1
+	if m, ok := v.members.byMXID[by]; ok && m.Listed {
+		m.Listed = false
+		s.setMember(m)
+	}
+	s.releaseAll()
 	s.tellUser(by, "The room "+v.head.URI+" could not be joined: "+why+".")
 	return nil
 }

@@ -43,6 +43,12 @@ func (s *step) onMessage(ev event.Event) error {
 		return nil
 	}
 	if v.group == nil {
+		if m, ok := v.members.byMXID[sender]; ok && m.Listed && v.head.Kind == store.RoomFollower {
+			// A participant whose client was removed: it comes back now that its user wants to say something (mapping §3).
+			s.waitFor(waitForever, "the sender's client joins again")
+			v.st.Join, v.head.State = &joining{By: sender}, stateJoining
+			return s.askGroupInfo(refExternal, s.actorOf(sender), nil)
+		}
 		s.failed(string(ev.ID), sender, "this conversation is over", false)
 		return nil
 	}

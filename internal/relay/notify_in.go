@@ -293,6 +293,7 @@ func (s *step) joined(g *mls.Group, at uint64) error {
 	}
 	s.dropAbsent()
 	s.scheduleCare()
+	s.later(timerCheck, s.now.Add(s.cfg.Consistency).UnixMilli())
 	return nil
 }
 

@@ -168,11 +168,16 @@ func (s *step) onRead(state []json.RawMessage) error {
 			v.matrix.Name = cleanName(ev.Content.Str("name"))
 		case event.TypeTopic:
 			v.matrix.Topic = ev.Content.Str("topic")
+		case event.TypePowerLevels:
+			v.matrix.Power = ev.Content.Encode()
 		default:
 			if err := s.onState(ev); err != nil {
 				return err
 			}
 		}
+	}
+	if v.head.State == stateActive && v.group != nil {
+		return s.compare()
 	}
 	if v.head.State != stateOpening || v.group != nil {
 		return nil
@@ -224,6 +229,7 @@ func (s *step) makeRoom() error {
 	}
 	v.st.Opening = nil
 	s.scheduleCare()
+	s.later(timerCheck, s.now.Add(s.cfg.Consistency).UnixMilli())
 	return nil
 }
 

@@ -309,6 +309,12 @@ func (s *step) checkAlive() error {
 	if v.head.Kind != store.RoomFollower || v.group == nil || len(v.group.OwnLeaves()) > 0 {
 		return nil
 	}
+	for _, mxid := range sortedKeys(v.members.byMXID) {
+		if m := v.members.byMXID[mxid]; m.Listed && !m.Ghost && m.Membership == string(event.Join) {
+			s.notice("Your client was removed from this room. It comes back when you write something.", "")
+			break
+		}
+	}
 	return s.closeRoom()
 }
 

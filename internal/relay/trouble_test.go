@@ -369,3 +369,80 @@ func testPowerLevelsAndRoles(t *testing.T, m mode) {
 	p.last("B", p.b.hs.texts(p.portal), "notice mimibot: ⚠ Your message was not delivered: the room does not accept this message.")
 	p.noTrouble()
 }
+
+// A client that was removed while its user stayed a participant comes back when the user writes something (mapping §3).
+func TestRemovedClientComesBack(t *testing.T) {
+	p := newPair(t, warm).begin()
+	_, err := p.a.relay.runStep(context.Background(), p.a.room(p.room).ID, nil, store.Settle{}, func(s *step) error {
+		leaf, _ := s.room.ownLeaf(s.bot)
+		plan := &plan{committer: s.bot, leaf: leaf}
+		plan.removed = map[mls.LeafIndex]bool{}
+		plan.removeLeaves(s.room.leaves.Of("mimi://b.example/u/bob"))
+		staged, err := s.room.group.StageCommit(s.Rand, s.now, s.commitParams(plan))
+		if err != nil {
+			return err
+		}
+		return s.commitAsHub(plan, staged)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.settle()
+	p.equal("bob's ghost", p.room.members[p.bobAtA], "join")
+	p.equal("state at B", p.b.room(p.portal).State, stateClosed)
+	p.b.hs.say(p.portal, p.bob, "I am back")
+	p.settle()
+	p.last("A", p.a.hs.texts(p.room), local(p.bobAtA)+": I am back")
+	p.talk(1)
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	p.noTrouble()
+}
+
+// What the homeserver lost is made up for within the hour.
+func TestHourlyComparison(t *testing.T) {
+	p := newPair(t, warm).begin()
+	// Events that never reached the bridges: carol joined, the name changed, a ghost fell out of the portal.
+	carol := p.a.hs.mxid("carol")
+	p.a.hs.invite(p.room, p.alice, carol)
+	p.a.hs.join(p.room, carol)
+	p.a.hs.set(p.room, p.alice, "m.room.name", map[string]string{"name": "Lost and found"})
+	p.a.hs.queue = nil
+	p.b.hs.member(p.portal, p.aliceAtB, p.aliceAtB, "leave", "")
+	p.b.hs.queue = nil
+	p.settle()
+	p.pass(2 * time.Hour)
+	p.equal("carol's ghost", p.portal.members[p.b.ghost("mimi://a.example/u/carol")], "join")
+	p.equal("name at B", p.portal.str("m.room.name", "name"), "Lost and found")
+	p.equal("alice's ghost", p.portal.members[p.aliceAtB], "join")
+	p.talk(1)
+	p.noTrouble()
+}
+
+func TestNoConsent(t *testing.T) {
+	p := newPair(t, warm)
+	p.b.relay.Consent = func(string) bool { return false }
+	p.room = p.a.hs.create(p.alice, "", "")
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.equal("bob's ghost", p.room.members[p.bobAtA], "leave")
+	if r := p.b.hs.roomOf(p.bob, "invite"); r != nil {
+		t.Error("bob was invited without consent")
+	}
+	p.noTrouble()
+}
+
+func TestUnplumbAndPlumbAgain(t *testing.T) {
+	p := newPair(t, warm).begin()
+	if err := p.a.relay.Unplumb(context.Background(), p.room.id, p.alice, ""); err != nil {
+		t.Fatal(err)
+	}
+	p.settle()
+	p.equal("bob's ghost", p.room.members[p.bobAtA], "leave")
+	p.equal("bob", p.portal.members[p.bob], "leave")
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	p.talk(1)
+	p.noTrouble()
+}
