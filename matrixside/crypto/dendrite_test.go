@@ -168,6 +168,7 @@ func sameBytes(t *testing.T, ctx context.Context, w *world, room id.RoomID) {
 func joinsLater(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
 	before := w.session(t, ctx, room)
 	carol := w.newPerson(t, ctx, "carol", true)
+	defer carol.leave()
 	w.join(t, ctx, room, carol)
 	if got := carol.read(t, ctx, w.say(t, ctx, room, text("welcome"))).Content.AsMessage().Body; got != "welcome" {
 		t.Errorf("carol reads %q", got)
@@ -213,6 +214,7 @@ func (w *world) session(t *testing.T, ctx context.Context, room id.RoomID) id.Se
 func newDevice(t *testing.T, ctx context.Context, w *world, room id.RoomID) {
 	before := w.session(t, ctx, room)
 	phone := w.newPerson(t, ctx, "alice", false)
+	defer phone.leave()
 	// The homeserver tells of the device in its own time; until then nobody can know of it.
 	for w.session(t, ctx, room) == before {
 		select {

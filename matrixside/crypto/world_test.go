@@ -31,6 +31,25 @@ import (
 
 func TestMain(m *testing.M) { storetest.Main(m) }
 
+// homeserverDatabase is a PostgreSQL database for the homeserver, where there is PostgreSQL: with SQLite Dendrite finds its
+// database locked, and stops pushing events for good, when several clients sync while others write.
+func homeserverDatabase(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	pg, err := harness.StartPostgres(ctx, harness.PostgresConfig{Unsynced: true})
+	if errors.Is(err, harness.ErrNoPostgres) {
+		return ""
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pg.Stop() })
+	uri, err := pg.Database(ctx, "dendrite")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uri
+}
+
 const ghost = id.UserID("@mimi_a.example=2fbob:one.example")
 
 const registration = `id: mimi
@@ -124,7 +143,8 @@ func newWorld(t *testing.T, ctx context.Context, cfg store.Config) *world {
 	if err := os.WriteFile(reg, []byte(fmt.Sprintf(registration, harness.Loopback(w.port))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.hs, err = harness.StartHomeserver(ctx, bins, harness.HomeserverConfig{ServerName: "one.example", Dir: t.TempDir(), Registrations: []string{reg}})
+	w.hs, err = harness.StartHomeserver(ctx, bins, harness.HomeserverConfig{ServerName: "one.example", Dir: t.TempDir(), Registrations: []string{reg},
+		PostgresURI: homeserverDatabase(t, ctx)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,6 +349,7 @@ type person struct {
 	helper *cryptohelper.CryptoHelper
 	got    map[id.EventID]*mevent.Event
 	failed map[id.EventID]error
+	leave  func() // ends the client
 }
 
 // newPerson logs somebody in with a new device.
@@ -362,7 +383,8 @@ func (w *world) newPerson(t *testing.T, ctx context.Context, name string, sign b
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() { defer close(done); _ = cli.SyncWithContext(run) }()
-	t.Cleanup(func() { cancel(); <-done })
+	p.leave = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(p.leave)
 	return p
 }
 
