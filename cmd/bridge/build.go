@@ -27,6 +27,11 @@ func (a *app) build(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("relay: %w", err)
 	}
+	commands, err := a.newBot(hs, p, mind)
+	if err != nil {
+		return err
+	}
+	mind.Commander = commands
 	if out, err = a.newOutbox(hs, p, func(rooms []store.RoomID) { mind.Wake(rooms...) }); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -259,8 +260,10 @@ func (r *runner) send(ctx context.Context, p *Person, text string, content *even
 		return err
 	}
 	s.event = resp.EventID
-	r.said = append(r.said, s)
-	r.result.Messages++
+	if !strings.HasPrefix(text, "!mimi ") { // a command is for the bot alone
+		r.said = append(r.said, s)
+		r.result.Messages++
+	}
 	// One's own message must stand in one's own timeline before the next line
 	// can answer or change it.
 	return p.Await(ctx, "its own message", func(rooms map[id.RoomID]*RoomView) bool {

@@ -21,6 +21,9 @@ func addSights() {
 	say("sees direct invite from WHO as STR", "is invited to a chat of two; STR is its name in the script only", func(ctx context.Context, r *runner, p *Person, a []string) error {
 		return p.seeInvite(ctx, a[1], "", a[0])
 	})
+	say("sees invite as STR", "is invited to a room that the script has not named yet; STR is its name in the script", func(ctx context.Context, r *runner, p *Person, a []string) error {
+		return p.seeInvite(ctx, a[0], anyName, "")
+	})
 	plain := func(pattern, help string, msgtype event.MessageType) {
 		say(pattern, help, func(ctx context.Context, r *runner, p *Person, a []string) error {
 			return r.seeMessage(ctx, p, a[1], fmt.Sprintf("%q", a[0]), a[0], func(m *event.MessageEventContent) bool {
@@ -322,7 +325,11 @@ func (p *Person) inRoom(ctx context.Context, what string, is func(*RoomView) boo
 	return p.Await(ctx, what, func(rooms map[id.RoomID]*RoomView) bool { return rooms[room] != nil && is(rooms[room]) })
 }
 
+// anyName stands for whatever a room is called.
+const anyName = "*"
+
 // seeInvite waits for an invitation and gives the room its name in the script.
+// Without a name the room must be a direct chat.
 func (p *Person) seeInvite(ctx context.Context, label, name, from string) error {
 	var inviter id.UserID
 	if from != "" {
@@ -336,7 +343,7 @@ func (p *Person) seeInvite(ctx context.Context, label, name, from string) error 
 		for _, v := range rooms {
 			known := p.label(v.ID)
 			fits := v.Membership == event.MembershipInvite && (known == string(v.ID) || known == label) &&
-				(inviter == "" || v.Inviter == inviter) && (name == "" || v.Name() == name) && (name != "" || v.Direct)
+				(inviter == "" || v.Inviter == inviter) && (name == "" || name == anyName || v.Name() == name) && (name != "" || v.Direct)
 			if fits {
 				room = v.ID
 				return true

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/config"
+	"github.com/matrix-mimi/bridge/internal/obs"
+	"github.com/matrix-mimi/bridge/internal/relay"
+	"github.com/matrix-mimi/bridge/matrixside/bot"
+	matrix "github.com/matrix-mimi/bridge/matrixside/client"
+)
+
+// newBot makes the bot that people give commands to.
+func (a *app) newBot(hs *matrix.Client, p *provider, mind *relay.Relay) (*bot.Bot, error) {
+	permissions, err := botPermissions(a.cfg)
+	if err != nil {
+		return nil, err
+	}
+	return bot.New(bot.Config{
+		Actions:     mind,
+		Matrix:      hs,
+		Permissions: permissions,
+		User:        a.bot(),
+		Prefix:      a.cfg.Bridge.CommandPrefix,
+		Domain:      a.cfg.MIMI.Domain,
+		Version:     buildVersion(),
+		AcctURI:     a.naming().AcctURI,
+		Providers:   func(ctx context.Context) ([]bot.Provider, error) { return a.providers(ctx, p) },
+		Status:      func(ctx context.Context) []string { return a.statusLines(ctx, p) },
+		Started:     time.Now(),
+		Now:         time.Now,
+		Log:         a.log.With().Str(obs.FieldComponent, "bot").Logger(),
+	})
+}
+
+// botPermissions turns the settings into the bot's; with none set, users of the
+// own homeserver may use it (config.Config.Permission says the same).
+func botPermissions(cfg *config.Config) (bot.Permissions, error) {
+	if len(cfg.Bridge.Permissions) == 0 {
+		return bot.Permissions{cfg.Homeserver.Domain: bot.User}, nil
+	}
+	out := bot.Permissions{}
+	for who, level := range cfg.Bridge.Permissions {
+		l, err := bot.ParseLevel(string(level))
+		if err != nil {
+			return nil, fmt.Errorf("bridge.permissions.%s: %w", who, err)
+		}
+		out[who] = l
+	}
+	return out, nil
+}
+
+// providers lists whom the bridge has spoken with and whom the settings name.
+func (a *app) providers(ctx context.Context, p *provider) ([]bot.Provider, error) {
+	known, err := a.db.Peers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	open := p.client.Open()
+	var out []bot.Provider
+	add := func(domain string) {
+		if slices.ContainsFunc(out, func(q bot.Provider) bool { return q.Domain == domain }) {
+			return
+		}
+		q := bot.Provider{Domain: domain, Up: !slices.Contains(open, domain)}
+		if p.book.Of(domain).Blocked {
+			q.Up, q.Note = false, "blocked"
+		}
+		out = append(out, q)
+	}
+	for _, k := range known {
+		add(k.Domain)
+	}
+	for domain := range a.cfg.MIMI.Peers {
+		add(domain)
+	}
+	slices.SortFunc(out, func(x, y bot.Provider) int { return strings.Compare(x.Domain, y.Domain) })
+	return out, nil
+}
+
+// statusLines tells administrators how the bridge does.
+func (a *app) statusLines(ctx context.Context, p *provider) []string {
+	var out []string
+	for name, why := range a.health.Ready(ctx) {
+		out = append(out, "not ready: "+name+": "+why)
+	}
+	slices.Sort(out)
+	for _, domain := range p.client.Open() {
+		out = append(out, "left alone after failures: "+domain)
+	}
+	out = append(out, fmt.Sprintf("the certificate ends in %d days", int(p.certificateExpiry()/86400)))
+	return out
+}
