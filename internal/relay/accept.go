@@ -100,6 +100,13 @@ func (r *Relay) accept(ctx context.Context, tx *store.Tx, ev *event.Event) (in s
 			kind = inputCommand
 		}
 	}
+	if ev.Type == event.TypeEncrypted {
+		takes, err := r.acceptsEncrypted(ctx, tx, &room)
+		if err != nil || !takes {
+			return in, false, err
+		}
+		kind = inputEncrypted
+	}
 	if kind == inputMatrix && ev.StateKey == nil && room.Kind == store.RoomNone {
 		return in, false, nil
 	}
@@ -122,7 +129,7 @@ func (r *Relay) matters(ev *event.Event) bool {
 var stateTypes = []string{event.TypeMember, event.TypeName, event.TypeTopic, event.TypePowerLevels, event.TypeJoinRules,
 	event.TypeHistoryVisibility, event.TypeEncryption, event.TypeCreate, event.TypeTombstone}
 
-var messageTypes = []string{event.TypeMessage, event.TypeSticker, event.TypeReaction, event.TypeRedaction, event.TypePollStart,
+var messageTypes = []string{event.TypeMessage, event.TypeEncrypted, event.TypeSticker, event.TypeReaction, event.TypeRedaction, event.TypePollStart,
 	event.TypePollStartUnstable, event.TypePollEnd, event.TypePollEndUnstable, event.TypeCallNotify, event.TypeCallInvite}
 
 // opens tells whether an event brings a Matrix room to our notice: the bot or a ghost is invited.
@@ -142,8 +149,13 @@ func (r *Relay) newRoom(ctx context.Context, tx *store.Tx, matrixRoom string) (s
 	return room, err
 }
 
+// memberReader answers who is in a room.
+type memberReader interface {
+	Member(ctx context.Context, room store.RoomID, mxid string) (store.Member, error)
+}
+
 // isCommand tells whether a message is for the bot: it begins with the command prefix, or the room is a chat with the bot.
-func (r *Relay) isCommand(ctx context.Context, tx *store.Tx, room *store.Room, ev *event.Event) (bool, error) {
+func (r *Relay) isCommand(ctx context.Context, db memberReader, room *store.Room, ev *event.Event) (bool, error) {
 	m, ok := ev.Message()
 	if !ok || m.MsgType == event.MsgNotice || m.Relation.Replaces != "" || r.ours(string(ev.Sender)) {
 		return false, nil
@@ -154,7 +166,7 @@ func (r *Relay) isCommand(ctx context.Context, tx *store.Tx, room *store.Room, e
 	if room.Kind != store.RoomNone || m.MsgType != event.MsgText {
 		return false, nil
 	}
-	bot, err := tx.Member(ctx, room.ID, r.cfg.Bot)
+	bot, err := db.Member(ctx, room.ID, r.cfg.Bot)
 	if errors.Is(err, store.ErrNotFound) || err == nil && bot.Membership != string(event.Join) {
 		return false, nil
 	}

@@ -353,7 +353,12 @@ func (s *step) actStart(a action) error {
 	if err != nil {
 		return err
 	}
-	o := s.matrix(event.CreateRoom{Preset: "trusted_private_chat", Direct: true, Invite: []id.UserID{userID(a.By)}, Alias: alias})
+	var state []event.StateEvent
+	if s.encryptsPortals() {
+		state = []event.StateEvent{s.encryptionState()}
+		v.matrix.Crypt = true
+	}
+	o := s.matrix(event.CreateRoom{Preset: "trusted_private_chat", Direct: true, Invite: []id.UserID{userID(a.By)}, Alias: alias, State: state})
 	ask(o, refPortal, 0)
 	bot, _ := v.members.of(s.cfg.Bot)
 	bot.Membership = string(event.Join)

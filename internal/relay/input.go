@@ -10,13 +10,14 @@ import (
 
 // Kinds of inputs. The answer to a request of ours is store.InputAnswer.
 const (
-	inputMatrix  = "matrix"  // an event of the Matrix room, as received
-	inputNotify  = "notify"  // one item of a hub's fan-out
-	inputTimer   = "timer"   // a time that has come
-	inputCommand = "command" // a message for the bot, as received
-	inputRead    = "read"    // the state of the Matrix room is to be read
-	inputAgain   = "again"   // an event whose message is to be said again in a newer epoch
-	inputAction  = "action"  // something that the bot or an operator asked for
+	inputMatrix    = "matrix"    // an event of the Matrix room, as received
+	inputNotify    = "notify"    // one item of a hub's fan-out
+	inputTimer     = "timer"     // a time that has come
+	inputCommand   = "command"   // a message for the bot, as received
+	inputRead      = "read"      // the state of the Matrix room is to be read
+	inputAgain     = "again"     // an event whose message is to be said again in a newer epoch
+	inputEncrypted = "encrypted" // an encrypted event of the Matrix room, as received
+	inputAction    = "action"    // something that the bot or an operator asked for
 )
 
 // What timers are for.

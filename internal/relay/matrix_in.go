@@ -21,6 +21,9 @@ func (s *step) onMatrix(in *store.Input) error {
 	case ev.StateKey != nil && !beacon(&ev):
 		return s.onState(ev)
 	}
+	if s.refusedClear(ev) {
+		return nil
+	}
 	return s.onMessage(ev)
 }
 
@@ -167,6 +170,7 @@ func (s *step) onUserMoved(ev event.Event, move event.Move, m event.Member) erro
 	actor := s.actorOf(string(m.Sender))
 	switch move {
 	case event.MoveJoined:
+		s.tellEncrypted()
 		s.cancel(intentLeave, uri)
 		s.cancel(intentRemove, uri)
 		if !s.listed(uri) || !s.active(uri) {
@@ -279,6 +283,9 @@ func (s *step) onState(ev event.Event) error {
 		v.matrix.History = ev.Content.Str("history_visibility")
 	case event.TypeEncryption:
 		v.matrix.Crypt = true
+		if v.group != nil {
+			s.tellEncrypted()
+		}
 	case event.TypeCreate:
 		v.matrix.Creator, v.matrix.Version = string(ev.Sender), ev.Content.Str("room_version")
 	}

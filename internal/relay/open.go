@@ -228,6 +228,7 @@ func (s *step) makeRoom() error {
 		ask(o, refBotJoin, 0)
 	}
 	v.st.Opening = nil
+	s.tellEncrypted()
 	s.scheduleCare()
 	s.later(timerCheck, s.now.Add(s.cfg.Consistency).UnixMilli())
 	return nil

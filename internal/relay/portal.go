@@ -26,14 +26,19 @@ func (s *step) makePortal() error {
 	v.matrix.Name, v.matrix.Topic = cleanName(meta.RoomName), topicOf(meta)
 	power := s.portalPower()
 	v.matrix.Power = power.Encode()
+	state := []event.StateEvent{
+		{Type: event.TypeBridge, Key: info.StateKey(), Content: info.Encode()},
+		{Type: event.TypeBridgeUnstable, Key: info.StateKey(), Content: info.Encode()},
+		{Type: event.TypeGuestAccess, Content: json.RawMessage(`{"guest_access":"forbidden"}`)},
+		{Type: event.TypeHistoryVisibility, Content: json.RawMessage(`{"history_visibility":"joined"}`)},
+	}
+	if s.encryptsPortals() {
+		state = append(state, s.encryptionState())
+		v.matrix.Crypt = true
+	}
 	o := s.matrix(event.CreateRoom{
 		Alias: alias, Name: v.matrix.Name, Topic: v.matrix.Topic, Preset: "private_chat", Direct: meta.RoomName == "" && len(v.policy.Participants) == 2,
-		Levels: power.Encode(), State: []event.StateEvent{
-			{Type: event.TypeBridge, Key: info.StateKey(), Content: info.Encode()},
-			{Type: event.TypeBridgeUnstable, Key: info.StateKey(), Content: info.Encode()},
-			{Type: event.TypeGuestAccess, Content: json.RawMessage(`{"guest_access":"forbidden"}`)},
-			{Type: event.TypeHistoryVisibility, Content: json.RawMessage(`{"history_visibility":"joined"}`)},
-		},
+		Levels: power.Encode(), State: state,
 	})
 	ask(o, refPortal, 0)
 	v.st.Portal = true

@@ -52,6 +52,8 @@ type Config struct {
 	AllowLoggingForbidden bool
 	// StatusEvents sends com.beeper.message_send_status for delivered messages too, not only for failed ones.
 	StatusEvents bool
+	// Encryption is about encrypted Matrix rooms.
+	Encryption Encryption
 	// Mapping are the choices for messages.
 	Mapping mapping.Options
 	// Limits of the groups.
@@ -153,6 +155,8 @@ type Deps struct {
 	Requester  Requester
 	Homeserver Homeserver
 	Commander  Commander
+	// Decrypter opens events of encrypted rooms; nil when the bridge takes no part in them.
+	Decrypter Decrypter
 	// WakeLanes is told of lanes with new rows, after the commit.
 	WakeLanes func(lanes []store.Lane)
 	// Alert is told what an operator must see.

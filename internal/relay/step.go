@@ -21,6 +21,8 @@ type step struct {
 	fx   effects
 	// input is what is worked off, nil for a synchronous request.
 	input *store.Input
+	// opened says that the event came encrypted.
+	opened bool
 	// plainAnswer says that the answer to a request is not kept.
 	plainAnswer bool
 	// drop says that the room in memory is not what is stored, although the step succeeded.

@@ -200,6 +200,8 @@ func (r *Relay) failed(ctx context.Context, id store.RoomID, in *store.Input, ca
 func (r *Relay) work(ctx context.Context, id store.RoomID, in *store.Input, settle store.Settle) (*step, error) {
 	decide := func(s *step) error { return s.dispatch(in) }
 	switch in.Kind {
+	case inputEncrypted:
+		return r.workEncrypted(ctx, id, in, settle)
 	case inputCommand:
 		if err := r.command(ctx, in); err != nil {
 			return nil, err
@@ -251,5 +253,9 @@ func (r *Relay) readEvent(ctx context.Context, id store.RoomID, eventID string) 
 	if r.Homeserver == nil || head.MatrixRoomID == "" {
 		return nil, ErrRefused
 	}
-	return r.Homeserver.Event(ctx, r.cfg.Bot, head.MatrixRoomID, eventID)
+	raw, err := r.Homeserver.Event(ctx, r.cfg.Bot, head.MatrixRoomID, eventID)
+	if err != nil {
+		return nil, err
+	}
+	return r.openRaw(ctx, raw)
 }

@@ -95,6 +95,7 @@ type node struct {
 	log    zerolog.Logger
 	conf   Config
 	cmds   []Command
+	crypt  *fakeCrypt // nil: the bridge takes no part in encrypted rooms
 }
 
 func newWorld(t testing.TB, driver string, domains ...string) *world {
@@ -146,8 +147,13 @@ func sqliteConfig(t testing.TB) store.Config {
 func (n *node) start() {
 	n.w.t.Helper()
 	n.conf.Bot = n.hs.mxid("mimibot")
+	var decrypter Decrypter
+	if n.crypt != nil {
+		decrypter = n.crypt
+	}
 	r, err := New(context.Background(), Deps{
-		Store: n.db, Naming: mapping.Naming{Domain: n.domain, Server: n.hs.server}, Config: n.conf,
+		Decrypter: decrypter,
+		Store:     n.db, Naming: mapping.Naming{Domain: n.domain, Server: n.hs.server}, Config: n.conf,
 		Requester: n, Homeserver: n.hs, Commander: n,
 		Alert: func(kind, message string) { n.alerts = append(n.alerts, kind+": "+message) },
 		Clock: func() time.Time { return n.w.now }, Log: n.log,
