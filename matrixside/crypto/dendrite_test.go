@@ -419,5 +419,13 @@ func outside(t *testing.T, ctx context.Context, w *world, alice *person) {
 		t.Fatal(err)
 	}
 	w.do(t, ctx, room, "bot", event.JoinRoom{Sender: w.client.Bot()})
-	alice.read(t, ctx, w.say(t, ctx, room, text("with the bot")))
+	row = client.Row{Request: event.NewRequest(event.Send{Sender: ghost, Type: event.TypeMessage, Content: text("with the bot").Encode()}), Room: room, Txn: "y"}
+	r := w.client.Do(ctx, row)
+	for r.Class == client.Retry && ctx.Err() == nil { // the homeserver may list the bot late
+		r = w.client.Do(ctx, row)
+	}
+	if r.Class != client.Done {
+		t.Fatal(r.Err)
+	}
+	alice.read(t, ctx, id.EventID(r.EventID()))
 }

@@ -74,7 +74,7 @@ func (c *Crypto) encrypt(ctx context.Context, room id.RoomID, typ string, conten
 func (c *Crypto) share(ctx context.Context, room id.RoomID) error {
 	resp, err := c.cfg.Client.As("").Members(ctx, room, mautrix.ReqMembers{NotMembership: mevent.MembershipLeave})
 	if errors.Is(err, mautrix.MForbidden) || errors.Is(err, mautrix.MNotFound) {
-		return ErrOutside
+		return c.outside(ctx, room)
 	}
 	if err != nil {
 		return fmt.Errorf("read the members of the room: %w", err)
@@ -105,7 +105,7 @@ func (c *Crypto) share(ctx context.Context, room id.RoomID) error {
 		}
 	}
 	if !inside {
-		return ErrOutside
+		return c.outside(ctx, room)
 	}
 	if err := c.rooms.ReplaceCachedMembers(ctx, room, members); err != nil {
 		return fmt.Errorf("write the members of the room: %w", err)
@@ -115,6 +115,19 @@ func (c *Crypto) share(ctx context.Context, room id.RoomID) error {
 	}
 	c.cfg.Observe("shared")
 	return nil
+}
+
+// outside makes sure that the bot is not in the room: some homeservers list a new member a little late.
+func (c *Crypto) outside(ctx context.Context, room id.RoomID) error {
+	var own mevent.MemberEventContent
+	err := c.cfg.Client.As("").StateEvent(ctx, room, mevent.StateMember, string(c.cli.UserID), &own)
+	if err == nil && own.Membership == mevent.MembershipJoin {
+		return errors.New("the homeserver does not list the bot yet, which is in the room")
+	}
+	if err == nil || errors.Is(err, mautrix.MForbidden) || errors.Is(err, mautrix.MNotFound) {
+		return ErrOutside
+	}
+	return fmt.Errorf("read whether the bot is in the room: %w", err)
 }
 
 // visibility is who may read what was said before they came; it decides whether the invited get the key too.
