@@ -15,6 +15,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/config"
 	"github.com/matrix-mimi/bridge/internal/obs"
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/crypto"
 )
 
 // app is a bridge that is about to run: everything that is opened before the
@@ -26,6 +27,7 @@ type app struct {
 	health  *obs.Health
 	reg     *appservice.Registration
 	db      *store.DB
+	device  *crypto.Crypto // nil when encryption.allow is off
 
 	intake  []part // what takes work in: listeners, /sync
 	work    []part // what does it: rooms, lanes

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/matrix-mimi/bridge/internal/outbox"
+	"github.com/matrix-mimi/bridge/internal/relay"
 	"github.com/matrix-mimi/bridge/internal/store"
 )
 
@@ -21,9 +22,14 @@ func (a *app) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The relay and the outbox wake each other.
+	// The relay, the outbox and the device wake each other; nothing happens before all are there.
 	var out *outbox.Outbox
-	mind, err := a.newRelay(ctx, hs, p, func(lanes []store.Lane) { out.WakeLanes(lanes...) })
+	var mind *relay.Relay
+	err = a.newDevice(ctx, hs, func(ctx context.Context, room, session string) error { return mind.KeyCame(ctx, room, session) })
+	if err != nil {
+		return err
+	}
+	mind, err = a.newRelay(ctx, hs, p, func(lanes []store.Lane) { out.WakeLanes(lanes...) })
 	if err != nil {
 		return fmt.Errorf("relay: %w", err)
 	}

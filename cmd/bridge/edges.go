@@ -210,12 +210,12 @@ func serveHTTP(ctx context.Context, srv *http.Server, ln net.Listener) error {
 // buildEdges makes what takes work in, and gives it to the relay.
 func (a *app) buildEdges(hs *matrix.Client, p *provider, mind *relay.Relay, out *outbox.Outbox) error {
 	observe := a.observeTransactions(func() { out.Called(routeMatrix) })
-	link := a.newMatrixLink(hs, sink{mind}, mind, observe)
+	link := a.newMatrixLink(hs, a.withDevice(sink{mind}), mind, observe)
 	mimi, err := a.mimiListener(p, handler{mind}, http.NotFoundHandler(), http.NotFoundHandler(), out.Called)
 	if err != nil {
 		return err
 	}
-	matrixSide, err := a.matrixListener(sink{mind}, nil, observe)
+	matrixSide, err := a.matrixListener(a.withDevice(sink{mind}), nil, observe)
 	if err != nil {
 		return err
 	}

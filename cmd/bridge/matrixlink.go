@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix"
 
 	"github.com/matrix-mimi/bridge/internal/config"
 	"github.com/matrix-mimi/bridge/internal/obs"
 	"github.com/matrix-mimi/bridge/internal/store"
 	matrix "github.com/matrix-mimi/bridge/matrixside/client"
+	"github.com/matrix-mimi/bridge/matrixside/crypto"
 	"github.com/matrix-mimi/bridge/matrixside/intake"
 )
 
@@ -24,6 +26,7 @@ import (
 type matrixLink struct {
 	cfg       *config.Config
 	client    *matrix.Client
+	crypt     *crypto.Crypto // nil without encryption
 	db        *store.DB
 	sink      intake.Sink
 	positions intake.Positions
@@ -67,7 +70,15 @@ func (l *matrixLink) run(ctx context.Context) error {
 		return nil // the context has ended
 	}
 	var wg sync.WaitGroup
-	if intake.NeedsSync(wants(l.cfg.Homeserver.SyncFallback), l.nameOf(software), software.Ping) {
+	needs := intake.NeedsSync(wants(l.cfg.Homeserver.SyncFallback), l.nameOf(software), software.Ping)
+	if l.crypt != nil {
+		if l.startDevice(ctx); ctx.Err() != nil {
+			return nil
+		}
+		needs = needs || l.crypt.NeedsSync()
+		wg.Go(func() { _ = l.crypt.Run(ctx) })
+	}
+	if needs {
 		wg.Go(func() { l.sync(ctx) })
 	}
 	l.watch(ctx, software.Ping)
@@ -127,11 +138,11 @@ func (l *matrixLink) greet(ctx context.Context) (matrix.Software, error) {
 // sync reads the bot's /sync, with a session of its own.
 func (l *matrixLink) sync(ctx context.Context) {
 	for ctx.Err() == nil {
-		device, err := l.device(ctx)
+		client, err := l.syncClient(ctx)
 		if err == nil {
 			var loop *intake.Loop
 			loop, err = intake.NewLoop(intake.SyncConfig{
-				Client: l.client.DeviceClient(device), Sink: l.sink, Positions: l.positions, Observe: l.observe, Log: l.log,
+				Client: client, Sink: l.sink, Positions: l.positions, Observe: l.observe, Log: l.log,
 			})
 			if err == nil {
 				err = loop.Run(ctx)
@@ -147,6 +158,19 @@ func (l *matrixLink) sync(ctx context.Context) {
 		}
 		pauseFor(ctx, 5*time.Second)
 	}
+}
+
+// syncClient speaks as the device for encrypted rooms, or with a session of its
+// own where there is none or it cannot sync.
+func (l *matrixLink) syncClient(ctx context.Context) (*mautrix.Client, error) {
+	if l.crypt != nil && l.crypt.NeedsSync() {
+		return l.crypt.Client(), nil
+	}
+	device, err := l.device(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.client.DeviceClient(device), nil
 }
 
 // device returns the stored session of the bot, or a new one.
@@ -193,7 +217,7 @@ func (l *matrixLink) watch(ctx context.Context, ping bool) {
 func (a *app) newMatrixLink(hs *matrix.Client, s intake.Sink, p intake.Positions, observe func(string, *intake.Transaction, time.Duration)) *matrixLink {
 	gauge := a.metrics.Gauge("homeserver_up", "1 when the homeserver answered when it was last asked.")
 	l := &matrixLink{
-		cfg: a.cfg, client: hs, db: a.db, sink: s, positions: p, observe: observe, known: make(chan struct{}),
+		cfg: a.cfg, client: hs, crypt: a.device, db: a.db, sink: s, positions: p, observe: observe, known: make(chan struct{}),
 		log: a.log.With().Str(obs.FieldComponent, "matrix").Logger(),
 		up: func(ok bool) {
 			v := 0.0

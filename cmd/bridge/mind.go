@@ -43,6 +43,7 @@ func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake
 	alerts := a.metrics.Counter("alerts_total", "Things that an operator should look at, by kind; the log says more.", "kind")
 	rc := relayConfig(a.cfg, string(a.bot()))
 	rc.Owner = a.owner("relay")
+	rc.Encryption = encryptionConfig(a.cfg.Encryption)
 	return relay.New(ctx, relay.Deps{
 		Store:     a.db,
 		Naming:    a.naming(),
@@ -55,6 +56,7 @@ func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake
 		Blocked:    func(domain string) bool { return p.book.Of(domain).Blocked },
 		Requester:  mimiRequester{p.client},
 		Homeserver: homeserver{hs},
+		Decrypter:  a.decrypter(),
 		WakeLanes:  wake,
 		Alert: func(kind, message string) {
 			alerts.WithLabelValues(kind).Inc()
