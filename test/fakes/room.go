@@ -288,3 +288,28 @@ func (h *Homeserver) RoomOf(user, membership string) string {
 	}
 	return ""
 }
+
+// LastTexts are the last n messages of a room, the oldest first.
+func (h *Homeserver) LastTexts(roomID string, n int) []Text {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.rooms[roomID]
+	if r == nil {
+		return nil
+	}
+	for from := max(len(r.timeline)-n, 0); ; from = max(from-n, 0) {
+		texts := h.texts(roomID, from)
+		if len(texts) >= n || from == 0 {
+			return texts[max(len(texts)-n, 0):]
+		}
+	}
+}
+
+// LastText is the last message of a room, "" when there is none.
+func (h *Homeserver) LastText(roomID string) string {
+	texts := h.LastTexts(roomID, 1)
+	if len(texts) == 0 {
+		return ""
+	}
+	return texts[0].Body
+}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -302,3 +303,22 @@ func (b *Bridge) Ghost(domain, local string) string {
 
 // escape is the rule of docs/decisions/0007 for simple names, written apart from the bridge's own code.
 func escape(s string) string { return strings.ReplaceAll(s, "_", "__") }
+
+// Profile takes a CPU profile of the running bridge for a while and writes it to a file.
+func (b *Bridge) Profile(ctx context.Context, d time.Duration, path string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", b.AdminURL(), int(d.Seconds())), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, resp.Body)
+	return errors.Join(err, f.Close())
+}
