@@ -31,7 +31,8 @@ func relayConfig(cfg *config.Config, bot string) relay.Config {
 		CommandPrefix: cfg.Bridge.CommandPrefix, GhostName: cfg.Bridge.GhostName, MaxExport: cfg.Bridge.MaxExport,
 		Stock: cfg.MLS.KeyPackageStock, Renew: cfg.MLS.UpdateInterval.D(), Waiting: waiting,
 		InviteTimeout: cfg.Bridge.InviteTimeout.D(), Consistency: cfg.Bridge.ConsistencyInterval.D(),
-		AllowLoggingForbidden: cfg.Bridge.AllowLoggingForbidden, StatusEvents: cfg.Bridge.MessageStatusEvents, Mapping: m,
+		AllowLoggingForbidden: cfg.Bridge.AllowLoggingForbidden, StatusEvents: cfg.Bridge.MessageStatusEvents,
+		NoReceipts: cfg.Bridge.ReadReceipts == config.ReceiptsOff, Mapping: m,
 		Limits:    mls.Limits{MaxForward: cfg.MLS.MaxForward, MaxSkipped: cfg.MLS.MaxSkipped, PastEpochs: past, PastAge: cfg.MLS.PastEpochAge.D()},
 		KeyClaims: int64(cfg.Limits.KeyClaims), PeerKeyClaims: int64(cfg.Limits.PeerKeyClaims), GroupInfos: int64(cfg.Limits.GroupInfoRequests),
 	}

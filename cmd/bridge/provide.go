@@ -85,7 +85,7 @@ type sink struct{ relay *relay.Relay }
 
 // Store implements intake.Sink.
 func (s sink) Store(ctx context.Context, t *intake.Transaction) (dup bool, err error) {
-	d := relay.Delivery{Source: string(t.Source), Hash: t.Hash, Events: t.Events, Next: t.Next}
+	d := relay.Delivery{Source: string(t.Source), Hash: t.Hash, Events: t.Events, Ephemeral: t.Ephemeral, Next: t.Next}
 	if t.Source == intake.Appservice {
 		d.ID = t.ID // a round of sync is known by its events alone
 	}

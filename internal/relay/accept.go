@@ -17,6 +17,8 @@ type Delivery struct {
 	ID     string   // of the transaction, "" for a round of sync
 	Hash   [32]byte // SHA-256 of the body
 	Events []event.Event
+	// Ephemeral are receipts and typing notices: they may be lost.
+	Ephemeral []event.Ephemeral
 	// Next is where the sync goes on, "" for an appservice transaction.
 	Next string
 }
@@ -45,6 +47,16 @@ func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
 		var inputs []store.NewInput
 		for i := range d.Events {
 			in, ok, err := r.accept(ctx, tx, &d.Events[i])
+			if err != nil {
+				return err
+			}
+			if ok {
+				inputs = append(inputs, in)
+				rooms = append(rooms, in.Room)
+			}
+		}
+		for i := range d.Ephemeral {
+			in, ok, err := r.acceptReceipts(ctx, tx, &d.Ephemeral[i])
 			if err != nil {
 				return err
 			}
@@ -127,7 +139,8 @@ func (r *Relay) matters(ev *event.Event) bool {
 }
 
 var stateTypes = []string{event.TypeMember, event.TypeName, event.TypeTopic, event.TypePowerLevels, event.TypeJoinRules,
-	event.TypeHistoryVisibility, event.TypeEncryption, event.TypeCreate, event.TypeTombstone}
+	event.TypeHistoryVisibility, event.TypeEncryption, event.TypeCreate, event.TypeTombstone,
+	event.TypeAvatar, event.TypeMood, event.TypeRetention, event.TypeServerACL}
 
 var messageTypes = []string{event.TypeMessage, event.TypeEncrypted, event.TypeSticker, event.TypeReaction, event.TypeRedaction, event.TypePollStart,
 	event.TypePollStartUnstable, event.TypePollEnd, event.TypePollEndUnstable, event.TypeCallNotify, event.TypeCallInvite}

@@ -30,6 +30,8 @@ func (s *step) onAnswer(a *store.Answer) error {
 		return s.onPortal(a)
 	case refGroupInfo, refEvidence, refExternal:
 		return s.onGroupInfo(a, ref)
+	case refUpgrade:
+		s.onUpgraded(a, rest)
 	case refMember:
 		return s.onMembershipAnswer(a, rest)
 	}

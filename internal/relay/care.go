@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
@@ -53,10 +54,18 @@ func (s *step) onTimer(what string) error {
 		}
 	case timerRenew:
 		return s.renewDue()
+	case timerUpgrade:
+		s.tryUpgrade()
+	case timerReport:
+		return s.onReport()
 	case timerCheck:
 		if v.group != nil && v.head.MatrixRoomID != "" {
 			s.readRoom()
 			s.later(timerCheck, s.now.Add(s.cfg.Consistency).UnixMilli())
+		}
+	default:
+		if mimiID, ok := strings.CutPrefix(what, timerExpire); ok {
+			return s.onExpire(mimiID)
 		}
 	}
 	return nil

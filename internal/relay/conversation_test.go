@@ -434,12 +434,7 @@ func TestEditsReactionsAndRedactions(t *testing.T) {
 	p.a.hs.emit(p.room, p.alice, "m.room.message", nil, map[string]any{"msgtype": "m.text", "body": "* hello", "m.new_content": map[string]string{"msgtype": "m.text", "body": "hello"},
 		"m.relates_to": map[string]string{"rel_type": "m.replace", "event_id": id}}, 0)
 	p.settle()
-	shown := ""
-	for _, ev := range p.portal.timeline {
-		if ev.typ == "m.room.message" && shown == "" {
-			shown = ev.id
-		}
-	}
+	shown := p.portal.find(t, "m.room.message", `"helo"`).id
 	p.b.hs.emit(p.portal, p.bob, "m.reaction", nil, map[string]any{"m.relates_to": map[string]string{"rel_type": "m.annotation", "event_id": shown, "key": "👍"}}, 0)
 	p.settle()
 	last := p.portal.timeline[len(p.portal.timeline)-2]

@@ -24,12 +24,14 @@ type fakeHS struct {
 	aliases map[string]string
 	txns    map[string]string // transaction key and sender → event id
 	queue   []json.RawMessage
-	n       int
-	txn     int
-	users   map[string]bool
-	rows    []string // what the bridge did, for assertions
-	refuse  func(verb string, args event.Object) bool
-	down    bool
+	// ephemeral are receipts to be pushed.
+	ephemeral []event.Ephemeral
+	n         int
+	txn       int
+	users     map[string]bool
+	rows      []string // what the bridge did, for assertions
+	refuse    func(verb string, args event.Object) bool
+	down      bool
 }
 
 type hsRoom struct {
@@ -148,7 +150,7 @@ func (h *fakeHS) set(r *hsRoom, user, typ string, content any) {
 
 // delivery takes what is to be pushed.
 func (h *fakeHS) delivery() (Delivery, bool) {
-	if len(h.queue) == 0 || h.down {
+	if len(h.queue)+len(h.ephemeral) == 0 || h.down {
 		return Delivery{}, false
 	}
 	h.txn++
@@ -162,6 +164,7 @@ func (h *fakeHS) delivery() (Delivery, bool) {
 		}
 		d.Events = append(d.Events, ev)
 	}
+	d.Ephemeral, h.ephemeral = h.ephemeral, nil
 	d.Hash = [32]byte(sum.Sum(nil))
 	h.queue = nil
 	return d, true
@@ -219,6 +222,9 @@ func (h *fakeHS) exec(row store.Outbound, roomID string) (class string, eventID 
 		return h.execCreate(args, sender)
 	}
 	r := h.rooms[roomID]
+	if other := args.Str("room"); other != "" {
+		r = h.rooms[other]
+	}
 	if r == nil {
 		return "refused", "", []byte(`{"errcode":"M_NOT_FOUND"}`)
 	}
@@ -344,7 +350,10 @@ func (h *fakeHS) execPower(r *hsRoom, verb event.Verb, sender, target, reason st
 	return "done", h.member(r, sender, target, to, reason)
 }
 
-// texts are the messages in a room as people see them: "sender: text".
+// loggedNotice is what people of every portal are told once.
+const loggedNotice = "Messages in this room are logged."
+
+// texts are the messages in a room as people see them: "sender: text". What is told once in every portal is left out.
 func (h *fakeHS) texts(r *hsRoom) []string {
 	var out []string
 	for _, ev := range r.timeline {
@@ -352,6 +361,9 @@ func (h *fakeHS) texts(r *hsRoom) []string {
 			continue
 		}
 		o, _ := event.ParseObject(ev.content)
+		if o.Str("body") == loggedNotice {
+			continue
+		}
 		local, _, _ := strings.Cut(strings.TrimPrefix(ev.sender, "@"), ":")
 		kind := ""
 		if t := o.Str("msgtype"); t != event.MsgText {

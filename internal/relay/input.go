@@ -16,6 +16,7 @@ const (
 	inputCommand   = "command"   // a message for the bot, as received
 	inputRead      = "read"      // the state of the Matrix room is to be read
 	inputAgain     = "again"     // an event whose message is to be said again in a newer epoch
+	inputReceipt   = "receipt"   // users have read the room up to an event
 	inputEncrypted = "encrypted" // an encrypted event of the Matrix room, as received
 	inputAction    = "action"    // something that the bot or an operator asked for
 )
@@ -29,6 +30,9 @@ const (
 	timerRenew   = "renew"   // renew the keys of a leaf
 	timerCommit  = "commit"  // commit proposals that nobody committed
 	timerGo      = "go"      // go on with the wishes that stand
+	timerReport  = "report"  // send the reports of what was read and delivered
+	timerUpgrade = "upgrade" // try to follow into the room that replaces another
+	timerExpire  = "expire:" // a message expires; its id stands behind the colon
 	timerCheck   = "check"   // compare the room with its Matrix room
 )
 
@@ -44,6 +48,7 @@ const (
 	refGroupInfo = "group-info" // the group's state for a rejoin
 	refEvidence  = "evidence"   // the group's state to judge our pending commit by
 	refExternal  = "external"   // the group's state for a first join
+	refUpgrade   = "upgrade"    // the bot joined the room that replaces another, which stands behind the colon
 	refMember    = "member"     // a change of membership in Matrix; the user stands behind the colon
 )
 
@@ -64,6 +69,8 @@ func (s *step) dispatch(in *store.Input) error {
 		err = s.onAnswer(&a)
 	case inputTimer:
 		err = s.onTimer(string(in.Body))
+	case inputReceipt:
+		err = s.onReceipts(in.Body)
 	case inputAction:
 		err = s.onAction(in.Body)
 	case inputCommand:

@@ -19,6 +19,7 @@ const (
 	intentRenew    = "renew"    // the keys of an own leaf
 	intentCommit   = "commit"   // the proposals that wait
 	intentRole     = "role"     // of a participant
+	intentPolicy   = "policy"   // components of the policy
 	intentRoles    = "roles"    // the definitions of roles
 )
 
@@ -32,10 +33,18 @@ type intentData struct {
 	Packages [][]byte `json:"packages,omitempty"` // KeyPackages that were claimed
 	Name     *string  `json:"name,omitempty"`     // metadata
 	Topic    *string  `json:"topic,omitempty"`    // metadata
-	Request  []byte   `json:"request,omitempty"`  // the KeyMaterialRequest that is under way
-	Consent  bool     `json:"consent,omitempty"`  // consent was asked for
-	Inactive bool     `json:"inactive,omitempty"` // add without clients
-	Epoch    uint64   `json:"epoch,omitempty"`    // in which proposals were made
+	Avatar   *string  `json:"avatar,omitempty"`   // metadata: an https address
+	Mood     *string  `json:"mood,omitempty"`     // metadata
+	// TopicHTML is the topic with formatting, "" when it has none.
+	TopicHTML string `json:"topic_html,omitempty"`
+	// NotBefore is when metadata is changed, in milliseconds since 1970: changes of the same moment go together.
+	NotBefore int64 `json:"not_before,omitempty"`
+	// Components are new data of components of the policy.
+	Components map[uint16][]byte `json:"components,omitempty"`
+	Request    []byte            `json:"request,omitempty"`  // the KeyMaterialRequest that is under way
+	Consent    bool              `json:"consent,omitempty"`  // consent was asked for
+	Inactive   bool              `json:"inactive,omitempty"` // add without clients
+	Epoch      uint64            `json:"epoch,omitempty"`    // in which proposals were made
 }
 
 func dataOf(i *store.Intent) (intentData, error) {
@@ -61,9 +70,26 @@ func (s *step) wish(kind, actor, target string, d intentData) *store.Intent {
 		if old.State == store.IntentOpen && kind == intentMetadata {
 			had, err := dataOf(old)
 			if err == nil {
+				if d.Topic == nil {
+					d.TopicHTML = had.TopicHTML
+				}
 				d.Name, d.Topic = firstOf(d.Name, had.Name), firstOf(d.Topic, had.Topic)
+				d.Avatar, d.Mood = firstOf(d.Avatar, had.Avatar), firstOf(d.Mood, had.Mood)
+				d.NotBefore = had.NotBefore
 			}
 			old.Actor = actor
+			s.setIntent(old, store.IntentOpen, "", d)
+			return old
+		}
+		if old.State == store.IntentOpen && kind == intentPolicy {
+			had, err := dataOf(old)
+			if err == nil {
+				for id, data := range had.Components {
+					if _, newer := d.Components[id]; !newer {
+						d.Components[id] = data
+					}
+				}
+			}
 			s.setIntent(old, store.IntentOpen, "", d)
 			return old
 		}

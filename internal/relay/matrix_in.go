@@ -231,11 +231,26 @@ func (s *step) cancel(kind, target string) {
 // memberData is what is remembered of a member beside the columns.
 type memberData struct {
 	Inviter string `json:"inviter,omitempty"` // MXID of who invited a user
+	Read    int64  `json:"read,omitempty"`    // number of the link up to which the user is known to have read
+	Reading int64  `json:"reading,omitempty"` // the same, not reported yet
 }
 
 func (s *step) noteInviter(mxid, inviter string) {
 	m, _ := s.room.members.of(mxid)
-	m.Data = string(mustJSON(memberData{Inviter: inviter}))
+	d := dataOfMember(m)
+	d.Inviter = inviter
+	s.setMemberData(m, d)
+}
+
+func dataOfMember(m store.Member) (d memberData) {
+	if m.Data != "" {
+		_ = unmarshalString(m.Data, &d) // we wrote it
+	}
+	return d
+}
+
+func (s *step) setMemberData(m store.Member, d memberData) {
+	m.Data = string(mustJSON(d))
 	s.setMember(m)
 }
 
@@ -273,14 +288,23 @@ func (s *step) onState(ev event.Event) error {
 			return nil
 		}
 		v.matrix.Topic = topic
-		s.wishMetadata(ev, intentData{Topic: &topic})
+		_, html := event.ParseTopic(ev.Content)
+		s.wishMetadata(ev, intentData{Topic: &topic, TopicHTML: html})
 	case event.TypePowerLevels:
 		s.onPower(ev, echo)
 	case event.TypeJoinRules:
+		if v.head.Kind == store.RoomFollower {
+			if !echo {
+				s.showAgain(event.TypeJoinRules)
+			}
+			return nil
+		}
 		v.matrix.Join = ev.Content.Str("join_rule")
 		s.followPower(string(ev.ID), string(ev.Sender))
-	case event.TypeHistoryVisibility:
-		v.matrix.History = ev.Content.Str("history_visibility")
+	case event.TypeHistoryVisibility, event.TypeAvatar, event.TypeMood, event.TypeRetention, event.TypeServerACL:
+		s.onCondition(ev, echo)
+	case event.TypeTombstone:
+		s.onTombstone(ev, echo)
 	case event.TypeEncryption:
 		v.matrix.Crypt = true
 		if v.group != nil {
@@ -298,6 +322,10 @@ func (s *step) wishMetadata(ev event.Event, d intentData) {
 		return
 	}
 	d.Event, d.By, d.MXID = string(ev.ID), string(ev.Sender), string(ev.Sender)
+	if s.cfg.Combine > 0 {
+		d.NotBefore = s.now.Add(s.cfg.Combine).UnixMilli()
+		s.later(timerGo, d.NotBefore)
+	}
 	actor := ""
 	if s.exported(string(ev.Sender)) {
 		actor = s.actorOf(string(ev.Sender))

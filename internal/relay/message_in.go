@@ -79,10 +79,7 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 		return links.err
 	}
 	if len(res.Status) > 0 {
-		if k, ok := s.mappingRoom(links).ReadUpTo(res.Status); ok && links.err == nil {
-			s.matrixRequest(mapping.Receipt(in.Sender, k))
-		}
-		return links.err
+		return s.onStatus(in, res.Status, s.mappingRoom(links))
 	}
 	if m, _ := v.members.of(string(in.Sender)); m.Membership != string(event.Join) && m.Ghost && len(res.Events) > 0 {
 		s.placeIn(&m, policy.RoleNone, cause{})
@@ -113,6 +110,10 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 		o := &s.fx.out[len(s.fx.out)-1]
 		o.AnswerTo, o.AnswerSeq = store.AnswerLink, link.Seq
 		s.fx.links = append(s.fx.links, link)
+	}
+	if len(res.Events) > 0 {
+		s.expire(in.ID, in.Message.Expires)
+		s.willReportDelivery()
 	}
 	s.passes("K19", "")
 	return nil

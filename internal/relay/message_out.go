@@ -123,21 +123,9 @@ func (s *step) say(ev event.Event, user string, leaf mls.LeafIndex, salt content
 	if err != nil {
 		return err
 	}
-	dict := v.group.Dictionary()
-	data := mls.FrameApplicationData(dict, mls.MediaType{}, octets)
-	killpoint.Hit("K6")
-	protected, changes, err := v.group.Protect(s.Rand, leaf, data, room.MessageAAD(dict, out.Message.Salt[:], data), 0)
+	message, err := s.protect(user, leaf, octets, out.Message.Salt)
 	if err != nil {
 		return err
-	}
-	killpoint.Hit("K7")
-	s.passes("K8", "K9")
-	message := wire.NewMessage(protected.Message)
-	hash := message.Hash()
-	s.fx.changes = append(s.fx.changes, changes)
-	s.fx.used = append(s.fx.used, store.Generation{Epoch: protected.Epoch, Leaf: uint32(protected.Leaf), Generation: protected.Generation, Hash: hash[:]})
-	if protected.Generation >= maxEpochMessages {
-		s.wish(intentRenew, user, user, intentData{}) // an epoch is not to live for ever (reliability §6)
 	}
 	link := store.Link{Room: v.head.ID, EventID: string(ev.ID), MIMIID: mimiID[:], Direction: store.Out, Kind: string(out.Kind), Sender: user,
 		SenderMXID: string(ev.Sender), FirstEvent: string(out.FirstEvent), Target: string(out.Target), Topic: hex.EncodeToString(out.Topic),
@@ -152,12 +140,34 @@ func (s *step) say(ev event.Event, user string, leaf mls.LeafIndex, salt content
 	}
 	s.hand(&link, wire.SubmitMessageRequest{Message: message, SendingURI: wire.IdentifierURI(user)}, tries)
 	s.changed(&out, link.State)
+	s.expire(mimiID, out.Message.Expires)
 	if old != nil {
 		s.fx.setLinks = append(s.fx.setLinks, linkChange{seq: old.Seq, state: link.State, acceptedMS: link.AcceptedMS})
 		return nil
 	}
 	s.fx.links = append(s.fx.links, link)
 	return nil
+}
+
+// protect encrypts content as a message of one of our leaves.
+func (s *step) protect(user string, leaf mls.LeafIndex, octets []byte, salt content.Salt) (wire.Message, error) {
+	dict := s.room.group.Dictionary()
+	data := mls.FrameApplicationData(dict, mls.MediaType{}, octets)
+	killpoint.Hit("K6")
+	protected, changes, err := s.room.group.Protect(s.Rand, leaf, data, room.MessageAAD(dict, salt[:], data), 0)
+	if err != nil {
+		return wire.Message{}, err
+	}
+	killpoint.Hit("K7")
+	s.passes("K8", "K9")
+	message := wire.NewMessage(protected.Message)
+	hash := message.Hash()
+	s.fx.changes = append(s.fx.changes, changes)
+	s.fx.used = append(s.fx.used, store.Generation{Epoch: protected.Epoch, Leaf: uint32(protected.Leaf), Generation: protected.Generation, Hash: hash[:]})
+	if protected.Generation >= maxEpochMessages {
+		s.wish(intentRenew, user, user, intentData{}) // an epoch is not to live for ever (reliability §6)
+	}
+	return message, nil
 }
 
 // dropped tells the sender that an event is not carried over, where people want to know: of a kind that MIMI has nothing
@@ -321,7 +331,11 @@ func (s *step) once(what string, do func()) {
 
 // mappingRoom is the room as messages are mapped in it.
 func (s *step) mappingRoom(links *linkFinder) *mapping.Room {
-	return &mapping.Room{URI: s.room.head.URI, People: people{s}, Links: links, Options: s.cfg.Mapping}
+	o := s.cfg.Mapping
+	if s.room.policy != nil {
+		_, o.Expires = mapping.Retention(s.room.policy.Expiration)
+	}
+	return &mapping.Room{URI: s.room.head.URI, People: people{s}, Links: links, Options: o}
 }
 
 // people knows who takes part.

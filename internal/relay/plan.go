@@ -104,6 +104,9 @@ func (s *step) rank(i *store.Intent) int {
 
 // take tries to put a wish into a plan, or begins one for it.
 func (s *step) take(p *plan, i *store.Intent, d intentData) (verdict, string, *plan, error) {
+	if d.NotBefore > s.nowMS() {
+		return waits, "", p, nil
+	}
 	need, done := s.needOf(i, d)
 	if done {
 		return obsolete, "", p, nil
@@ -118,7 +121,7 @@ func (s *step) take(p *plan, i *store.Intent, d intentData) (verdict, string, *p
 	if p == nil {
 		leaf, _ := s.room.ownLeaf(committer)
 		p = &plan{committer: committer, leaf: leaf, roles: map[string]uint32{}, removed: map[mls.LeafIndex]bool{}}
-	} else if p.committer != committer || p.alone || i.Kind == intentRenew || i.Kind == intentRoles || len(p.added)+len(p.keys) >= maxAdds || i.Kind == intentAdd && len(p.keys) > 0 != s.own(i.Target) && p.adds() {
+	} else if p.committer != committer || p.alone || i.Kind == intentRenew || i.Kind == intentRoles || i.Kind == intentPolicy || len(p.added)+len(p.keys) >= maxAdds || i.Kind == intentAdd && len(p.keys) > 0 != s.own(i.Target) && p.adds() {
 		return unfit, "", p, nil
 	}
 	v, why, err := s.fold(p, i, d)
@@ -153,12 +156,19 @@ func (s *step) needOf(i *store.Intent, d intentData) (change *policy.Change, don
 	case intentRole:
 		return &policy.Change{Kind: policy.ChangeRole, User: i.Target, Role: d.Role}, role == d.Role || role <= policy.RoleBanned
 	case intentMetadata:
-		meta := metadataWith(v.policy.Metadata, d)
-		same := meta.RoomName == v.policy.Metadata.RoomName && meta.RoomSubject == v.policy.Metadata.RoomSubject
+		meta := metadataOf(v.policy.Metadata, d)
+		same := string(meta.Marshal()) == string(v.policy.Metadata.Marshal())
 		return &policy.Change{Kind: policy.ChangeMetadata, Metadata: &meta}, same
 	case intentRoles:
 		same := string(s.wantedRoles(s.hierarchy()).Marshal()) == string(v.policy.Roles.Marshal())
 		return &policy.Change{Kind: policy.ChangeComponent, Component: policy.ComponentRoles}, same
+	case intentPolicy:
+		same := true
+		for id, data := range d.Components {
+			had, _ := v.policy.Data(id)
+			same = same && string(had) == string(data)
+		}
+		return &policy.Change{Kind: policy.ChangeComponent, Component: policy.ComponentBase}, same
 	case intentCommit:
 		return nil, len(s.commitable()) == 0
 	case intentRenew:
@@ -166,16 +176,6 @@ func (s *step) needOf(i *store.Intent, d intentData) (change *policy.Change, don
 		return nil, !ok
 	}
 	return nil, true
-}
-
-func metadataWith(m policy.RoomMetaData, d intentData) policy.RoomMetaData {
-	if d.Name != nil {
-		m.RoomName = *d.Name
-	}
-	if d.Topic != nil {
-		m.RoomSubject = *d.Topic
-	}
-	return m
 }
 
 // roleFor is the role that an added user gets: as hub by its power level, as follower the one that most participants have
@@ -285,12 +285,15 @@ func (s *step) fold(p *plan, i *store.Intent, d intentData) (verdict, string, er
 		roles := s.wantedRoles(s.hierarchy())
 		p.proposals = append(p.proposals, appDataUpdate(mls.ComponentRolesList, roles.Marshal()))
 		p.alone = true
+	case intentPolicy:
+		p.proposals = append(p.proposals, s.componentUpdates(d.Components)...)
+		p.alone = true
 	case intentMetadata:
 		base := v.policy.Metadata
 		if p.meta != nil {
 			base = *p.meta
 		}
-		meta := metadataWith(base, d)
+		meta := metadataOf(base, d)
 		p.meta = &meta
 	case intentRenew:
 		p.path, p.alone = true, true

@@ -57,6 +57,7 @@ func (s *step) reconcile(was before, why cause) error {
 	s.noteLeaves()
 	s.placePower(was, why)
 	s.placeMetadata(why)
+	s.placeConditions()
 	return s.checkAlive()
 }
 
@@ -256,9 +257,10 @@ func (s *step) placeMetadata(why cause) {
 		v.matrix.Name = name
 	}
 	if topic := topicOf(meta); topic != v.matrix.Topic {
-		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeTopic, Content: mustJSON(map[string]string{"topic": topic})})
+		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeTopic, Content: s.topicContent(topic)})
 		v.matrix.Topic = topic
 	}
+	s.placeRest(why)
 }
 
 // stateHand is who writes a state event.

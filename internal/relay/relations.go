@@ -146,3 +146,11 @@ func (s *step) redactor(author, actor string) id.UserID {
 	}
 	return ""
 }
+
+// userEvent is the event of a link, or the reference to one that waits to be sent.
+func userEvent(l *store.Link) id.EventID {
+	if l.EventID != "" {
+		return id.EventID(l.EventID)
+	}
+	return event.PendingID(l.MIMIID, int(l.Part))
+}

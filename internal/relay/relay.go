@@ -54,6 +54,11 @@ type Config struct {
 	StatusEvents bool
 	// Encryption is about encrypted Matrix rooms.
 	Encryption Encryption
+	// Combine is how long a change of name, topic or avatar waits for others, to go in one commit with them: 500 ms. Negative
+	// for not at all.
+	Combine time.Duration
+	// NoReceipts reports what Matrix users have read only in rooms that demand it.
+	NoReceipts bool
 	// Mapping are the choices for messages.
 	Mapping mapping.Options
 	// Limits of the groups.
@@ -83,6 +88,7 @@ func (c Config) withDefaults() Config {
 	def(&c.AskAfter, 5*time.Second)
 	def(&c.InviteTimeout, 14*24*time.Hour)
 	def(&c.Consistency, time.Hour)
+	def(&c.Combine, 500*time.Millisecond)
 	def(&c.KeyClaims, 10)
 	def(&c.PeerKeyClaims, 1000)
 	def(&c.GroupInfos, 10)
@@ -145,6 +151,9 @@ type Deps struct {
 	Permitted func(mxid string) bool
 	// Consent tells whether a peer may claim KeyPackages of our users without asking them. Nil means yes.
 	Consent func(peer string) bool
+	// PublicURL is the https address under which everybody may fetch a file of the Matrix media repository, "" for none. Nil
+	// publishes nothing: rooms have no avatar in MIMI then.
+	PublicURL func(mxc string) string
 	// Blocked tells that a provider is not spoken with.
 	Blocked func(domain string) bool
 	// Credential makes the credential of a client; nil makes basic ones.

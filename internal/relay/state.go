@@ -29,6 +29,14 @@ type roomState struct {
 	Ranks mapping.Ranks `json:"ranks,omitzero"`
 	// Checked is when the room was last compared with its Matrix room, in milliseconds since 1970.
 	Checked int64 `json:"checked,omitempty"`
+	// Reporting tells that reports of what was read or delivered are collected.
+	Reporting bool `json:"reporting,omitempty"`
+	// Upgrade is the Matrix room that replaces this one, while the bot is not in it.
+	Upgrade *upgrade `json:"upgrade,omitempty"`
+	// Shown are the state events that say how the MIMI room is, as last written to a portal, by type.
+	Shown map[string]string `json:"shown,omitempty"`
+	// Delivered is the number of the link up to which delivery was reported, where the room demands that.
+	Delivered int64 `json:"delivered,omitempty"`
 	// Portal tells that the Matrix room of a follower room was asked for.
 	Portal bool `json:"portal,omitempty"`
 	// Pending is when messages stop waiting for our commit, in milliseconds since 1970.
@@ -75,14 +83,18 @@ type joining struct {
 
 // matrixState is what is known of the Matrix room.
 type matrixState struct {
-	Name    string          `json:"name,omitempty"`
-	Topic   string          `json:"topic,omitempty"`
-	Creator string          `json:"creator,omitempty"`
-	Version string          `json:"version,omitempty"`
-	Power   json.RawMessage `json:"power,omitempty"` // content of m.room.power_levels as received
-	Join    string          `json:"join,omitempty"`
-	History string          `json:"history,omitempty"`
-	Crypt   bool            `json:"crypt,omitempty"` // the room is encrypted
+	Name    string           `json:"name,omitempty"`
+	Topic   string           `json:"topic,omitempty"`
+	Creator string           `json:"creator,omitempty"`
+	Version string           `json:"version,omitempty"`
+	Power   json.RawMessage  `json:"power,omitempty"` // content of m.room.power_levels as received
+	Join    string           `json:"join,omitempty"`
+	History string           `json:"history,omitempty"`
+	Crypt   bool             `json:"crypt,omitempty"` // the room is encrypted
+	Avatar  string           `json:"avatar,omitempty"`
+	Mood    string           `json:"mood,omitempty"`
+	MaxAge  int64            `json:"max_age,omitempty"` // of m.room.retention, in milliseconds
+	ACL     *event.ServerACL `json:"acl,omitempty"`
 }
 
 // power returns the power levels of the room.

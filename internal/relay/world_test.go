@@ -108,6 +108,9 @@ func newWorld(t testing.TB, driver string, domains ...string) *world {
 }
 
 func (w *world) add(domain string, conf Config) *node {
+	if conf.Combine == 0 {
+		conf.Combine = -1
+	}
 	n := &node{w: w, domain: domain, conf: conf}
 	if w.driver == "postgres" {
 		n.cfg = storetest.Config(w.t, w.driver)

@@ -1,0 +1,149 @@
+package relay
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
+)
+
+// Changes of the same moment go into one commit; a later one into another.
+func TestChangesOfTheSameMoment(t *testing.T) {
+	p := newPair(t, warm)
+	p.a.conf.Combine = 500 * time.Millisecond
+	p.a.start()
+	p.begin()
+	epoch := p.a.view(p.room).group.Epoch()
+	p.a.hs.set(p.room, p.alice, event.TypeName, map[string]string{"name": "Coffee"})
+	p.settle()
+	p.a.hs.set(p.room, p.alice, event.TypeTopic, map[string]string{"topic": "about coffee"})
+	p.a.hs.set(p.room, p.alice, event.TypeMood, map[string]string{"mood": "awake"})
+	p.settle()
+	p.equal("epoch before the moment is over", p.a.view(p.room).group.Epoch(), epoch)
+	p.pass(time.Second)
+	p.equal("epoch after", p.a.view(p.room).group.Epoch(), epoch+1)
+	p.equal("name", p.portal.str(event.TypeName, "name"), "Coffee")
+	p.equal("topic", p.portal.str(event.TypeTopic, "topic"), "about coffee")
+	p.equal("mood", p.portal.str(event.TypeMood, "mood"), "awake")
+	p.noTrouble()
+}
+
+// A topic with formatting keeps it, and what Matrix does not know of the metadata stays.
+func TestRichTopicAndWhatMatrixDoesNotKnow(t *testing.T) {
+	p := newPair(t, warm).begin()
+	meta := p.a.view(p.room).policy.Metadata
+	meta.Descriptions = []policy.RichDescription{{MediaType: "text/plain", LanguageTag: "de", Content: []byte("Beschreibung")}}
+	meta.RoomAvatar = "https://a.example/picture.png"
+	p.setPolicy(policy.ComponentMetadata, meta.Marshal())
+	p.a.hs.set(p.room, p.alice, event.TypeTopic, map[string]any{"topic": "hot tea",
+		"m.topic": map[string]any{"m.text": []any{map[string]string{"mimetype": "text/html", "body": "<b>hot</b> tea"}, map[string]string{"body": "hot tea"}}}})
+	p.settle()
+	got := p.b.view(p.portal).policy.Metadata
+	p.equal("avatar", got.RoomAvatar, meta.RoomAvatar)
+	p.equal("descriptions", len(got.Descriptions), 2)
+	p.equal("the German one", string(got.Descriptions[0].Content), "Beschreibung")
+	if c := string(p.portal.state[event.TypeTopic+"\x00"]); !strings.Contains(c, "m.topic") || !strings.Contains(c, "strong") && !strings.Contains(c, "\\u003cb") {
+		t.Errorf("the topic lost its formatting: %s", c)
+	}
+	p.noTrouble()
+}
+
+// History, retention and who may come in follow the Matrix room that leads, and are shown in the portal.
+func TestConditionsOfARoom(t *testing.T) { modes(t, testConditionsOfARoom) }
+
+func testConditionsOfARoom(t *testing.T, m mode) {
+	p := newPair(t, m).begin()
+	p.equal("history at first", p.portal.str(event.TypeHistoryVisibility, "history_visibility"), "shared")
+	p.equal("join rule", p.portal.str(event.TypeJoinRules, "join_rule"), "invite")
+	p.a.hs.set(p.room, p.alice, event.TypeHistoryVisibility, map[string]string{"history_visibility": "joined"})
+	p.a.hs.set(p.room, p.alice, event.TypeRetention, map[string]int{"max_lifetime": 86_400_000})
+	p.settle()
+	p.equal("history", p.portal.str(event.TypeHistoryVisibility, "history_visibility"), "joined")
+	p.equal("retention", string(p.portal.state[event.TypeRetention+"\x00"]), `{"max_lifetime":86400000}`)
+	if roles := string(p.portal.state[event.TypeRoles+"\x00"]); !strings.Contains(roles, `"member"`) {
+		t.Errorf("roles in the portal: %s", roles)
+	}
+	// Somebody with the power to change them in the portal does not decide: it is taken back.
+	p.b.hs.set(p.portal, p.b.hs.mxid("admin"), event.TypeHistoryVisibility, map[string]string{"history_visibility": "world_readable"})
+	p.b.hs.set(p.portal, p.b.hs.mxid("admin"), event.TypeJoinRules, map[string]string{"join_rule": "public"})
+	p.settle()
+	p.equal("history again", p.portal.str(event.TypeHistoryVisibility, "history_visibility"), "joined")
+	p.equal("join rule again", p.portal.str(event.TypeJoinRules, "join_rule"), "invite")
+	p.a.hs.set(p.room, p.alice, event.TypeRetention, map[string]int{})
+	p.settle()
+	p.equal("no retention", string(p.portal.state[event.TypeRetention+"\x00"]), `{}`)
+	p.talk(1)
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	p.noTrouble()
+}
+
+// A room that demands an expiry gets it with each message.
+func TestDemandedExpiry(t *testing.T) {
+	p := newPair(t, warm).begin()
+	after := uint32(60)
+	p.setPolicy(policy.ComponentExpiration, (&policy.MessageExpiration{Expiring: policy.Required, Min: 1, Max: 3600, DefaultAfter: &after}).Marshal())
+	p.b.hs.say(p.portal, p.bob, "this goes")
+	p.settle()
+	timer := p.room.find(t, event.TypeMessage, "this goes").object().Obj("com.beeper.disappearing_timer")
+	ms, _ := timer.Int("timer")
+	p.equal("timer", ms, 60_000)
+	p.noTrouble()
+}
+
+// A room that was replaced goes on in the new one, with the same people, ids and MIMI room.
+func TestUpgradedRoom(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		own, _ := w.send("before the upgrade", nil)
+		n := w.a
+		if w.who == w.bob {
+			n = w.b
+		}
+		uri := n.room(w.from).URI
+		next := w.hs.create(w.who, "Tea", "about tea")
+		w.hs.set(w.from, w.who, event.TypeTombstone, map[string]string{"body": "moved", "replacement_room": next.id})
+		w.settle()
+		w.last("told", w.hs.texts(w.from), "notice mimibot: This room was replaced. Invite me to the new one, and the conversation goes on there.")
+		w.hs.set(next, w.who, event.TypePowerLevels, map[string]any{"users": map[string]int{w.who: 100, w.hs.mxid("mimibot"): 100}})
+		w.hs.invite(next, w.who, w.hs.mxid("mimibot"))
+		w.pass(2 * time.Minute)
+		w.equal("URI", n.room(next).URI, uri)
+		if next.members[w.otherGhost()] != "join" {
+			t.Fatalf("the ghost did not follow: %v; %q", next.members, w.hs.rows)
+		}
+		w.from = next
+		_, seen := w.send("after the upgrade", inReply(own))
+		w.equal("reply across the upgrade", seen.relation().ReplyTo, w.to.find(t, event.TypeMessage, "before the upgrade").id)
+		w.there.emit(w.to, w.otherSpeaker(), event.TypeMessage, nil, map[string]string{"msgtype": "m.text", "body": "and back"}, 0)
+		w.settle()
+		next.find(t, event.TypeMessage, "and back")
+		if _, err := n.db.RoomByName(t.Context(), store.NameMatrix, w.from.id); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// otherGhost is the ghost, in the room where this way begins, of who speaks on the other side.
+func (w *way) otherGhost() string {
+	if w.who == w.alice {
+		return w.bobAtA
+	}
+	return w.aliceAtB
+}
+
+// People of a portal are told once that the room is logged: a bridge reads it.
+func TestPeopleAreToldOfThePolicyOnce(t *testing.T) {
+	p := newPair(t, restarting).begin()
+	p.a.hs.set(p.room, p.alice, event.TypeName, map[string]string{"name": "Coffee"})
+	p.settle()
+	n := 0
+	for _, ev := range p.portal.timeline {
+		if strings.Contains(string(ev.content), loggedNotice) {
+			n++
+		}
+	}
+	p.equal("notices", n, 1)
+	p.noTrouble()
+}

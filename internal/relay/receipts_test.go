@@ -1,0 +1,144 @@
+package relay
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"maunium.net/go/mautrix/id"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
+)
+
+// read is what a user's client does when the user has read up to an event.
+func (h *fakeHS) read(r *hsRoom, user, ev string, private bool) {
+	h.ephemeral = append(h.ephemeral, event.Ephemeral{Type: event.TypeReceipt, Room: id.RoomID(r.id),
+		Receipts: []event.Receipt{{Event: id.EventID(ev), User: id.UserID(user), Private: private}}})
+}
+
+// What somebody reads is told to the others, once for several messages, and never takes a receipt back.
+func TestReadReceipts(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		var own []string
+		var seen []*hsEvent
+		for _, text := range []string{"one", "two", "three"} {
+			o, s := w.send(text, nil)
+			own, seen = append(own, o), append(seen, s)
+		}
+		other := w.otherSpeaker()
+		w.there.read(w.to, other, seen[0].id, false)
+		w.settle()
+		w.there.read(w.to, other, seen[1].id, false)
+		w.settle()
+		ghost := w.bobAtA
+		if w.who == w.bob {
+			ghost = w.aliceAtB
+		}
+		w.equal("before the reports are due", w.from.reads[ghost], "")
+		n := len(w.hs.rows)
+		w.pass(6 * time.Second)
+		w.equal("read up to", w.from.reads[ghost], own[1])
+		w.equal("receipts", countRows(w.hs.rows[n:], "receipt"), 1)
+		w.there.read(w.to, other, seen[0].id, false)
+		w.pass(6 * time.Second)
+		w.equal("after an old receipt", w.from.reads[ghost], own[1])
+		w.there.read(w.to, other, seen[2].id, true)
+		w.pass(6 * time.Second)
+		w.equal("after a private receipt", w.from.reads[ghost], own[1])
+		node := w.a
+		if w.who == w.bob {
+			node = w.b
+		}
+		l, err := node.db.LinkByEvent(context.Background(), node.room(w.from).ID, own[0])
+		w.equal("state of the message", string(l.State)+errText(err), store.LinkDelivered)
+	})
+}
+
+func countRows(rows []string, verb string) (n int) {
+	for _, r := range rows {
+		if strings.HasPrefix(r, verb+" ") {
+			n++
+		}
+	}
+	return n
+}
+
+func errText(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+func TestNoReceiptsWhereTheOperatorWantsNone(t *testing.T) {
+	p := newPair(t, warm)
+	p.a.conf.NoReceipts, p.b.conf.NoReceipts = true, true
+	p.a.start()
+	p.b.start()
+	p.begin()
+	p.a.hs.say(p.room, p.alice, "psst")
+	p.settle()
+	p.b.hs.read(p.portal, p.bob, p.portal.find(t, event.TypeMessage, "psst").id, false)
+	p.pass(6 * time.Second)
+	p.equal("receipt", p.room.reads[p.bobAtA], "")
+	p.noTrouble()
+}
+
+// setPolicy lets the hub put a component of the policy into the group.
+func (p *pair) setPolicy(component uint16, data []byte) {
+	p.t.Helper()
+	room := p.a.room(p.room)
+	_, err := p.a.relay.runStep(context.Background(), room.ID, nil, store.Settle{}, func(s *step) error {
+		s.wish(intentPolicy, s.bot, "", intentData{Components: map[uint16][]byte{component: data}})
+		return s.advance()
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.settle()
+}
+
+func TestReceiptsUnderThePolicyOfTheRoom(t *testing.T) {
+	p := newPair(t, warm).begin()
+	p.setPolicy(policy.ComponentStatus, (&policy.StatusNotificationPolicy{DeliveryNotifications: policy.Required, ReadReceipts: policy.Forbidden}).Marshal())
+	own := p.a.hs.say(p.room, p.alice, "forbidden to tell")
+	p.settle()
+	p.b.hs.read(p.portal, p.bob, p.portal.find(t, event.TypeMessage, "forbidden").id, false)
+	p.pass(6 * time.Second)
+	p.equal("receipt", p.room.reads[p.bobAtA], "")
+	l, err := p.a.db.LinkByEvent(context.Background(), p.a.room(p.room).ID, own)
+	p.equal("delivery was told", string(l.State)+errText(err), store.LinkDelivered)
+	p.setPolicy(policy.ComponentStatus, (&policy.StatusNotificationPolicy{ReadReceipts: policy.Required}).Marshal())
+	own = p.a.hs.say(p.room, p.alice, "demanded to tell")
+	p.settle()
+	p.b.hs.read(p.portal, p.bob, p.portal.find(t, event.TypeMessage, "demanded").id, true)
+	p.pass(6 * time.Second)
+	p.equal("receipt", p.room.reads[p.bobAtA], own)
+	told := p.portal.find(t, event.TypeMessage, "read receipts are sent on")
+	p.equal("told by", told.sender, p.b.hs.mxid("mimibot"))
+	p.noTrouble()
+}
+
+// A message that disappears is redacted in the portal at its time.
+func TestExpiry(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		_, fixed := w.send("gone in a minute", map[string]any{"com.beeper.disappearing_timer": map[string]any{"type": "after_send", "timer": 60_000}})
+		_, afterRead := w.send("gone when read", map[string]any{"com.beeper.disappearing_timer": map[string]any{"type": "after_read", "timer": 30_000}})
+		w.equal("timer", afterRead.object().Obj("com.beeper.disappearing_timer").Str("type"), "after_read")
+		w.pass(2 * time.Minute)
+		if !fixed.redacted && !w.to.find(t, event.TypeMessage, "gone in a minute").redacted {
+			t.Error("the message with a time stands")
+		}
+		if w.to.find(t, event.TypeMessage, "gone when read").redacted {
+			t.Error("the message that nobody read is gone")
+		}
+		w.there.read(w.to, w.otherSpeaker(), afterRead.id, false)
+		w.pass(time.Minute)
+		if !w.to.find(t, event.TypeMessage, "gone when read").redacted {
+			t.Error("the message that was read stands")
+		}
+	})
+}

@@ -1,0 +1,94 @@
+package relay
+
+import (
+	"strings"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+)
+
+const (
+	// upgradeEvery and upgradeTries bound how often the bot tries to come into the room that replaces another.
+	upgradeEvery = time.Minute
+	upgradeTries = 60
+)
+
+// onTombstone: the Matrix room was replaced by another (mapping §2). The MIMI room stays the same; the bot goes over first.
+func (s *step) onTombstone(ev event.Event, echo bool) {
+	v := s.room
+	var r event.Room
+	if r.Apply(ev); r.Successor == "" || echo || v.group == nil || string(r.Successor) == v.head.MatrixRoomID {
+		return
+	}
+	v.st.Upgrade = &upgrade{To: string(r.Successor)}
+	if _, server, ok := strings.Cut(string(ev.Sender), ":"); ok {
+		v.st.Upgrade.Via = server
+	}
+	s.tryUpgrade()
+}
+
+// upgrade is a Matrix room that was replaced.
+type upgrade struct {
+	To    string `json:"to"`
+	Via   string `json:"via,omitempty"`
+	Tries int    `json:"tries,omitempty"`
+}
+
+func (s *step) tryUpgrade() {
+	u := s.room.st.Upgrade
+	if u == nil {
+		return
+	}
+	u.Tries++
+	args := event.JoinRoom{Sender: userID(s.cfg.Bot), Room: u.To}
+	if u.Via != "" {
+		args.Via = []string{u.Via}
+	}
+	ask(s.matrix(args), refUpgrade+":"+u.To, 0)
+}
+
+// onUpgraded: the bot is in the new room, or was not let in. It tries again for an hour: people may invite it meanwhile.
+func (s *step) onUpgraded(a *store.Answer, to string) {
+	v := s.room
+	u := v.st.Upgrade
+	if u == nil || u.To != to {
+		return
+	}
+	if a.Class != "done" {
+		switch u.Tries {
+		case 1:
+			s.notice("This room was replaced. Invite me to the new one, and the conversation goes on there.", "")
+		case upgradeTries:
+			v.st.Upgrade = nil
+			return
+		}
+		s.later(timerUpgrade, s.now.Add(upgradeEvery).UnixMilli())
+		return
+	}
+	s.moveTo(to)
+}
+
+// moveTo puts the room into another Matrix room: links and members stay, ghosts follow. Who of the Matrix users does not come
+// along leaves when they leave the old room: nobody is removed because rooms are replaced.
+func (s *step) moveTo(to string) {
+	v := s.room
+	s.fx.unbind = append(s.fx.unbind, name{store.NameMatrix, to}, name{store.NameMatrix, v.head.MatrixRoomID})
+	s.fx.names = append(s.fx.names, name{store.NameMatrix, to})
+	v.head.MatrixRoomID = to
+	v.st.Upgrade, v.st.Shown = nil, nil
+	for _, mxid := range sortedKeys(v.members.byMXID) {
+		m := v.members.byMXID[mxid]
+		if !m.Ghost || m.Membership != string(event.Join) {
+			continue
+		}
+		s.matrix(event.JoinRoom{Sender: userID(mxid), InviteFirst: true})
+	}
+	if v.head.Kind == store.RoomFollower {
+		v.matrix.Power = nil
+		s.placePower(before{}, cause{})
+		s.placeConditions()
+	}
+	s.readRoom()
+	s.notice("This room goes on where the old one ended: it is joined to "+v.head.URI, "")
+}
