@@ -33,6 +33,9 @@ func (r *Relay) Wake(ids ...store.RoomID) {
 // goroutines have.
 func (r *Relay) Run(ctx context.Context) error {
 	if err := r.renewShards(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop before it began
+		}
 		return err
 	}
 	var wg sync.WaitGroup
