@@ -69,6 +69,11 @@ type Route struct {
 	// First and Most bound the requests in flight to one destination: it starts with First, grows to
 	// Most as requests succeed, and falls back to First when one fails. 0 means 2 and 20.
 	First, Most int
+	// Timeout bounds one request; 0 means Config.SendTimeout.
+	Timeout time.Duration
+	// Waits, when set, are the pauses between the tries of a row, in place of the lane's back-off. When the try after the
+	// last of them fails, the row is refused.
+	Waits []time.Duration
 }
 
 // Config says what an outbox works with.

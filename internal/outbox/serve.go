@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -251,10 +252,18 @@ func (o *Outbox) deliver(ctx context.Context, r *run, batch []store.Outbound, la
 		return batchSplit, err
 	case res.Class == Refused:
 		return o.closed(ctx, r, batch, res, store.OutcomeRefused, last)
+	case o.tried(&first):
+		return o.closed(ctx, r, batch, res, store.OutcomeRefused, last)
 	case panicked && first.Attempts+1 >= maxPanics:
 		return o.closed(ctx, r, batch[:1], res, store.OutcomeDead, last && len(batch) == 1)
 	}
 	return laneFailed, o.failed(ctx, r, batch, res)
+}
+
+// tried tells whether a row that just failed had all its tries, where the route counts them.
+func (o *Outbox) tried(row *store.Outbound) bool {
+	waits := o.cfg.Routes[kindOf(row.Dest)].Waits
+	return len(waits) > 0 && row.Attempts >= int64(len(waits))
 }
 
 // hopeless says why a row need not be tried, or "".
@@ -298,7 +307,7 @@ func (o *Outbox) sure(ctx context.Context, r *run, first, last int64, freeze boo
 // send calls the sender and turns a panic into a failure.
 func (o *Outbox) send(ctx context.Context, batch []store.Outbound) (res Result, panicked bool) {
 	side := kindOf(batch[0].Dest)
-	ctx, cancel := context.WithTimeout(ctx, o.cfg.SendTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(o.cfg.Routes[side].Timeout, o.cfg.SendTimeout))
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
@@ -413,6 +422,9 @@ func (o *Outbox) failed(ctx context.Context, r *run, batch []store.Outbound, res
 		since = store.Millis(now)
 	}
 	wait := backoff(o.cfg.First, o.cfg.Most, lease.Failures, time.Duration(store.Millis(now)-since)*time.Millisecond, res.RetryAfter, o.cfg.Rand())
+	if waits := o.cfg.Routes[kindOf(batch[0].Dest)].Waits; batch[0].Attempts < int64(len(waits)) {
+		wait = waits[batch[0].Attempts]
+	}
 	due := store.Millis(now.Add(wait))
 	seqs := make([]int64, len(batch))
 	for i := range batch {

@@ -65,6 +65,25 @@ func (r *Reader) AssetsOf(ctx context.Context, room RoomID, linkSeq int64) ([]As
 	return r.assets(ctx, `shard = $1 AND room = $2 AND link_seq = $3 ORDER BY id`, room.Shard(), room, linkSeq)
 }
 
+// AssetsWith returns the assets of a room with the given Data.
+func (r *Reader) AssetsWith(ctx context.Context, room RoomID, data string) ([]Asset, error) {
+	return r.assets(ctx, `shard = $1 AND room = $2 AND data = $3 ORDER BY id`, room.Shard(), room, data)
+}
+
+// AssetBytes is the size of all files of a direction.
+func (r *Reader) AssetBytes(ctx context.Context, d Direction) (int64, error) {
+	sum, err := column[int64](ctx, r, `SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM asset WHERE direction = $1`, d)
+	if err != nil || len(sum) == 0 {
+		return 0, err
+	}
+	return sum[0], nil
+}
+
+// OldestAssets returns the assets of a direction that were made first.
+func (r *Reader) OldestAssets(ctx context.Context, d Direction, limit int) ([]Asset, error) {
+	return r.assets(ctx, `direction = $1 ORDER BY created_ms LIMIT $2`, d, limit)
+}
+
 // ExpiredAssets returns assets whose time is over.
 func (r *Reader) ExpiredAssets(ctx context.Context, nowMS int64, limit int) ([]Asset, error) {
 	return r.assets(ctx, `expires_ms > 0 AND expires_ms <= $1 ORDER BY expires_ms LIMIT $2`, nowMS, limit)

@@ -239,13 +239,34 @@ func (tx *Tx) ReleaseHeld(ctx context.Context, room RoomID) ([]Lane, error) {
 	var lanes []Lane
 	for _, d := range dests {
 		lanes = append(lanes, Lane{room, d})
-		if _, err := tx.exec(ctx, `UPDATE lane SET work = work + 1, due_ms = CASE WHEN failures > 0 AND due_ms < `+never+` THEN due_ms ELSE 0 END WHERE shard = $1 AND room = $2 AND dest = $3`,
-			room.Shard(), room, d); err != nil {
+		if err := tx.moreWork(ctx, Lane{room, d}); err != nil {
 			return nil, err
 		}
 	}
-	_, err = tx.exec(ctx, `UPDATE outbound SET state = 'ready' WHERE shard = $1 AND room = $2 AND state = 'held'`, room.Shard(), room)
+	_, err = tx.exec(ctx, `UPDATE outbound SET state = 'ready' WHERE shard = $1 AND room = $2 AND state = 'held' AND verb <> '`+VerbBlank+`'`, room.Shard(), room)
 	return lanes, err
+}
+
+// VerbBlank is the verb of held rows whose request is not known yet: they keep a place in their lane until FillOutbound.
+const VerbBlank = "blank"
+
+func (tx *Tx) moreWork(ctx context.Context, l Lane) error {
+	_, err := tx.exec(ctx, `UPDATE lane SET work = work + 1, due_ms = CASE WHEN failures > 0 AND due_ms < `+never+` THEN due_ms ELSE 0 END WHERE shard = $1 AND room = $2 AND dest = $3`,
+		l.Room.Shard(), l.Room, l.Dest)
+	return err
+}
+
+// FillOutbound gives a blank row, which was never sent, its request and state.
+func (tx *Tx) FillOutbound(ctx context.Context, o Outbound) error {
+	box, err := tx.seal(o.Data, "outbound", [16]byte(o.Room), o.Dest, o.Seq)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.exec(ctx, `UPDATE outbound SET verb = $5, sealed_data = $6, state = $7 WHERE shard = $1 AND room = $2 AND dest = $3 AND seq = $4 AND verb = '`+VerbBlank+`'`,
+		o.Room.Shard(), o.Room, o.Dest, o.Seq, o.Verb, box, cmp.Or(o.State, OutboundReady)); err != nil {
+		return fmt.Errorf("filling a blank row: %w", err)
+	}
+	return tx.moreWork(ctx, o.Lane())
 }
 
 // DropOutbound deletes rows that were not sent and shall not be, such as a commit that lost. It is the
