@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"testing"
 	"time"
 
@@ -53,6 +54,9 @@ func TestDendriteEncryptedRooms(t *testing.T) {
 		t.Run("forged and repeated", func(t *testing.T) { forged(t, ctx, w, room, alice) })
 		t.Run("the database fails once", func(t *testing.T) { fault(t, ctx, w, room, alice) })
 		t.Run("restart", func(t *testing.T) { restart(t, ctx, w, room, alice) })
+		if cfg.Driver == "sqlite" { // PostgreSQL has no marker file unless it is given one
+			t.Run("a restored database", func(t *testing.T) { restored(t, ctx, w, room, alice) })
+		}
 		t.Run("the bot is outside", func(t *testing.T) { outside(t, ctx, w, alice) })
 	})
 }
@@ -400,6 +404,39 @@ func restart(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice 
 	}
 	alice.read(t, ctx, w.say(t, ctx, room, text("back again")))
 	if got := body(t, w.opened(t, ctx, alice.say(t, ctx, room, "welcome back"))); got != "welcome back" {
+		t.Errorf("opened %q", got)
+	}
+}
+
+// A database that was restored from a backup has keys that were used since: the bot gets a new device.
+func restored(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
+	old := w.device.Client().DeviceID
+	w.stop()
+	if err := os.WriteFile(w.db.DSN+".marker", []byte("of a later time\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.start(t, ctx)
+	device := w.device.Client().DeviceID
+	if device == old {
+		t.Error("the device goes on after its database was restored")
+	}
+	if signed, err := w.device.Signed(ctx); err != nil || !signed {
+		t.Errorf("the new device is not cross-signed: %v", err)
+	}
+	alice.read(t, ctx, w.say(t, ctx, room, text("from the new device")))
+	for {
+		known, err := alice.helper.Machine().CryptoStore.GetDevices(ctx, w.client.Bot())
+		if err == nil && known[device] != nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal("alice does not learn of the new device")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	alice.newKey(t, ctx, room)
+	if got := body(t, w.opened(t, ctx, alice.say(t, ctx, room, "to the new device"))); got != "to the new device" {
 		t.Errorf("opened %q", got)
 	}
 }
