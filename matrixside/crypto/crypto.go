@@ -99,6 +99,7 @@ type Crypto struct {
 	// their use. gate is held for writing while the machine's memory is thrown away.
 	inbox sync.Mutex
 	gate  sync.RWMutex
+	keep  sync.Mutex // held while what was sent is written down
 
 	mu      sync.Mutex
 	asked   map[id.SessionID]time.Time // sessions that wait, and since when

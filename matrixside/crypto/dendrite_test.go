@@ -167,6 +167,9 @@ func sameBytes(t *testing.T, ctx context.Context, w *world, room id.RoomID) {
 	if one == three {
 		t.Error("two rows send the same bytes")
 	}
+	if encrypt("row a") != one { // the bot answered a command in between
+		t.Error("a row that is tried again after another sends other bytes")
+	}
 }
 
 func joinsLater(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {

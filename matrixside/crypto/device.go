@@ -20,7 +20,7 @@ import (
 const (
 	settingScope  = "encryption"
 	settingDevice = "device" // counts the devices the bot has had
-	settingSent   = "sent "  // and a Matrix room: the last encrypted row
+	settingSent   = "sent "  // and a Matrix room: the last encrypted rows
 )
 
 // requestTimeout bounds one conversation with the homeserver about keys.

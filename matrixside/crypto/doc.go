@@ -12,7 +12,7 @@
 // key is not there yet makes it fail with ErrWaiting; the caller keeps the event and calls again when
 // Config.OnKey names the session, or later. No goroutine waits.
 //
-// Encrypt remembers the ciphertext of the last row of each room before it returns it. As the rows of a
+// Encrypt remembers the ciphertexts of the last rows of each room before it returns one. As the rows of a
 // room are sent one after another, a retry of a row sends the same bytes.
 //
 // # What this package does not do

@@ -199,10 +199,26 @@ func (c *Crypto) remember(room id.RoomID, encrypted bool) {
 	}
 }
 
-// sentRow is the last row of a room that was encrypted.
+// sentRow is a row of a room that was encrypted.
 type sentRow struct {
 	Key     string          `json:"key"`
 	Content json.RawMessage `json:"content"`
+}
+
+// keptRows is how many of a room are remembered, newest first. The rows of its lane are sent one after another, so that one would
+// be enough for them; the bot's answers to commands come in between.
+const keptRows = 4
+
+func (c *Crypto) sentRows(ctx context.Context, room id.RoomID) ([]sentRow, error) {
+	text, err := c.cfg.Store.Setting(ctx, settingScope, settingSent+string(room))
+	if err != nil || text == "" {
+		return nil, err
+	}
+	var rows []sentRow
+	if err := json.Unmarshal([]byte(text), &rows); err != nil {
+		return nil, nil // of no use any more
+	}
+	return rows, nil
 }
 
 // sentBefore returns what a row became when it was encrypted before.
@@ -210,23 +226,31 @@ func (c *Crypto) sentBefore(ctx context.Context, room id.RoomID, key string) (js
 	if key == "" {
 		return nil, false, nil
 	}
-	text, err := c.cfg.Store.Setting(ctx, settingScope, settingSent+string(room))
-	if err != nil || text == "" {
-		return nil, false, err
+	rows, err := c.sentRows(ctx, room)
+	if err != nil {
+		return nil, false, fmt.Errorf("read what was sent: %w", err)
 	}
-	var row sentRow
-	if err := json.Unmarshal([]byte(text), &row); err != nil || row.Key != key {
-		return nil, false, nil
+	for _, row := range rows {
+		if row.Key == key {
+			c.cfg.Observe("repeated")
+			return row.Content, true, nil
+		}
 	}
-	c.cfg.Observe("repeated")
-	return row.Content, true, nil
+	return nil, false, nil
 }
 
 func (c *Crypto) keepSent(ctx context.Context, room id.RoomID, key string, content json.RawMessage) error {
 	if key == "" {
 		return nil
 	}
-	text, err := json.Marshal(sentRow{key, content})
+	c.keep.Lock()
+	defer c.keep.Unlock()
+	rows, err := c.sentRows(ctx, room)
+	if err != nil {
+		return err
+	}
+	rows = append([]sentRow{{key, content}}, rows[:min(len(rows), keptRows-1)]...)
+	text, err := json.Marshal(rows)
 	if err != nil {
 		return err
 	}
