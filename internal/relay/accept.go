@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -25,6 +26,16 @@ type Delivery struct {
 
 const syncPosition = "sync.next"
 
+// withRoom is an event as received with the id of its room in it: in a sync it stands around the events.
+func withRoom(ev *event.Event) json.RawMessage {
+	o, err := event.ParseObject(ev.Raw)
+	if err != nil || o.Has("room_id") {
+		return ev.Raw
+	}
+	o["room_id"] = mustJSON(ev.Room)
+	return o.Encode()
+}
+
 // Accept stores a delivery. Everything of it is stored when it returns, or nothing: only then may the homeserver be
 // answered. An event that was seen before, in whatever delivery, has no effect. dup says that the whole delivery was known.
 func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
@@ -46,6 +57,9 @@ func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
 		}
 		var inputs []store.NewInput
 		for i := range d.Events {
+			if d.ID == "" {
+				d.Events[i].Raw = withRoom(&d.Events[i])
+			}
 			in, ok, err := r.accept(ctx, tx, &d.Events[i])
 			if err != nil {
 				return err

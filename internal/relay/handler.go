@@ -118,6 +118,10 @@ func (s *step) onUpdate(peer string, received *wire.ReceivedUpdateRequest) ([]by
 		return nil, err
 	}
 	verdict := hub.Update(s.now, s.hubRoom(), peer, bundle, s.borrowed)
+	if verdict.Staged != nil && s.addsDenied(verdict.Staged) {
+		verdict = &hub.UpdateVerdict{Reason: "the Matrix room's server ACL keeps a provider out",
+			Response: wire.UpdateRoomResponse{ResponseCode: wire.UpdateNotAllowed, ErrorDescription: "a provider is not welcome in this room"}}
+	}
 	if verdict.Reason != "" {
 		s.Log.Info().Stringer("room", v.head.ID).Str("peer", peer).Str("reason", verdict.Reason).Str("fate", "refused").Msg("an update was not accepted")
 	}

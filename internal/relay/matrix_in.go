@@ -6,6 +6,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
 // onMatrix takes an event of the Matrix room.
@@ -113,7 +114,7 @@ func (s *step) onBotMoved(move event.Move, m event.Member) error {
 func (s *step) onGhostMoved(ev event.Event, move event.Move, m event.Member) error {
 	v := s.room
 	uri, err := s.ghostURI(string(m.User))
-	if err != nil || s.blockedUser(uri) {
+	if err != nil || s.blockedUser(uri) || s.denied(wire.IdentifierURI(uri).Domain()) {
 		if move == event.MoveInvited {
 			s.declineGhost(m.User, "nobody is known by this name")
 		}

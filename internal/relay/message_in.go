@@ -48,6 +48,9 @@ func (s *step) readContent(app *mls.Application, item *wire.FanoutMessage, user 
 	if err != nil {
 		return nil, err.Error(), nil
 	}
+	if s.looped(received.Message) {
+		return nil, "it is a message of this very Matrix room that came back over another bridge", nil
+	}
 	seen, err := s.Store.LinksByMIMI(s.ctx, v.head.ID, received.ID[:])
 	if err != nil {
 		return nil, "", err

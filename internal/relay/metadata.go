@@ -232,8 +232,3 @@ func rolesContent(roles policy.RoleData) []byte {
 	}
 	return mustJSON(map[string]any{"roles": list})
 }
-
-// denied tells whether the Matrix room's list of servers keeps a provider out.
-func (s *step) denied(domain string) bool {
-	return s.room.head.Kind == store.RoomHub && s.room.matrix.ACL.Denies(domain)
-}

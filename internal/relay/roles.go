@@ -149,8 +149,17 @@ func (s *step) placePower(was before, why cause) {
 		}
 	}
 	if changed {
+		hand := s.powerHand(why)
+		if hand == "" {
+			// Nobody of ours may change power levels here, and Matrix leads: the role goes back.
+			s.followPower("", "")
+			s.once("power", func() {
+				s.notice("A role was given in the MIMI room that I may not give here. Give me the power to change power levels.", "")
+			})
+			return
+		}
 		content := event.Merge(s.powerObject(), parseObject(p.Encode()))
-		s.matrix(event.State{Sender: s.handOf(why), Type: event.TypePowerLevels, Content: content.Encode()})
+		s.matrix(event.State{Sender: hand, Type: event.TypePowerLevels, Content: content.Encode()})
 		v.matrix.Power = content.Encode()
 	}
 }

@@ -1,0 +1,107 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
+)
+
+// A room that is joined to the same MIMI room by two bridges is found out, from both ends.
+func TestLoopsAreBroken(t *testing.T) {
+	p := newPair(t, warm)
+	p.b.conf.Mapping.ExternalID = "hs.a.example" // as a second bridge beside A's homeserver would
+	p.b.start()
+	p.begin()
+	uri := p.a.room(p.room).URI
+	n := len(p.portal.timeline)
+	p.a.hs.emit(p.room, p.alice, event.TypeMessage, nil, map[string]any{"msgtype": "m.text", "body": "again",
+		"im.mimi.message": map[string]any{"id": "00", "room": uri}}, 0)
+	p.settle()
+	p.equal("events at B", len(p.portal.timeline), n)
+	p.last("A", p.a.hs.texts(p.room), "notice mimibot: ⚠ Your message was not delivered: This room is joined to the same MIMI room twice.")
+	// What names an event of ours came from this very room.
+	own := p.a.hs.say(p.room, p.alice, "said once")
+	p.settle()
+	p.b.hs.queue = append(p.b.hs.queue, p.b.hs.encode(p.portal, hsEvent{id: own, sender: p.bob, typ: event.TypeMessage, ts: 1,
+		content: json.RawMessage(`{"msgtype":"m.text","body":"said twice"}`)}))
+	p.settle()
+	for _, text := range p.a.hs.texts(p.room) {
+		if strings.Contains(text, "said twice") {
+			t.Errorf("shown: %q", text)
+		}
+	}
+	if len(p.a.alerts) != 1 || !strings.HasPrefix(p.a.alerts[0], "loop:") {
+		t.Errorf("alerts %q", p.a.alerts)
+	}
+}
+
+// A provider that the Matrix room's server ACL keeps out comes in by nobody's invitation.
+func TestServerACL(t *testing.T) {
+	p := newPair(t, warm, "c.example").begin()
+	c := p.nodes["c.example"]
+	eve := c.hs.mxid("eve")
+	c.hs.users[eve] = true
+	p.a.hs.set(p.room, p.alice, event.TypeServerACL, map[string]any{"allow": []string{"*"}, "deny": []string{"c.example"}})
+	p.settle()
+	eveAtA := p.a.ghost("mimi://c.example/u/eve")
+	p.a.hs.invite(p.room, p.alice, eveAtA)
+	p.settle()
+	p.equal("invited at A", p.room.members[eveAtA], "leave")
+	eveAtB := p.b.ghost("mimi://c.example/u/eve")
+	p.b.hs.invite(p.portal, p.bob, eveAtB)
+	p.settle()
+	if role := p.a.view(p.room).policy.RoleIndex("mimi://c.example/u/eve"); role != policy.RoleNone {
+		t.Errorf("eve has role %d", role)
+	}
+	p.equal("invited at B", p.portal.members[eveAtB], "leave")
+	p.talk(1)
+	p.noTrouble()
+}
+
+// A role that a moderator gives in the portal becomes a power level in the room that leads.
+func TestRoleGivenInThePortal(t *testing.T) {
+	p := newPair(t, warm).begin()
+	carol := p.a.hs.mxid("carol")
+	p.a.hs.invite(p.room, p.alice, carol)
+	p.a.hs.join(p.room, carol)
+	p.a.hs.set(p.room, p.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{p.alice: 100, p.bobAtA: 50}, "events": map[string]int{}})
+	p.settle()
+	carolURI := "mimi://a.example/u/carol"
+	carolAtB := p.b.ghost(carolURI)
+	levels := p.portal.power.Clone()
+	levels.Users[userID(carolAtB)] = levels.User(userID(p.bob))
+	p.b.hs.set(p.portal, p.bob, event.TypePowerLevels, levels.Encode())
+	p.settle()
+	p.equal("carol's level at A", p.room.power.User(userID(carol)), int64(50))
+	p.talk(1)
+	p.noTrouble()
+}
+
+// Events of a sync carry no room id of their own.
+func TestEventsOfASync(t *testing.T) {
+	p := newPair(t, warm).begin()
+	id := p.a.hs.say(p.room, p.alice, "oops")
+	p.settle()
+	raw := json.RawMessage(`{"event_id":"$red","sender":"` + p.alice + `","type":"m.room.redaction","origin_server_ts":1,"redacts":"` + id + `","content":{"redacts":"` + id + `"}}`)
+	r, err := event.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Room = p.room.id
+	ev, err := r.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.a.relay.Accept(context.Background(), Delivery{Source: "sync", Events: []event.Event{ev}, Next: "s2"}); err != nil {
+		t.Fatal(err)
+	}
+	p.settle()
+	if !p.portal.find(t, event.TypeMessage, "oops").redacted {
+		t.Error("the redaction that came by sync had no effect")
+	}
+	p.noTrouble()
+}
