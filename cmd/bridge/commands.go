@@ -20,7 +20,7 @@ func (a *app) newBot(hs *matrix.Client, p *provider, mind *relay.Relay) (*bot.Bo
 	if err != nil {
 		return nil, err
 	}
-	return bot.New(bot.Config{
+	b, err := bot.New(bot.Config{
 		Actions:     mind,
 		Matrix:      hs,
 		Permissions: permissions,
@@ -35,6 +35,10 @@ func (a *app) newBot(hs *matrix.Client, p *provider, mind *relay.Relay) (*bot.Bo
 		Now:         time.Now,
 		Log:         a.log.With().Str(obs.FieldComponent, "bot").Logger(),
 	})
+	if err == nil && a.device != nil {
+		b.Register(discardSession(a.device))
+	}
+	return b, err
 }
 
 // botPermissions turns the settings into the bot's; with none set, users of the

@@ -12,6 +12,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/config"
 	"github.com/matrix-mimi/bridge/internal/obs"
 	"github.com/matrix-mimi/bridge/internal/relay"
+	"github.com/matrix-mimi/bridge/matrixside/bot"
 	matrix "github.com/matrix-mimi/bridge/matrixside/client"
 	"github.com/matrix-mimi/bridge/matrixside/crypto"
 	"github.com/matrix-mimi/bridge/matrixside/event"
@@ -107,6 +108,20 @@ func (a *app) withDevice(next intake.Sink) intake.Sink {
 		return next
 	}
 	return deviceSink{a.device, next}
+}
+
+// discardSession is the command that gives a room a new key.
+func discardSession(device *crypto.Crypto) *bot.Handler {
+	return &bot.Handler{
+		Name: "discard-megolm-session", Aliases: []string{"discard-session"}, Needs: bot.User, InRoom: true,
+		Help: "makes the bridge use a new key in this encrypted room, for people who cannot read it",
+		Do: func(ctx context.Context, e *bot.Event) error {
+			if err := device.Discard(ctx, id.RoomID(e.RoomID)); err != nil {
+				return err
+			}
+			return e.Reply("The next message of the bridge in this room uses a new key.")
+		},
+	}
 }
 
 // startDevice logs the device in, again and again until it worked or the

@@ -2,6 +2,7 @@ package dialogue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -13,6 +14,8 @@ import (
 	"maunium.net/go/mautrix/crypto/cryptohelper"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"github.com/matrix-mimi/bridge/test/harness"
 )
 
 // secretPerson is a Matrix client that encrypts, and what it could read.
@@ -123,6 +126,11 @@ func (p *secretPerson) says(t *testing.T, ctx context.Context, w *World, room id
 // Two people with encrypting clients talk through two bridges: the room of the one is encrypted by hand, the portal of the
 // other by the bridge's settings; a bridge is killed and started in between; both are told that the bridge is an end.
 func TestEncryptedConversation(t *testing.T) {
+	t.Run("sqlite", func(t *testing.T) { encryptedConversation(t, false) })
+	t.Run("postgres", func(t *testing.T) { encryptedConversation(t, true) })
+}
+
+func encryptedConversation(t *testing.T, allPostgres bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := prepare(ctx, true); err != nil {
@@ -131,7 +139,10 @@ func TestEncryptedConversation(t *testing.T) {
 	settings := map[string]string{"encryption.default": "true"}
 	w, err := NewWorld(ctx, Plan{Homeservers: []string{"one", "two"}, Bridges: []BridgePlan{
 		{Domain: "one.example", Homeserver: "one", Settings: settings}, {Domain: "two.example", Homeserver: "two", Settings: settings},
-	}}, Options{Dir: t.TempDir(), Dendrite: stage.dendrite, Bridge: stage.bridge, Postgres: postgres, Log: t.Logf})
+	}}, Options{Dir: t.TempDir(), Dendrite: stage.dendrite, Bridge: stage.bridge, Postgres: postgres, AllPostgres: allPostgres, Log: t.Logf})
+	if errors.Is(err, harness.ErrNoPostgres) {
+		t.Skip(err)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +151,6 @@ func TestEncryptedConversation(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// A person of the world must be known to the bridge that is asked for.
 	alice, bob := newSecretPerson(t, ctx, w, "alice@one"), newSecretPerson(t, ctx, w, "bob@two")
 	ghost, err := w.MXID("one", "bob@two")
 	if err != nil {
@@ -176,6 +186,11 @@ func TestEncryptedConversation(t *testing.T) {
 	alice.reads(t, ctx, w, "while one is away")
 	alice.says(t, ctx, w, made.RoomID, "after the crash")
 	bob.reads(t, ctx, w, "after the crash")
+	// Commands are understood and answered encrypted.
+	alice.says(t, ctx, w, made.RoomID, "!mimi discard-session")
+	alice.reads(t, ctx, w, "uses a new key")
+	bob.says(t, ctx, w, portal, "under a new key")
+	alice.reads(t, ctx, w, "under a new key")
 	for _, p := range []*secretPerson{alice, bob} {
 		seen := map[string]int{}
 		for _, e := range p.read {
