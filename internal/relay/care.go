@@ -58,6 +58,11 @@ func (s *step) onTimer(what string) error {
 		s.tryUpgrade()
 	case timerReport:
 		return s.onReport()
+	case timerPortal:
+		if v.group != nil && v.head.MatrixRoomID == "" {
+			v.st.Portal = false
+			return s.makePortal()
+		}
 	case timerCheck:
 		if v.group != nil && v.head.MatrixRoomID != "" {
 			s.readRoom()
@@ -109,7 +114,7 @@ func (s *step) ownUsers() (leaves []puppets.Leaf, users map[uint32]string) {
 			continue
 		}
 		user := s.listedURI(id.User)
-		at, known := v.st.Renewed[user]
+		at, known := v.renewed[user]
 		if !known {
 			at = v.st.RenewedAll
 		}
@@ -157,7 +162,7 @@ func (s *step) scheduleCare() {
 func (s *step) refreshKeys() {
 	v := s.room
 	v.head.Refresh = false
-	v.st.Renewed, v.st.RenewedAll = nil, 0
+	v.forgetRenewed(0)
 	for _, leaf := range v.group.OwnLeaves() {
 		if id, ok := v.leaves.Who(leaf); ok {
 			user := s.listedURI(id.User)

@@ -439,10 +439,7 @@ func (s *step) renewed(p *plan) {
 }
 
 func (s *step) noteRenewal(user string) {
-	if s.room.st.Renewed == nil {
-		s.room.st.Renewed = map[string]int64{}
-	}
-	s.room.st.Renewed[user] = s.now.Unix()
+	s.room.setRenewed(user, s.now.Unix())
 }
 
 var errNoGroup = errors.New("the room has no group")

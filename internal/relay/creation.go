@@ -81,7 +81,7 @@ func (s *step) newGroup(participants policy.ParticipantList) error {
 		return fmt.Errorf("make the group of room %s: %w", s.room.head.ID, err)
 	}
 	s.fx.newGroup = g
-	s.room.st.RenewedAll = s.now.Unix()
+	s.room.forgetRenewed(s.now.Unix())
 	return s.enter(g)
 }
 

@@ -66,13 +66,16 @@ func (r *Relay) hubRoomID(ctx context.Context, uri wire.IdentifierURI) (store.Ro
 // step and returns the body.
 func (r *Relay) answerOnce(ctx context.Context, id store.RoomID, peer, verb, path string, body []byte, decide func(*step) ([]byte, error)) (Reply, error) {
 	hash := requestHash(peer, verb, path, body)
-	if a, err := r.Store.AnswerTo(ctx, id, hash); err == nil {
-		return Reply{Status: int(a.Status), Body: a.Body}, nil
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return Reply{}, err
-	}
 	var answer []byte
 	_, err := r.runStep(ctx, id, nil, store.Settle{}, func(s *step) error {
+		// Asked inside the step: of two equal requests that come at once the second waits for the first.
+		switch a, err := s.Store.AnswerTo(ctx, id, hash); {
+		case err == nil:
+			answer = a.Body
+			return nil
+		case !errors.Is(err, store.ErrNotFound):
+			return err
+		}
 		var err error
 		if answer, err = decide(s); err != nil {
 			return err

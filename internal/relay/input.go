@@ -33,6 +33,7 @@ const (
 	timerReport  = "report"  // send the reports of what was read and delivered
 	timerUpgrade = "upgrade" // try to follow into the room that replaces another
 	timerExpire  = "expire:" // a message expires; its id stands behind the colon
+	timerPortal  = "portal"  // ask for the portal again
 	timerCheck   = "check"   // compare the room with its Matrix room
 )
 

@@ -274,7 +274,7 @@ func (s *step) joined(g *mls.Group, at uint64) error {
 	}
 	v.head.State = stateActive
 	v.st.Resync, v.st.Join = nil, nil
-	v.st.RenewedAll, v.st.Renewed = s.now.Unix(), nil
+	v.forgetRenewed(s.now.Unix())
 	s.fx.newGroup, s.fx.dropGroup, s.fx.changes = g, false, nil
 	s.fx.names = append(s.fx.names, name{store.NameGroup, fmt.Sprintf("%x", g.GroupID())})
 	if v.pending != nil {

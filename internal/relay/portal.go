@@ -2,6 +2,7 @@ package relay
 
 import (
 	"encoding/json"
+	"time"
 
 	"maunium.net/go/mautrix/id"
 
@@ -21,6 +22,9 @@ func (s *step) makePortal() error {
 	alias, _, err := mapping.AliasLocalpart(v.uri(), mapping.MaxLocalpart(s.Naming.Server))
 	if err != nil {
 		return err
+	}
+	if v.st.PortalTries > 0 {
+		alias = "" // somebody else may have the name
 	}
 	info := event.BridgeInfo{Bot: userID(s.cfg.Bot), Creator: userID(s.cfg.Bot), RoomURI: v.head.URI, Name: meta.RoomName, Provider: v.head.Hub}
 	v.matrix.Name, v.matrix.Topic = cleanName(meta.RoomName), topicOf(meta)
@@ -55,15 +59,25 @@ func (s *step) onPortal(a *store.Answer) error {
 		Room string `json:"room_id"`
 	}
 	if a.Class != "done" || json.Unmarshal(a.Body, &made) != nil || !event.ValidRoomID(id.RoomID(made.Room)) {
-		v.st.Portal = false
-		s.Alert("portal", "the homeserver did not make the portal of "+v.head.URI)
-		return nil
+		return s.noPortal()
 	}
-	v.head.MatrixRoomID = made.Room
+	v.head.MatrixRoomID, v.st.PortalTries = made.Room, 0
 	s.fx.names = append(s.fx.names, name{store.NameMatrix, made.Room})
 	s.fx.releaseHeld = true
 	if v.head.State == stateOpening {
 		s.readRoom() // a chat that the bot made
 	}
+	return nil
+}
+
+// noPortal: the homeserver did not make the room. It is asked again, for as long as it takes.
+func (s *step) noPortal() error {
+	v := s.room
+	s.Alert("portal", "the homeserver did not make the room of "+v.head.URI)
+	if v.head.State == stateOpening {
+		return s.notOpened("the homeserver did not make the room")
+	}
+	v.st.PortalTries++
+	s.later(timerPortal, s.now.Add(time.Minute<<min(v.st.PortalTries, 6)).UnixMilli())
 	return nil
 }

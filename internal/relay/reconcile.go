@@ -332,7 +332,8 @@ func (s *step) closeRoom() error {
 	s.fx.dropGroup, s.fx.newGroup, s.fx.changes = true, nil, nil
 	v.setGroup(nil)
 	v.head.State, v.head.Epoch = stateClosed, -1
-	v.st.Resync, v.st.Renewed = nil, nil
+	v.st.Resync = nil
+	v.forgetRenewed(0)
 	s.releaseAll()
 	return nil
 }

@@ -38,6 +38,9 @@ type roomView struct {
 	st        roomState
 	matrix    matrixState
 	stored    map[string]string // room_state rows as stored
+	// renewed says when the keys of own leaves were last renewed, in seconds since 1970, by user URI.
+	renewed        map[string]int64
+	renewedChanged bool
 }
 
 // States of a room (store.Room.State).
@@ -52,8 +55,9 @@ const (
 
 // Keys of room_state rows.
 const (
-	keyState  = "relay"
-	keyMatrix = "matrix"
+	keyState   = "relay"
+	keyMatrix  = "matrix"
+	keyRenewed = "renewed"
 )
 
 // slot returns the place of a room and bounds how many rooms are remembered.
@@ -144,7 +148,7 @@ func (r *Relay) loadRows(ctx context.Context, v *roomView) error {
 	if v.stored, err = r.Store.RoomState(ctx, id); err != nil {
 		return err
 	}
-	for key, into := range map[string]any{keyState: &v.st, keyMatrix: &v.matrix} {
+	for key, into := range map[string]any{keyState: &v.st, keyMatrix: &v.matrix, keyRenewed: &v.renewed} {
 		if s := v.stored[key]; s != "" {
 			if err := json.Unmarshal([]byte(s), into); err != nil {
 				return fmt.Errorf("read the %s state of room %s: %w", key, id, err)

@@ -16,6 +16,7 @@ func userID(mxid string) id.UserID { return id.UserID(mxid) }
 // Destinations of lanes.
 const (
 	destMatrix = "matrix"
+	destCreate = "matrix:new" // rooms are made apart from what waits to be done in them
 	destMIMI   = "mimi:"
 )
 
@@ -50,6 +51,9 @@ func (s *step) matrixRequest(req event.Request) *store.Outbound {
 		o.State = store.OutboundHeld
 	}
 	p := s.row(o)
+	if req.Verb == event.VerbCreateRoom {
+		p.Dest = destCreate
+	}
 	p.TxnKey = txnKey(s.room.head.ID, p.Seq)
 	return p
 }

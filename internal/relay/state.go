@@ -18,9 +18,9 @@ type roomState struct {
 	Resync *resync `json:"resync,omitempty"`
 	// Join is the wish of a user to join a room by its URI, before there is a group (as follower).
 	Join *joining `json:"join,omitempty"`
-	// Renewed says when the keys of own leaves were last renewed, in seconds since 1970, by user URI. Absent means at RenewedAll.
-	Renewed    map[string]int64 `json:"renewed,omitempty"`
-	RenewedAll int64            `json:"renewed_all,omitempty"`
+	// RenewedAll is when the keys of own leaves were last renewed, in seconds since 1970, for those that have no entry of their
+	// own (see roomView.renewed).
+	RenewedAll int64 `json:"renewed_all,omitempty"`
 	// Told are notices that are given once a room, by name.
 	Told map[string]bool `json:"told,omitempty"`
 	// Asked is the question for the group's state that is under way (as follower).
@@ -37,6 +37,8 @@ type roomState struct {
 	Shown map[string]string `json:"shown,omitempty"`
 	// Delivered is the number of the link up to which delivery was reported, where the room demands that.
 	Delivered int64 `json:"delivered,omitempty"`
+	// PortalTries counts how often the homeserver refused to make the portal.
+	PortalTries int `json:"portal_tries,omitempty"`
 	// Portal tells that the Matrix room of a follower room was asked for.
 	Portal bool `json:"portal,omitempty"`
 	// Pending is when messages stop waiting for our commit, in milliseconds since 1970.
@@ -109,16 +111,35 @@ func (m *matrixState) power() event.PowerLevels {
 	return event.ParsePowerLevels(o)
 }
 
+// setRenewed notes when the keys of a user's leaf were renewed. The list is a row of its own, which an ordinary message
+// does not touch.
+func (v *roomView) setRenewed(user string, at int64) {
+	if v.renewed == nil {
+		v.renewed = map[string]int64{}
+	}
+	v.renewed[user], v.renewedChanged = at, true
+}
+
+// forgetRenewed notes that all leaves are as old as the given time, in seconds since 1970.
+func (v *roomView) forgetRenewed(at int64) {
+	v.st.RenewedAll, v.renewed, v.renewedChanged = at, nil, true
+}
+
 // changedState returns the room_state rows that differ from what is stored.
 func (v *roomView) changedState() (map[string]string, error) {
 	var changed map[string]string
-	for key, value := range map[string]any{keyState: v.st, keyMatrix: v.matrix} {
+	values := map[string]any{keyState: v.st, keyMatrix: v.matrix}
+	if v.renewedChanged {
+		values[keyRenewed] = v.renewed
+		v.renewedChanged = false
+	}
+	for key, value := range values {
 		b, err := json.Marshal(value)
 		if err != nil {
 			return nil, fmt.Errorf("write the %s state of room %s: %w", key, v.head.ID, err)
 		}
 		s := string(b)
-		if s == "{}" {
+		if s == "{}" || s == "null" {
 			s = ""
 		}
 		if s != v.stored[key] {

@@ -3,11 +3,15 @@ package relay
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/room"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
 // Both sides change the room in the same epoch: one commit wins, the other is built anew from its wish (T8).
@@ -444,5 +448,101 @@ func TestUnplumbAndPlumbAgain(t *testing.T) {
 	p.b.hs.join(p.portal, p.bob)
 	p.settle()
 	p.talk(1)
+	p.noTrouble()
+}
+
+// The homeserver does not make the portal at first: what is said meanwhile is shown when it does.
+func TestPortalIsMadeLater(t *testing.T) {
+	p := newPair(t, warm)
+	refusals := 0
+	p.b.hs.refuse = func(verb string, args event.Object) bool {
+		if verb != "create_room" || refusals == 2 {
+			return false
+		}
+		refusals++
+		return true
+	}
+	p.room = p.a.hs.create(p.alice, "Tea", "")
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.a.hs.say(p.room, p.alice, "are you there?")
+	p.settle()
+	p.pass(10 * time.Minute)
+	if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
+		t.Fatalf("bob was not invited: %q", p.b.hs.rows)
+	}
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	p.equal("B", p.b.hs.texts(p.portal), []string{local(p.aliceAtB) + ": are you there?"})
+	p.talk(1)
+	p.equal("alerts", len(p.b.alerts), 2)
+}
+
+// Two requests that are the same come at once: one is carried out, both get its answer.
+func TestEqualRequestsAtOnce(t *testing.T) {
+	p := newPair(t, warm).begin()
+	uri := wire.IdentifierURI(p.a.room(p.room).URI)
+	v := p.b.view(p.portal)
+	leaf, _ := v.ownLeaf("mimi://b.example/u/bob")
+	m, _, err := v.group.Protect(p.b.relay.Rand, leaf, []byte("x"), room.MessageAAD(v.group.Dictionary(), []byte("salt"), []byte("x")), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := (&wire.SubmitMessageRequest{Message: wire.NewMessage(m.Message), SendingURI: "mimi://b.example/u/bob"}).Marshal()
+	answers := make([]string, 8)
+	var wg sync.WaitGroup
+	for i := range answers {
+		wg.Go(func() {
+			r, err := p.a.relay.SubmitMessage(context.Background(), "b.example", uri, body)
+			if err != nil {
+				t.Error(err)
+			}
+			answers[i] = string(r.Body)
+		})
+	}
+	wg.Wait()
+	for _, a := range answers[1:] {
+		if a != answers[0] {
+			t.Errorf("answers differ: %x and %x", answers[0], a)
+		}
+	}
+	log, err := p.a.db.RoomLog(context.Background(), p.a.room(p.room).ID, 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, e := range log {
+		if e.Kind == "message" {
+			n++
+		}
+	}
+	p.equal("messages accepted", n, 1)
+}
+
+// Several are invited at once, one of whom is not there.
+func TestInvitesAtOnce(t *testing.T) { modes(t, testInvitesAtOnce) }
+
+func testInvitesAtOnce(t *testing.T, m mode) {
+	p := newPair(t, m, "c.example")
+	c := p.nodes["c.example"]
+	eve := c.hs.mxid("eve")
+	c.hs.users[eve] = true
+	nobody := p.a.ghost("mimi://c.example/u/nobody")
+	p.room = p.a.hs.create(p.alice, "All", "")
+	for _, u := range []string{nobody, p.bobAtA, p.a.ghost("mimi://c.example/u/eve")} {
+		p.a.hs.invite(p.room, p.alice, u)
+	}
+	p.settle()
+	p.equal("nobody", p.room.members[nobody], "leave")
+	p.portal = p.b.hs.roomOf(p.bob, "invite")
+	other := c.hs.roomOf(eve, "invite")
+	if p.portal == nil || other == nil {
+		t.Fatal("somebody was not invited")
+	}
+	p.b.hs.join(p.portal, p.bob)
+	c.hs.join(other, eve)
+	p.settle()
+	p.talk(1)
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal, c: other})
 	p.noTrouble()
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -430,7 +431,7 @@ func (n *node) pumpLane(lane store.Lane) int {
 
 // send sends one row; ok is false when it is to be tried again.
 func (n *node) send(row store.Outbound) (out store.Outcome, ok bool) {
-	if row.Dest == destMatrix {
+	if strings.HasPrefix(row.Dest, destMatrix) {
 		head, err := n.db.Room(context.Background(), row.Room)
 		if err != nil {
 			n.w.t.Fatal(err)
