@@ -290,6 +290,11 @@ func TestKillPointsPostgres(t *testing.T) {
 	list := chosen(t, th.census())
 	rng := rand.New(rand.NewPCG(uint64(len(list)), 2))
 	rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-	th.perform(slices.Clone(list[:min(len(list), 3)]))
+	// With PostgreSQL the leases of a dead process have to end by themselves, which takes 20 s.
+	few := 2
+	if os.Getenv("CRASH") == "all" {
+		few = 10
+	}
+	th.perform(slices.Clone(list[:min(len(list), few)]))
 	th.close()
 }

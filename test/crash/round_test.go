@@ -331,7 +331,7 @@ func (r *round) audit() verdict {
 					v.note("round %d: %q came after a later one of the same sender", r.n, t.Body)
 				}
 				last[t.Sender] = max(last[t.Sender], l.position)
-			case t.MsgType == "m.notice":
+			case t.MsgType == "m.notice" && strings.Contains(t.Body, "not "): // it was not delivered, could not be decrypted
 				v.lost++
 				v.note("round %d: %s got the notice %q", r.n, b.Domain, t.Body)
 			}
