@@ -140,8 +140,25 @@ func (r *Reader) exec(ctx context.Context, query string, args ...any) (int64, er
 	return n, r.end(err)
 }
 
+// idle is the reader for one question outside of a transaction, and what gives it back. SQLite's writing connection is the one
+// whose pages in memory are still right after a commit; it answers when nobody writes, else one of the readers does.
+func (r *Reader) idle(ctx context.Context) (*Reader, func()) {
+	w := r.db.writer
+	if r.failed != nil || w == nil || ctx.Err() != nil {
+		return r, func() {}
+	}
+	select {
+	case w.turn <- struct{}{}:
+		return &Reader{db: r.db, h: w.h, failed: new(error)}, func() { <-w.turn }
+	default:
+		return r, func() {}
+	}
+}
+
 // list reads all rows of a query into structs by their db tags.
 func list[T any](ctx context.Context, r *Reader, query string, args ...any) ([]T, error) {
+	r, done := r.idle(ctx)
+	defer done()
 	rows, err := r.query(ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -174,6 +191,8 @@ func get[T any](ctx context.Context, r *Reader, query string, args ...any) (T, e
 
 // column reads the single column of all rows.
 func column[T any](ctx context.Context, r *Reader, query string, args ...any) ([]T, error) {
+	r, done := r.idle(ctx)
+	defer done()
 	rows, err := r.query(ctx, query, args...)
 	if err != nil {
 		return nil, err
