@@ -152,3 +152,9 @@ func suiteName(s mls.Suite) string {
 	}
 	return fmt.Sprintf("0x%04X", uint16(s))
 }
+
+// HashOf is the identity of MLS bytes: their SHA-256.
+func HashOf(octets []byte) [sha256.Size]byte { return sha256.Sum256(octets) }
+
+// HashBytes is HashOf as a slice.
+func HashBytes(octets []byte) []byte { h := sha256.Sum256(octets); return h[:] }

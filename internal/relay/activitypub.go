@@ -1,0 +1,365 @@
+package relay
+
+import (
+	"context"
+	"crypto/rsa"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
+	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// ActivityPub is the relay's second face: conversations with ActivityPub actors. Each is a room of its own kind in the same store, with the
+// same step, outbox and MLS engine; its MLS group is one of ActivityPub actors (activitypub.md §2.8). It implements activitypub.Backend.
+//
+// Requests and Matrix events are worked off at once, inside whoever brings them: the step's transaction is what makes them durable.
+type ActivityPub struct {
+	*Relay
+	Site   ap.Site
+	People *ap.People
+
+	mls  mls.Config
+	keys sync.Mutex // two requests must not make two keys for one actor
+
+	mu    sync.Mutex
+	forks map[store.RoomID]*ap.Fork
+	known map[string]apPerson
+}
+
+var _ ap.Backend = (*ActivityPub)(nil)
+
+// apPerson is what is known of an actor of another server.
+type apPerson struct {
+	Actor, Acct, Name, Inbox, Shared string
+}
+
+// NewActivityPub makes the face of a relay.
+func NewActivityPub(r *Relay, site ap.Site, people *ap.People) *ActivityPub {
+	return &ActivityPub{Relay: r, Site: site, People: people, mls: mls.Config{Validator: ap.Validator{}, Limits: r.cfg.Limits},
+		forks: map[store.RoomID]*ap.Fork{}, known: map[string]apPerson{}}
+}
+
+// apSuite is the one suite that clients in use take.
+const apSuite = mls.SuiteX25519AES128Ed25519
+
+// Times of KeyPackages, and how many a user has in stock for ActivityPub.
+const (
+	apLifetime = 80 * 24 * time.Hour
+	apStock    = 5
+)
+
+// actorID is the id of the actor of a Matrix user.
+func (a *ActivityPub) actorID(mxid string) (string, error) {
+	acct, err := a.Naming.AcctURI(mxid)
+	if err != nil {
+		return "", err
+	}
+	user, _, err := mapping.SplitAcct(acct)
+	if err != nil {
+		return "", err
+	}
+	segment, err := wire.PathUnescape(user)
+	if err != nil {
+		return "", err
+	}
+	return a.Site.User(ap.EscapeName(segment)), nil
+}
+
+// subject is the user whose actor has an escaped name, if the user exists and may take part.
+func (a *ActivityPub) subject(ctx context.Context, name string) (mapping.Subject, error) {
+	segment, err := ap.UnescapeName(name)
+	if err != nil {
+		return mapping.Subject{}, ap.ErrNotFound
+	}
+	s, err := a.Naming.WebFingerSubject("acct:" + strings.ReplaceAll(segment, "%", "%25") + "@" + a.Naming.Domain)
+	if err != nil {
+		return s, fmt.Errorf("%w: %w", ap.ErrNotFound, err)
+	}
+	return s, a.exists(ctx, s.MXID)
+}
+
+// exists tells whether a Matrix user is one of ours who may take part.
+func (a *ActivityPub) exists(ctx context.Context, mxid string) error {
+	if a.ours(mxid) || !a.Permitted(mxid) {
+		return ap.ErrNotFound
+	}
+	if _, err := a.Store.User(ctx, mxid); !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if a.Homeserver == nil {
+		return ap.ErrNotFound
+	}
+	ok, err := a.Homeserver.UserExists(ctx, mxid)
+	if err == nil && !ok {
+		err = ap.ErrNotFound
+	}
+	return err
+}
+
+// Find implements activitypub.Backend.
+func (a *ActivityPub) Find(ctx context.Context, resource string) (ap.Found, error) {
+	var s mapping.Subject
+	var err error
+	if kind, name := a.Site.Parse(resource); kind == ap.KindUser {
+		s, err = a.subject(ctx, name)
+	} else if local, ok := strings.CutPrefix(resource, "matrix:u/"); ok {
+		if local, err = url.PathUnescape(local); err == nil {
+			s, err = a.Naming.Subject("@" + local)
+		}
+		if err == nil {
+			err = a.exists(ctx, s.MXID)
+		}
+	} else {
+		if s, err = a.Naming.WebFingerSubject(resource); err == nil {
+			err = a.exists(ctx, s.MXID)
+		}
+	}
+	if errors.Is(err, mapping.ErrIdentifier) {
+		err = ap.ErrNotFound
+	}
+	if err != nil {
+		return ap.Found{}, err
+	}
+	actor, err := a.actorID(s.MXID)
+	return ap.Found{Subject: s.Acct, Actor: actor, Profile: "https://matrix.to/#/" + s.MXID, Aliases: []string{string(s.URI)}}, err
+}
+
+// User implements activitypub.Backend.
+func (a *ActivityPub) User(ctx context.Context, name string) (ap.Profile, error) {
+	s, err := a.subject(ctx, name)
+	if err != nil {
+		return ap.Profile{}, err
+	}
+	pem, err := a.pem(ctx, a.Site.User(name))
+	username, _, _ := strings.Cut(strings.TrimPrefix(s.Acct, "acct:"), "@")
+	if strings.Contains(username, "%") {
+		username = name // no server takes an escape in a user name
+	}
+	return ap.Profile{Name: name, Username: username, Acct: s.Acct, MIMI: string(s.URI), MXID: s.MXID, PublicPEM: pem}, err
+}
+
+// Room implements activitypub.Backend. No room of ours is a channel.
+func (a *ActivityPub) Room(context.Context, string) (ap.RoomProfile, error) {
+	return ap.RoomProfile{}, ap.ErrNotFound
+}
+
+// Members implements activitypub.Backend.
+func (a *ActivityPub) Members(context.Context, string) ([]string, error) { return nil, ap.ErrNotFound }
+
+// List implements activitypub.Backend: what was sent is kept until it was delivered, and no longer.
+func (a *ActivityPub) List(context.Context, ap.Box, string, string, string, int) (ap.Listing, error) {
+	return ap.Listing{}, nil
+}
+
+// Object implements activitypub.Backend.
+func (a *ActivityPub) Object(context.Context, string, string) (ap.Object, error) {
+	return nil, ap.ErrNotFound
+}
+
+// Instance implements activitypub.Backend.
+func (a *ActivityPub) Instance(ctx context.Context) (string, error) {
+	return a.pem(ctx, a.Site.Instance())
+}
+
+// maxCountedUsers bounds how far users are counted for NodeInfo.
+const maxCountedUsers = 10_000
+
+// Users implements activitypub.Backend.
+func (a *ActivityPub) Users(ctx context.Context) (int, error) {
+	list, err := a.Store.Users(ctx, "", maxCountedUsers)
+	return len(list), err
+}
+
+// Key is the key with which an actor of ours signs requests; it is made when it is first needed.
+func (a *ActivityPub) Key(ctx context.Context, actor string) (ap.SigningKey, error) {
+	a.keys.Lock()
+	defer a.keys.Unlock()
+	name := "ap-key:" + actor
+	der, err := a.Store.Secret(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		var key *rsa.PrivateKey
+		if key, err = ap.NewKey(); err != nil {
+			return ap.SigningKey{}, err
+		}
+		if der, err = ap.MarshalPrivateKey(key); err != nil {
+			return ap.SigningKey{}, err
+		}
+		err = a.Store.Tx(ctx, func(tx *store.Tx) error {
+			if there, err := tx.Secret(ctx, name); err == nil {
+				der = there
+				return nil
+			}
+			return tx.SetSecret(ctx, name, der, a.Clock().UnixMilli())
+		})
+	}
+	if err != nil {
+		return ap.SigningKey{}, err
+	}
+	key, err := ap.ParsePrivateKey(der)
+	return ap.SigningKey{ID: ap.KeyID(actor), Private: key}, err
+}
+
+func (a *ActivityPub) pem(ctx context.Context, actor string) (string, error) {
+	key, err := a.Key(ctx, actor)
+	if err != nil {
+		return "", err
+	}
+	return ap.PublicPEM(&key.Private.PublicKey)
+}
+
+// clientKey is the MLS signature key of an actor of ours, the same in all groups of ActivityPub and in none of MIMI.
+func (a *ActivityPub) clientKey(ctx context.Context, actor string) (*mls.SignatureKey, error) {
+	a.keys.Lock()
+	defer a.keys.Unlock()
+	name := "ap-mls:" + actor
+	b, err := a.Store.Secret(ctx, name)
+	if err == nil {
+		return mls.UnmarshalSignatureKey(b)
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	key, err := mls.GenerateSignatureKey(a.Rand, apSuite)
+	if err != nil {
+		return nil, err
+	}
+	return key, a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.SetSecret(ctx, name, key.Marshal(), a.Clock().UnixMilli()) })
+}
+
+// newPackages makes KeyPackages of an actor of ours for the stock, and the last resort.
+func (a *ActivityPub) newPackages(ctx context.Context, actor string) ([]store.KeyPackage, error) {
+	key, err := a.clientKey(ctx, actor)
+	if err != nil {
+		return nil, err
+	}
+	now := a.Clock()
+	var out []store.KeyPackage
+	for n := range apStock + 1 {
+		kp, private, err := mls.NewKeyPackage(a.Rand, mls.KeyPackageParams{Suite: apSuite, Credential: mls.BasicCredential([]byte(actor)), SignatureKey: key,
+			Capabilities: ap.Capabilities(), LastResort: n == apStock,
+			Lifetime: mls.Lifetime{NotBefore: uint64(now.Add(-time.Hour).Unix()), NotAfter: uint64(now.Add(apLifetime).Unix())}})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, store.KeyPackage{Ref: kp.Ref(), UserURI: actor, ClientURI: actor, Suite: int64(apSuite), LastResort: n == apStock,
+			Public: kp.Marshal(), Private: private.Marshal(), NotAfterMS: now.Add(apLifetime).UnixMilli(), CreatedMS: now.UnixMilli()})
+	}
+	return out, nil
+}
+
+// Claim implements activitypub.Backend: one KeyPackage a requester, S000-053.
+func (a *ActivityPub) Claim(ctx context.Context, name, requester string) (ap.Offer, error) {
+	actor, now := a.Site.User(name), a.Clock().UnixMilli()
+	kp, err := a.Store.ClaimedKeyPackage(ctx, actor, requester, now+claimMargin)
+	if err == nil {
+		return offer(kp), nil
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return ap.Offer{}, err
+	}
+	made := []store.KeyPackage(nil)
+	for range 2 {
+		err = a.Store.Tx(ctx, func(tx *store.Tx) error {
+			if len(made) > 0 {
+				if err := tx.AddKeyPackages(ctx, made...); err != nil {
+					return err
+				}
+			}
+			kp, err = tx.ClaimKeyPackage(ctx, actor, []int64{int64(apSuite)}, requester, "", now, now+claimMargin)
+			return err
+		})
+		if err == nil && !kp.LastResort || made != nil || err != nil && !errors.Is(err, store.ErrNotFound) {
+			break
+		}
+		if made, err = a.newPackages(ctx, actor); err != nil { // there is none, or the last resort only
+			return ap.Offer{}, err
+		}
+		if kp.LastResort {
+			made = made[:apStock]
+		}
+	}
+	return offer(kp), err
+}
+
+func offer(kp store.KeyPackage) ap.Offer {
+	return ap.Offer{Token: hex.EncodeToString(kp.Ref), Public: kp.Public, Suite: uint16(kp.Suite)}
+}
+
+// Offered implements activitypub.Backend.
+func (a *ActivityPub) Offered(ctx context.Context, name, token, requester string) (ap.Offer, error) {
+	ref, err := hex.DecodeString(token)
+	if err != nil {
+		return ap.Offer{}, ap.ErrNotFound
+	}
+	kp, err := a.Store.KeyPackage(ctx, ref)
+	if errors.Is(err, store.ErrNotFound) || err == nil && (kp.UserURI != a.Site.User(name) || kp.ClaimedBy != requester || kp.State == store.KeyPackageUsed) {
+		return ap.Offer{}, ap.ErrNotFound
+	}
+	return offer(kp), err
+}
+
+// HostsGroup implements activitypub.Backend. Groups that others host are joined as any other.
+func (a *ActivityPub) HostsGroup(context.Context, string) (bool, error) { return false, nil }
+
+// person returns what is known of an actor of another server, asking its server when need be. It must not be called in a step.
+func (a *ActivityPub) person(ctx context.Context, actor string) (apPerson, error) {
+	if p, ok := a.personKnown(actor); ok {
+		return p, nil
+	}
+	r, err := a.People.Actor(ctx, actor, false)
+	if err != nil {
+		return apPerson{}, err
+	}
+	acct, _ := a.People.AcctOf(ctx, r)
+	if acct == "" {
+		acct = "acct:" + ap.EscapeName(strings.TrimPrefix(strings.TrimPrefix(actor, "https://"), "http://")) + "@" + hostOnly(actor)
+	}
+	p := apPerson{Actor: actor, Acct: acct, Name: r.Name, Inbox: r.Inbox, Shared: r.SharedInbox}
+	if p.Name == "" {
+		p.Name = r.PreferredUsername
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.known) > 10_000 {
+		clear(a.known)
+	}
+	a.known[actor] = p
+	return p, nil
+}
+
+func (a *ActivityPub) personKnown(actor string) (apPerson, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p, ok := a.known[actor]
+	return p, ok
+}
+
+func hostOnly(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Hostname())
+}
+
+// KeyOf is the key that signs the request for an outgoing activity: that of its actor.
+func (a *ActivityPub) KeyOf(ctx context.Context, body []byte) (ap.SigningKey, error) {
+	o, err := ap.ParseObject(body)
+	if err != nil {
+		return ap.SigningKey{}, err
+	}
+	actor := o.Str("actor")
+	if !a.Site.Own(actor) {
+		return ap.SigningKey{}, fmt.Errorf("%w: %.100q is no actor of ours", ap.ErrName, actor)
+	}
+	return a.Key(ctx, actor)
+}

@@ -1,0 +1,435 @@
+package relay
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
+	"github.com/matrix-mimi/bridge/mimiside/content"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+)
+
+// Receive implements activitypub.Backend: what the MLS bytes of an activity lead to is committed when it returns. An activity without MLS
+// bytes is not acted on: nothing is spoken in the clear.
+func (a *ActivityPub) Receive(ctx context.Context, d ap.Delivered) (bool, error) {
+	var parts [][]byte
+	if d.MLS != nil {
+		parts = append(parts, d.MLS.Bytes)
+	}
+	parts = append(parts, d.Activity.Commit, d.Activity.Welcome)
+	fresh := false
+	for _, octets := range parts {
+		if octets == nil {
+			continue
+		}
+		m, _, err := ap.ParseMLS(octets)
+		if err != nil {
+			return false, err
+		}
+		var got bool
+		switch {
+		case m == nil:
+		case m.Welcome != nil:
+			got, err = a.onWelcome(ctx, d.Activity.Actor, m.Welcome, octets)
+		case m.Private != nil:
+			got, err = a.onMLS(ctx, d.Activity.Actor, m.Private.GroupID, octets)
+		case m.Public != nil:
+			got, err = a.onMLS(ctx, d.Activity.Actor, m.Public.Content.GroupID, octets)
+		}
+		if err != nil {
+			return false, err
+		}
+		fresh = fresh || got
+	}
+	return fresh, nil
+}
+
+// onWelcome joins a conversation with those of ours whom the Welcome is for. They are invited; nothing is said for them before they come.
+func (a *ActivityPub) onWelcome(ctx context.Context, signer string, w *mls.Welcome, octets []byte) (bool, error) {
+	keys, refs, err := a.joinKeysOf(ctx, w)
+	if err != nil || len(keys) == 0 {
+		return false, err // not for us, or used already
+	}
+	joined, _, err := ap.JoinThread(a.Clock(), a.mls, w, keys)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", ap.ErrActivity, err)
+	}
+	if !slices.Contains(joined.Actors(), signer) {
+		return false, fmt.Errorf("%w: whoever sends a Welcome is in its group", ap.ErrForbidden)
+	}
+	room, err := a.open(ctx, joined.Group.GroupID())
+	if err != nil {
+		return false, err
+	}
+	fresh := false
+	err = a.run(ctx, room, func(x *apStep) error {
+		hash := ap.HashOf(octets)
+		if fresh, err = x.fresh("ap", hex.EncodeToString(hash[:])); err != nil || !fresh {
+			return err
+		}
+		x.fx.usedKeys = append(x.fx.usedKeys, refs...)
+		if x.thread != nil {
+			e, err := x.thread.JoinMore(x.now, w, keys)
+			if err != nil {
+				return fmt.Errorf("%w: %w", ap.ErrActivity, err)
+			}
+			x.apply(e)
+			return x.enterAll()
+		}
+		t, e, err := ap.JoinThread(x.now, a.mls, w, keys)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ap.ErrActivity, err)
+		}
+		x.thread = t
+		x.room.head.Group++
+		x.apply(e)
+		x.portal()
+		return x.enterAll()
+	})
+	return fresh, err
+}
+
+// onMLS gives a message, proposal or commit to its group.
+func (a *ActivityPub) onMLS(ctx context.Context, signer string, group, octets []byte) (bool, error) {
+	room, err := a.Store.RoomByName(ctx, store.NameGroup, hex.EncodeToString(group))
+	if errors.Is(err, store.ErrNotFound) || err == nil && room.State != stateAP {
+		return false, ap.ErrNotFound
+	}
+	if err != nil {
+		return false, err
+	}
+	fresh := false
+	err = a.run(ctx, room.ID, func(x *apStep) error {
+		hash := ap.HashOf(octets)
+		if fresh, err = x.fresh("ap", hex.EncodeToString(hash[:])); err != nil || !fresh {
+			return err
+		}
+		if x.thread == nil || !slices.Contains(x.thread.Actors(), signer) {
+			return ap.ErrForbidden
+		}
+		e, err := x.thread.Receive(x.now, octets)
+		switch {
+		case errors.Is(err, ap.ErrOld):
+			return nil
+		case err != nil:
+			return fmt.Errorf("%w: %w", ap.ErrActivity, err)
+		}
+		x.apply(e)
+		if e.Said != nil {
+			return x.hear(e.Said)
+		}
+		if e.Lost {
+			x.notice("A change of this conversation met another one and was undone.", "")
+		}
+		return x.enterAll()
+	})
+	return fresh, err
+}
+
+// hear shows what somebody said in Matrix.
+func (x *apStep) hear(said *ap.Said) error {
+	skip := func(why error) error {
+		x.Log.Info().Stringer("room", x.room.head.ID).Str("sender", said.Sender).Err(why).Str("fate", "ignored").Msg("a message was not shown")
+		return nil
+	}
+	c, err := ap.ParseContent(said.Data, said.Sender)
+	if err != nil {
+		return skip(err)
+	}
+	as2 := c.ID
+	if c.Type == "Create" && c.Item != nil {
+		as2 = c.Item.ID
+	}
+	if as2 == "" {
+		as2 = hex.EncodeToString(ap.HashBytes(said.Data))
+	}
+	memory := &apMemory{x: x}
+	if _, twice := memory.ByAS2(as2, said.Sender); twice {
+		return skip(errors.New("its id was used before"))
+	}
+	salt, err := content.NewSalt(x.Rand)
+	if err != nil {
+		return err
+	}
+	m, err := c.ToMIMI(memory, salt)
+	if memory.err != nil {
+		return memory.err
+	}
+	if errors.Is(err, ap.ErrUnsupported) {
+		x.once("ap-type:"+c.Type, func() { x.notice("Somebody sent a message of a kind that is not supported: "+c.Type, "") })
+	}
+	if err != nil {
+		return skip(err)
+	}
+	mxid, _, err := x.mxid(said.Sender)
+	if err != nil {
+		return err
+	}
+	mimiID := ap.MIMIID(x.room.head.GroupID, said.Sender, as2)
+	data := apLink{AS2: as2, Author: said.Sender}
+	if c.Type == "Like" || c.Type == "EmojiReact" {
+		data.Like, data.Emoji = c.Ref, c.Text
+	}
+	return x.showAP(&mapping.Incoming{Message: m, ID: mimiID, SenderURI: said.Sender, Sender: userID(mxid), AcceptedMS: uint64(x.nowMS())}, data)
+}
+
+// showAP queues the events that a message becomes, each with its link.
+func (x *apStep) showAP(in *mapping.Incoming, data apLink) error {
+	links := &linkFinder{s: x.step}
+	res := x.mappingAP(links).FromMIMI(*in)
+	if links.err != nil {
+		return links.err
+	}
+	for i := range res.Events {
+		out := &res.Events[i]
+		if out.File != nil {
+			out.Fail("files are not carried over")
+		}
+		req := out.Request()
+		o := store.Outbound{Dest: destMatrix, Verb: string(req.Verb), Data: req.Args}
+		if x.room.head.MatrixRoomID == "" {
+			o.State = store.OutboundHeld
+		}
+		row := x.row(o)
+		row.TxnKey = txnKey(x.room.head.ID, row.Seq)
+		if out.Kind == "" {
+			continue
+		}
+		data.linkData = linkData{Memory: out.Memory}
+		link := store.Link{Room: x.room.head.ID, Seq: x.seq(), MIMIID: in.ID[:], Part: int64(out.Part), Direction: store.In, Kind: string(out.Kind),
+			Sender: in.SenderURI, SenderMXID: string(in.Sender), FirstEvent: string(out.FirstEvent), Data: string(mustJSON(data)),
+			AcceptedMS: int64(in.AcceptedMS), CreatedMS: x.nowMS()}
+		if !out.First.IsZero() {
+			link.FirstID = out.First[:]
+		}
+		row.AnswerTo, row.AnswerSeq = store.AnswerLink, link.Seq
+		x.fx.links = append(x.fx.links, link)
+	}
+	return nil
+}
+
+// Owns tells whether a Matrix room is a conversation with ActivityPub actors, and which.
+func (a *ActivityPub) Owns(ctx context.Context, roomID string) (store.RoomID, bool, error) {
+	room, err := a.Store.RoomByName(ctx, store.NameMatrix, roomID)
+	if errors.Is(err, store.ErrNotFound) {
+		return store.RoomID{}, false, nil
+	}
+	return room.ID, err == nil && room.State == stateAP, err
+}
+
+// OnMatrix takes an event of such a room: what a user of ours says goes to the group, who leaves it leaves the group.
+func (a *ActivityPub) OnMatrix(ctx context.Context, room store.RoomID, ev event.Event) error {
+	return a.run(ctx, room, func(x *apStep) error {
+		fresh, err := x.fresh("event", string(ev.ID))
+		if err != nil || !fresh || x.thread == nil {
+			return err
+		}
+		if ev.Type == event.TypeMember {
+			return x.onMembership(ev)
+		}
+		if ev.StateKey != nil || x.ours(string(ev.Sender)) || !x.exported(string(ev.Sender)) {
+			return nil
+		}
+		return x.speak(ev)
+	})
+}
+
+// onMembership notes who came, and takes out of the group who left.
+func (x *apStep) onMembership(ev event.Event) error {
+	if ev.StateKey == nil || x.ours(*ev.StateKey) {
+		return nil
+	}
+	mxid, now := *ev.StateKey, ev.Content.Str("membership")
+	m, known := x.room.members.of(mxid)
+	if !known || m.URI == "" {
+		return nil
+	}
+	was := m.Membership
+	m.Membership = now
+	x.setMember(m)
+	if now == string(event.Join) || was == now {
+		return nil
+	}
+	if now != string(event.Leave) && now != string(event.Ban) {
+		return nil
+	}
+	actor, err := x.face.actorID(mxid)
+	if err != nil {
+		return err
+	}
+	if _, in := x.thread.Leaf(actor); !in {
+		return nil
+	}
+	others := x.thread.Actors()
+	e, err := x.thread.Leave(x.Rand, x.now, actor, true)
+	if err != nil {
+		return err
+	}
+	x.apply(e)
+	octets, by := e.Proposal, actor
+	if e.Commit != nil {
+		octets, by = e.Commit, e.By
+	}
+	return x.sendMLS(by, octets, others)
+}
+
+// speak encrypts a message and sends it.
+func (x *apStep) speak(ev event.Event) error {
+	sender := string(ev.Sender)
+	actor, err := x.face.actorID(sender)
+	if err != nil {
+		return err
+	}
+	if _, ok := x.thread.Leaf(actor); !ok {
+		x.failed(string(ev.ID), sender, "you do not take part in this conversation", false)
+		return nil
+	}
+	salt, err := content.NewSalt(x.Rand)
+	if err != nil {
+		return err
+	}
+	links := &linkFinder{s: x.step}
+	out := x.mappingAP(links).ToMIMI(ev, salt, nil)
+	if links.err != nil {
+		return links.err
+	}
+	if out.Message == nil {
+		if len(out.Needs) > 0 {
+			x.failed(string(ev.ID), sender, "files are not carried over", false)
+		} else if _, why, tell := out.Drop.Tell(); tell {
+			x.failed(string(ev.ID), sender, why, false)
+		}
+		return nil
+	}
+	seed := content.MessageID(sha256.Sum256(append([]byte(ev.ID), salt[:]...)))
+	seed[0] = 1
+	memory := &apMemory{x: x}
+	c, err := ap.FromMIMI(out.Message, seed, actor, memory, x.mention)
+	if memory.err != nil {
+		return memory.err
+	}
+	if err != nil {
+		x.failed(string(ev.ID), sender, err.Error(), false)
+		return nil
+	}
+	data := apLink{linkData: linkData{Memory: out.Memory}, AS2: c.ID, Author: actor}
+	switch c.Type {
+	case "Create":
+		data.AS2 = c.Item.ID
+	case "Like":
+		data.Like, data.Emoji = c.Ref, c.Text
+	}
+	e, err := x.thread.Say(x.Rand, actor, c.Marshal(true))
+	if err != nil {
+		return err
+	}
+	x.apply(e)
+	mimiID := ap.MIMIID(x.room.head.GroupID, actor, data.AS2)
+	link := store.Link{Room: x.room.head.ID, Seq: x.seq(), EventID: string(ev.ID), MIMIID: mimiID[:], Direction: store.Out, Kind: string(out.Kind), Sender: actor,
+		SenderMXID: sender, FirstEvent: string(out.FirstEvent), Target: string(out.Target), State: store.LinkSent, Data: string(mustJSON(data)),
+		AcceptedMS: x.nowMS(), CreatedMS: x.nowMS()}
+	if !out.First.IsZero() {
+		link.FirstID = out.First[:]
+	}
+	x.fx.links = append(x.fx.links, link)
+	return x.sendMLS(actor, e.Message, x.thread.Actors())
+}
+
+// mention is the actor and the handle that a mention stands for.
+func (x *apStep) mention(uri string) (href, name string) {
+	if p, ok := x.face.personKnown(uri); ok {
+		return uri, "@" + p.Acct[len("acct:"):]
+	}
+	return "", ""
+}
+
+// StartChat begins a conversation of a Matrix user with somebody by @user@domain: KeyPackages are fetched and checked, the group is made, the
+// Welcome sent, and the Matrix room made. S001-023, S000-042.
+func (a *ActivityPub) StartChat(ctx context.Context, by, handle string) error {
+	acct, err := mapping.Handle(handle)
+	if err != nil {
+		return err
+	}
+	them, err := a.People.Resolve(ctx, acct)
+	if err != nil {
+		return err
+	}
+	if ap.DialectOf(them, false) != ap.DialectE2EE {
+		return fmt.Errorf("%w: %s cannot take encrypted messages", ErrRefused, handle)
+	}
+	list, err := a.People.Packages(ctx, them, func(kp *mls.KeyPackage) bool { return kp.Suite == apSuite })
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		return fmt.Errorf("%w: %s offers no KeyPackage", ErrRefused, handle)
+	}
+	if err := a.People.CheckPackage(ctx, them.ID, list[0].KeyPackage); err != nil {
+		return err
+	}
+	if _, err := a.person(ctx, them.ID); err != nil {
+		return err
+	}
+	me, err := a.actorID(by)
+	if err != nil {
+		return err
+	}
+	key, err := a.clientKey(ctx, me)
+	if err != nil {
+		return err
+	}
+	token, err := mapping.NewToken(a.Rand)
+	if err != nil {
+		return err
+	}
+	group, err := a.Naming.GroupURI(token)
+	if err != nil {
+		return err
+	}
+	room, err := a.open(ctx, []byte(group))
+	if err != nil {
+		return err
+	}
+	return a.run(ctx, room, func(x *apStep) error {
+		t, e, err := ap.StartThread(x.Rand, x.now, a.mls, string(group), me, key, []*mls.KeyPackage{list[0].KeyPackage}, true)
+		if err != nil {
+			return err
+		}
+		x.thread = t
+		x.room.head.Group++
+		x.apply(e)
+		x.portal()
+		if err := x.enterAll(); err != nil {
+			return err
+		}
+		return x.sendMLS(me, e.Welcome, []string{them.ID})
+	})
+}
+
+// Accept stores a delivery of the homeserver as Relay.Accept does; events of conversations with ActivityPub actors are worked off first, each in a
+// transaction of its own that a second delivery finds done.
+func (a *ActivityPub) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
+	rest := d.Events[:0:0]
+	for _, ev := range d.Events {
+		room, own, err := a.Owns(ctx, string(ev.Room))
+		if err != nil {
+			return false, err
+		}
+		if !own {
+			rest = append(rest, ev)
+			continue
+		}
+		if err := a.OnMatrix(ctx, room, ev); err != nil {
+			return false, err
+		}
+	}
+	d.Events = rest
+	return a.Relay.Accept(ctx, d)
+}
