@@ -17,7 +17,7 @@ FUZZTIME ?= 60s
 # Modules of their own, whose tests belong to the whole.
 INTEROP  = $(if $(wildcard test/interop/go.mod),-- -C test/interop -timeout $(TIMEOUT) ./...)
 
-.PHONY: help build homeserver test unit vectors interop bench bench-mls crash fuzz demo lint clean
+.PHONY: help build homeserver node test unit vectors interop bench bench-mls crash fuzz demo lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,6 +27,11 @@ build: ## build bin/bridge, a static binary
 
 homeserver: ## build the homeserver that the tests run, once, into the cache
 	go run ./test/prepare
+
+node: ## fetch what the Node peers of the tests need, as their lock files say
+	@for f in $$(git ls-files '*package-lock.json'); do d=$$(dirname $$f); \
+	  [ -d $$d/node_modules ] || { echo "npm ci in $$d"; (cd $$d && npm ci --no-audit --no-fund --silent) || exit 1; }; \
+	done
 
 test: ## everything: unit tests, both databases, real homeservers, dialogues, interop, vectors
 	$(REPORT) $(REPORTFLAGS) $(if $(VECTORS),-vectors $(VECTORS)) -- $(MAIN) ./... $(INTEROP)
