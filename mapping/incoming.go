@@ -136,6 +136,13 @@ func (o *Out) Fail(why string) {
 	if why != "" {
 		text += " (" + html.Line(why, 200) + ")"
 	}
+	shown := o.Message
+	if shown.NewContent != nil {
+		shown = shown.NewContent
+	}
+	if caption, _ := shown.Caption(); caption != "" { // what was said beside the file is not lost with it
+		text += "\n" + caption
+	}
 	origin := o.Message.Origin
 	rel := o.Message.Relation
 	if rel.Replaces != "" {
