@@ -27,6 +27,7 @@ type app struct {
 	health  *obs.Health
 	reg     *appservice.Registration
 	db      *store.DB
+	fedi    *activityPub   // nil when it is switched off
 	device  *crypto.Crypto // nil when encryption.allow is off
 
 	intake  []part // what takes work in: listeners, /sync

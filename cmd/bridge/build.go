@@ -38,6 +38,12 @@ func (a *app) build(ctx context.Context) error {
 		return err
 	}
 	mind.Commander = commands
+	if a.fedi, err = a.newActivityPub(ctx, mind); err != nil {
+		return err
+	}
+	if a.fedi != nil {
+		commands.Register(a.fedi.commands()...)
+	}
 	if out, err = a.newOutbox(hs, p, func(rooms []store.RoomID) { mind.Wake(rooms...) }); err != nil {
 		return err
 	}

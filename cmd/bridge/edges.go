@@ -87,12 +87,16 @@ func (a *app) ghostName(ctx context.Context, user id.UserID) (name, avatar strin
 // an answer.
 func (a *app) newOutbox(hs *matrix.Client, p *provider, wake func([]store.RoomID)) (*outbox.Outbox, error) {
 	most := a.cfg.Limits.OutboundConcurrency
+	routes := map[string]outbox.Route{
+		routeMatrix: {Sender: matrixSender{do: hs.Do, room: a.db.Room}, First: most, Most: most},
+		routeMIMI:   {Sender: mimiSender{request: mimiRequester{p.client}.request}, Join: joinNotify, Most: most},
+	}
+	if a.fedi != nil {
+		routes[routeActivityPub] = outbox.Route{Sender: a.fedi, Most: most}
+	}
 	return outbox.New(outbox.Config{
-		Store: a.db,
-		Routes: map[string]outbox.Route{
-			routeMatrix: {Sender: matrixSender{do: hs.Do, room: a.db.Room}, First: most, Most: most},
-			routeMIMI:   {Sender: mimiSender{request: mimiRequester{p.client}.request}, Join: joinNotify, Most: most},
-		},
+		Store:       a.db,
+		Routes:      routes,
 		Owner:       a.owner("outbox"),
 		SendTimeout: max(a.cfg.Homeserver.RequestTimeout.D(), a.cfg.MIMI.RequestTimeout.D()),
 		Grace:       requestGrace,
@@ -210,12 +214,13 @@ func serveHTTP(ctx context.Context, srv *http.Server, ln net.Listener) error {
 // buildEdges makes what takes work in, and gives it to the relay.
 func (a *app) buildEdges(hs *matrix.Client, p *provider, mind *relay.Relay, out *outbox.Outbox) error {
 	observe := a.observeTransactions(func() { out.Called(routeMatrix) })
-	link := a.newMatrixLink(hs, a.withDevice(sink{mind}), mind, observe)
-	mimi, err := a.mimiListener(p, handler{mind}, http.NotFoundHandler(), http.NotFoundHandler(), out.Called)
+	link := a.newMatrixLink(hs, a.withDevice(sink{a.fedi.accepts(mind)}), mind, observe)
+	webFinger, other := a.fedi.handlers()
+	mimi, err := a.mimiListener(p, handler{mind}, webFinger, other, out.Called)
 	if err != nil {
 		return err
 	}
-	matrixSide, err := a.matrixListener(a.withDevice(sink{mind}), nil, observe)
+	matrixSide, err := a.matrixListener(a.withDevice(sink{a.fedi.accepts(mind)}), nil, observe)
 	if err != nil {
 		return err
 	}

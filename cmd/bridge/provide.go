@@ -81,7 +81,12 @@ func (h handler) ProxyDownload(context.Context, server.Request, server.Download)
 func path(r server.Request) wire.IdentifierURI { return r.Path.Identifier() }
 
 // sink stores what the homeserver sends. It implements intake.Sink.
-type sink struct{ relay *relay.Relay }
+type sink struct{ relay acceptor }
+
+// acceptor stores deliveries: the relay, or the ActivityPub face before it.
+type acceptor interface {
+	Accept(ctx context.Context, d relay.Delivery) (dup bool, err error)
+}
 
 // Store implements intake.Sink.
 func (s sink) Store(ctx context.Context, t *intake.Transaction) (dup bool, err error) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -362,4 +363,36 @@ func (a *ActivityPub) KeyOf(ctx context.Context, body []byte) (ap.SigningKey, er
 		return ap.SigningKey{}, fmt.Errorf("%w: %.100q is no actor of ours", ap.ErrName, actor)
 	}
 	return a.Key(ctx, actor)
+}
+
+// Fingerprints are the SHA-256 of the signature keys in the KeyPackages that somebody offers now, in hexadecimal groups, each once: people
+// compare them over another way, since a server could put keys of its own in place (S001-099).
+func (a *ActivityPub) Fingerprints(ctx context.Context, handle string) ([]string, error) {
+	acct, err := mapping.Handle(handle)
+	if err != nil {
+		return nil, err
+	}
+	them, err := a.People.Resolve(ctx, acct)
+	if err != nil {
+		return nil, err
+	}
+	list, err := a.People.Packages(ctx, them, nil)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, p := range list {
+		digits := hex.EncodeToString(ap.HashBytes(p.KeyPackage.Leaf.SignatureKey))
+		groups := ""
+		for i := 0; i < len(digits); i += 8 {
+			groups += digits[i:i+8] + " "
+		}
+		if g := strings.TrimSpace(groups); !slices.Contains(out, g) {
+			out = append(out, g)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%w: no KeyPackage is offered", ErrRefused)
+	}
+	return out, nil
 }

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/config"
+	"github.com/matrix-mimi/bridge/internal/netguard"
+	"github.com/matrix-mimi/bridge/internal/obs"
+	"github.com/matrix-mimi/bridge/internal/outbox"
+	"github.com/matrix-mimi/bridge/internal/relay"
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/bot"
+	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
+)
+
+// routeActivityPub is the kind of destinations of ActivityPub servers.
+const routeActivityPub = "ap"
+
+// activityPub is the ActivityPub face, when the settings switch it on.
+type activityPub struct {
+	face   *relay.ActivityPub
+	server *ap.Server
+	sender *ap.Sender
+}
+
+// newActivityPub makes the face; nil when it is switched off.
+func (a *app) newActivityPub(ctx context.Context, mind *relay.Relay) (*activityPub, error) {
+	cfg := a.cfg.ActivityPub
+	if !cfg.Enabled {
+		return nil, nil
+	}
+	log := a.log.With().Str(obs.FieldComponent, "activitypub").Logger()
+	site := ap.Site{Base: "https://" + a.cfg.MIMI.Domain}
+	face := relay.NewActivityPub(mind, site, nil)
+	blocked := func(host string) bool {
+		return slices.ContainsFunc(cfg.BlockedDomains, func(d string) bool { return host == d || strings.HasSuffix(host, "."+d) })
+	}
+	fc := ap.FetcherConfig{
+		Transport: netguard.New(netguard.Config{Ports: []uint16{443, 8448}, Hosts: privateHosts(a.cfg)}).Transport(nil),
+		UserAgent: "mimi-bridge/" + buildVersion() + " (+" + site.Base + ")", Blocked: blocked, Memory: ap.NewSchemeMemory(scheme(cfg.Signatures)),
+	}
+	if cfg.SignedFetch {
+		key, err := face.Key(ctx, site.Instance())
+		if err != nil {
+			return nil, fmt.Errorf("ActivityPub: key of the instance: %w", err)
+		}
+		fc.Key = key
+	}
+	fetch := ap.NewFetcher(fc)
+	face.People = ap.NewPeople(fetch)
+	refused := a.metrics.Counter("activitypub_refused_total", "Requests of ActivityPub servers that were refused, by status.", "status")
+	server, err := ap.NewServer(ap.ServerConfig{
+		Site: site, Backend: face, Gate: ap.NewGate(ap.GateConfig{People: face.People, Blocked: blocked}), Version: buildVersion(), MaxInbox: int64(cfg.MaxInbox),
+		Observe: func(e ap.Event) {
+			refused.WithLabelValues(fmt.Sprint(e.Status)).Inc()
+			log.Info().Str("path", e.Path).Str("signer", e.Signer).Int("status", e.Status).Err(e.Err).Msg("refused a request")
+		},
+	})
+	return &activityPub{face: face, server: server, sender: ap.NewSender(fetch)}, err
+}
+
+func scheme(s config.SignatureScheme) ap.Scheme {
+	switch s {
+	case config.SignaturesCavage:
+		return ap.Cavage
+	case config.SignaturesRFC9421:
+		return ap.RFC9421
+	}
+	return ""
+}
+
+// accepts is who takes the homeserver's deliveries.
+func (p *activityPub) accepts(mind *relay.Relay) acceptor {
+	if p == nil {
+		return mind
+	}
+	return p.face
+}
+
+// handlers answer WebFinger and everything that is not MIMI's.
+func (p *activityPub) handlers() (webFinger, other http.Handler) {
+	if p == nil {
+		return http.NotFoundHandler(), http.NotFoundHandler()
+	}
+	return http.HandlerFunc(p.server.WebFinger), p.server
+}
+
+// Send implements outbox.Sender: one activity, signed by its actor.
+func (p *activityPub) Send(ctx context.Context, rows []store.Outbound) outbox.Result {
+	row := rows[0]
+	key, err := p.face.KeyOf(ctx, row.Data)
+	if err != nil {
+		return outbox.Result{Class: outbox.Retry, Reason: "no key to sign with: " + err.Error()}
+	}
+	d, err := p.sender.Deliver(ctx, key, row.Target, row.Data)
+	switch {
+	case errors.Is(err, ap.ErrUnfit):
+		return outbox.Result{Class: outbox.Refused, Reason: err.Error()}
+	case err != nil:
+		return outbox.Result{Class: outbox.Retry, Reason: err.Error()}
+	}
+	out := outbox.Result{Status: d.Status, RetryAfter: d.RetryAfter, Class: outbox.Retry}
+	switch {
+	case d.Done():
+		out.Class = outbox.Done
+	case d.Refused():
+		out.Class = outbox.Refused
+	}
+	if out.Class != outbox.Done {
+		out.Reason = "the server answers " + http.StatusText(d.Status)
+	}
+	return out
+}
+
+// commandTime bounds what a command may wait for other servers.
+const commandTime = 30 * time.Second
+
+// commands are what people can ask the bot for.
+func (p *activityPub) commands() []*bot.Handler {
+	return []*bot.Handler{{
+		Name: "fediverse", Aliases: []string{"ap"}, Usage: "<@user@domain>", Needs: bot.User, MinArgs: 1,
+		Help: "begins an encrypted chat with somebody on an ActivityPub server",
+		Do: func(ctx context.Context, e *bot.Event) error {
+			ctx, cancel := context.WithTimeout(ctx, commandTime)
+			defer cancel()
+			if err := p.face.StartChat(ctx, e.Sender, e.Args[0]); err != nil {
+				return bot.Tell("No chat with %s: %s", bot.Quote(e.Args[0]), bot.Quote(err.Error()))
+			}
+			return e.Reply("A chat with %s is being made: you will be invited to it. It is encrypted as far as this bridge, which reads it.", bot.Quote(e.Args[0]))
+		},
+	}, {
+		Name: "fingerprint", Usage: "<@user@domain>", Needs: bot.User, MinArgs: 1,
+		Help: "shows the keys of somebody on an ActivityPub server, to compare them over another way",
+		Do: func(ctx context.Context, e *bot.Event) error {
+			ctx, cancel := context.WithTimeout(ctx, commandTime)
+			defer cancel()
+			list, err := p.face.Fingerprints(ctx, e.Args[0])
+			if err != nil {
+				return bot.Tell("No keys of %s: %s", bot.Quote(e.Args[0]), bot.Quote(err.Error()))
+			}
+			return e.Reply("Keys of %s: `%s`", bot.Quote(e.Args[0]), strings.Join(list, "`, `"))
+		},
+	}}
+}
