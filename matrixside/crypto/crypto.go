@@ -90,6 +90,7 @@ type Crypto struct {
 	cfg     Config
 	cli     *mautrix.Client
 	ownSync bool
+	wanted  int // one-time keys that the homeserver should have
 	db      *dbutil.Database
 	keys    *keyStore
 	rooms   *roomStore
@@ -152,6 +153,7 @@ func (c *Crypto) Start(ctx context.Context) error {
 			c.cfg.Log.Warn().Err(err).Msg("the bridge's device is not cross-signed")
 		}
 	}
+	c.wanted = int(c.mach.GetAccount().Internal.MaxNumberOfOneTimeKeys() / 2)
 	c.started.Store(true)
 	return nil
 }

@@ -272,13 +272,10 @@ func (c *Crypto) keyCounts(raw json.RawMessage) {
 	c.mu.Lock()
 	c.count = n
 	c.mu.Unlock()
-	if n < c.wanted() {
+	if n < c.wanted {
 		c.wake()
 	}
 }
-
-// wanted is how many one-time keys the homeserver should have.
-func (c *Crypto) wanted() int { return int(c.mach.GetAccount().Internal.MaxNumberOfOneTimeKeys() / 2) }
 
 // Discard throws the room's outgoing key away; the next message makes a new one.
 func (c *Crypto) Discard(ctx context.Context, room id.RoomID) error {

@@ -58,7 +58,7 @@ func (c *Crypto) chores(ctx context.Context) error {
 	c.mu.Lock()
 	count := c.count
 	c.mu.Unlock()
-	if count < c.wanted() {
+	if count < c.wanted {
 		if err := c.upload(ctx, count); err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func (c *Crypto) upload(ctx context.Context, count int) error {
 	}
 	c.mu.Lock()
 	if c.count == count {
-		c.count = c.wanted()
+		c.count = c.wanted
 	}
 	c.mu.Unlock()
 	return nil
