@@ -108,8 +108,8 @@ func (s *step) reads(private bool) bool {
 // onReport sends the reports that were collected.
 func (s *step) onReport() error {
 	v := s.room
-	if v.group == nil {
-		v.st.Reporting = false
+	if v.group == nil || v.head.State != stateActive {
+		v.st.Reporting = false // what was read is reported with the next receipt
 		return nil
 	}
 	if s.mustCommitFirst() {
