@@ -33,8 +33,13 @@ node: ## fetch what the Node peers of the tests need, as their lock files say
 	  [ -d $$d/node_modules ] || { echo "npm ci in $$d"; (cd $$d && npm ci --no-audit --no-fund --silent) || exit 1; }; \
 	done
 
-test: ## everything: unit tests, both databases, real homeservers, dialogues, interop, vectors
+test: fediverse-peers ## everything: unit tests, both databases, real homeservers, dialogues, interop, vectors
 	$(REPORT) $(REPORTFLAGS) $(if $(VECTORS),-vectors $(VECTORS)) -- $(MAIN) ./... $(INTEROP)
+
+fediverse-peers: ## the ActivityPub servers and clients that test/activitypub plays with, from npm
+	@if command -v node >/dev/null; then \
+	  for d in fedify emissary; do (cd test/activitypub/$$d && { test -d node_modules || npm ci --no-audit --no-fund --silent; }) || exit 1; done; \
+	else echo "**** THERE IS NO node: Fedify and ts-mls are left out of the ActivityPub tests ****"; fi
 
 unit: ## only what needs no other program
 	$(REPORT) $(REPORTFLAGS) -- $(MAIN) ./internal/... ./mapping/... ./matrixside/... ./mimiside/... ./puppets/... ./cmd/...
