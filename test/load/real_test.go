@@ -22,6 +22,16 @@ const goalRate = 0.95
 // TestReal sends over a real homeserver: first in a room that the bridge is not in, then through the bridge, then without
 // it again.
 func TestReal(t *testing.T) {
+	// With status events the homeserver takes two events a message: the message, and that it was delivered.
+	for _, status := range []bool{false, true} {
+		t.Run(fmt.Sprintf("status=%v", status), func(t *testing.T) { testReal(t, status) })
+		if !full() {
+			return
+		}
+	}
+}
+
+func testReal(t *testing.T, status bool) {
 	bin := build(t)
 	bins, err := harness.BuildDendrite(t.Context(), testWriter{t})
 	if err != nil {
@@ -32,7 +42,7 @@ func TestReal(t *testing.T) {
 		t.Fatal(err)
 	}
 	const name = "hs.a.example"
-	s := open(t, stage.Options{Bin: bin, Homeserver: func(string) (string, string) { return name, "http://" + harness.Loopback(port) }})
+	s := open(t, stage.Options{Bin: bin, Bridge: map[string]any{"message_status_events": status}, Homeserver: func(string) (string, string) { return name, "http://" + harness.Loopback(port) }})
 	hs, err := harness.StartHomeserver(s.ctx, bins, harness.HomeserverConfig{ServerName: name, Dir: filepath.Join(t.TempDir(), "hs"), Port: port,
 		Registrations: []string{s.a.Registration()}})
 	s.must(err)
@@ -75,7 +85,7 @@ func TestReal(t *testing.T) {
 	send(made.RoomID, count/10, "warm")
 	s.must(s.p.Wait(s.ctx, "the first messages", func() bool { return len(s.p.Arrivals(s.room)) >= count/10 }))
 	var raw, out, in time.Duration
-	const parts = 3 // the homeserver's own rate changes with the load of the machine: the three are measured in turn
+	parts := 3 // the homeserver's own rate changes with the load of the machine: the three are measured in turn
 	for part := range parts {
 		n := count / parts
 		raw += send(plain.RoomID, n, "plain")
@@ -87,9 +97,10 @@ func TestReal(t *testing.T) {
 		in += s.answers(n, part)
 	}
 	rate := func(d time.Duration) float64 { return float64(count/parts*parts) / d.Seconds() }
-	line("homeserver-own-rate", "dendrite", fmt.Sprintf("%.0f/s", rate(raw)), 1)
-	line("matrix-to-mimi-rate", "dendrite", fmt.Sprintf("%.0f/s", rate(out)), rate(out)/rate(raw))
-	line("mimi-to-matrix-rate", "dendrite", fmt.Sprintf("%.0f/s", rate(in)), rate(in)/rate(raw))
+	condition := fmt.Sprintf("dendrite,status-events=%v", status)
+	line("homeserver-own-rate", condition, fmt.Sprintf("%.0f/s", rate(raw)), 1)
+	line("matrix-to-mimi-rate", condition, fmt.Sprintf("%.0f/s", rate(out)), rate(out)/rate(raw))
+	line("mimi-to-matrix-rate", condition, fmt.Sprintf("%.0f/s", rate(in)), rate(in)/rate(raw))
 	if full() && (rate(out) < goalRate*rate(raw) || rate(in) < goalRate*rate(raw)) {
 		fmt.Printf("# the goal of %.2f is missed\n", goalRate)
 	}

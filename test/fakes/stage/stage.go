@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,6 +33,8 @@ type Options struct {
 	Peers map[string]string
 	// Postgres makes a database for a bridge and returns its URI; nil for SQLite.
 	Postgres func(ctx context.Context, hint string) (string, error)
+	// Bridge are settings of the section "bridge" beside the stage's own.
+	Bridge map[string]any
 	// LogLevel of the bridges, "info" by default.
 	LogLevel string
 	// Homeserver, if set, takes the place of the fake homeserver: its server_name and base address. The registration must
@@ -206,10 +209,12 @@ func (b *Bridge) settings(ctx context.Context) (section, error) {
 	if level == "" {
 		level = "info"
 	}
+	own := section{"permissions": section{"*": "user"}, "max_export": 2000}
+	maps.Copy(own, s.opts.Bridge)
 	return section{
 		"homeserver": section{"address": b.hsURL, "domain": b.hsName},
 		"appservice": section{"address": "http://" + harness.Loopback(b.appservice), "listen": harness.Loopback(b.appservice), "bot": section{"username": "mimibot"}},
-		"bridge":     section{"permissions": section{"*": "user"}, "max_export": 2000},
+		"bridge":     own,
 		"database":   db,
 		"mimi": section{"domain": b.Domain, "listen": harness.Loopback(b.mimi),
 			"tls":           section{"certificate_file": "cert.pem", "key_file": "key.pem"},
