@@ -17,7 +17,7 @@ FUZZTIME ?= 60s
 # Modules of their own, whose tests belong to the whole.
 INTEROP  = $(if $(wildcard test/interop/go.mod),-- -C test/interop -timeout $(TIMEOUT) ./...)
 
-.PHONY: help build homeserver node test unit vectors interop bench bench-mls crash fuzz demo lint clean
+.PHONY: help build homeserver node test fediverse-peers unit vectors interop bench bench-mls crash fuzz demo lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
