@@ -103,3 +103,27 @@ func TestAllowancesAreCountedInWindows(t *testing.T) {
 		}
 	})
 }
+
+// With SQLite a process that was killed leaves no lease behind that the next one would have to wait for.
+func TestLeasesEndWithTheirProcess(t *testing.T) {
+	cfg := storetest.Config(t, "sqlite")
+	take := func(owner string, want int) {
+		t.Helper()
+		db, err := store.Open(context.Background(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			held, err := tx.RenewShards(ctx, owner)
+			if err == nil && len(held) != want {
+				t.Errorf("%s holds %d shards, want %d", owner, len(held), want)
+			}
+			return err
+		})
+		if err := db.Close(); err != nil { // and nothing given back
+			t.Fatal(err)
+		}
+	}
+	take("killed", 1024)
+	take("next", 1024)
+}
