@@ -344,6 +344,14 @@ func (a *ActivityPub) personKnown(actor string) (apPerson, bool) {
 	return p, ok
 }
 
+// forget drops what is remembered of an actor of another server.
+func (a *ActivityPub) forget(actor string) {
+	a.People.Forget(actor)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.known, actor)
+}
+
 func hostOnly(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {

@@ -19,6 +19,10 @@ import (
 // Receive implements activitypub.Backend: what the MLS bytes of an activity lead to is committed when it returns. An activity without MLS
 // bytes is not acted on: nothing is spoken in the clear.
 func (a *ActivityPub) Receive(ctx context.Context, d ap.Delivered) (bool, error) {
+	if t := d.Activity.Type; (t == "Update" || t == "Delete") && d.Activity.ObjectID == d.Activity.Actor {
+		a.forget(d.Activity.Actor) // name, keys or inbox may be others now
+		return true, nil
+	}
 	var parts [][]byte
 	if d.MLS != nil {
 		parts = append(parts, d.MLS.Bytes)
