@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/appservice"
 
 	"github.com/matrix-mimi/bridge/internal/config"
+	"github.com/matrix-mimi/bridge/internal/media"
 	"github.com/matrix-mimi/bridge/internal/obs"
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/crypto"
@@ -27,6 +28,7 @@ type app struct {
 	health  *obs.Health
 	reg     *appservice.Registration
 	db      *store.DB
+	media   *media.Mover
 	fedi    *activityPub   // nil when it is switched off
 	device  *crypto.Crypto // nil when encryption.allow is off
 

@@ -22,6 +22,9 @@ func (a *app) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := a.newMedia(hs, p); err != nil {
+		return err
+	}
 	// The relay, the outbox and the device wake each other; nothing happens before all are there.
 	var out *outbox.Outbox
 	var mind *relay.Relay

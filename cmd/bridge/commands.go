@@ -35,6 +35,9 @@ func (a *app) newBot(hs *matrix.Client, p *provider, mind *relay.Relay) (*bot.Bo
 		Now:         time.Now,
 		Log:         a.log.With().Str(obs.FieldComponent, "bot").Logger(),
 	})
+	if err == nil {
+		b.Register(retryCommand(mind))
+	}
 	if err == nil && a.device != nil {
 		b.Register(discardSession(a.device))
 	}

@@ -12,6 +12,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/matrix-mimi/bridge/internal/media"
 	"github.com/matrix-mimi/bridge/internal/obs"
 	"github.com/matrix-mimi/bridge/internal/outbox"
 	"github.com/matrix-mimi/bridge/internal/relay"
@@ -89,6 +90,7 @@ func (a *app) newOutbox(hs *matrix.Client, p *provider, wake func([]store.RoomID
 	most := a.cfg.Limits.OutboundConcurrency
 	routes := map[string]outbox.Route{
 		routeMatrix: {Sender: matrixSender{do: hs.Do, room: a.db.Room}, First: most, Most: most},
+		media.Kind:  a.mediaRoute(),
 		routeMIMI:   {Sender: mimiSender{request: mimiRequester{p.client}.request}, Join: joinNotify, Most: most},
 	}
 	if a.fedi != nil {
@@ -121,7 +123,7 @@ func (a *app) mimiListener(p *provider, h server.Handler, webFinger, other http.
 	refused := a.metrics.Counter("peer_refused_total", "Requests of other providers that were refused, by the word they got.", "reason")
 	srv, err := server.New(server.Config{
 		Domain: a.cfg.MIMI.Domain, Handler: h, Book: p.book, Directory: func() *wire.Directory { return dir },
-		WebFinger: webFinger, Other: other,
+		WebFinger: webFinger, Other: a.withAssets(other),
 		SmallBody: int64(a.cfg.Limits.MessageSize), LargeBody: int64(a.cfg.Limits.UpdateSize),
 		KeyMaterialPerUser: a.cfg.Limits.KeyClaims, KeyMaterialPerPeer: a.cfg.Limits.PeerKeyClaims, GroupInfoPerRoom: a.cfg.Limits.GroupInfoRequests,
 		// Failed handshakes are anybody's doing: they are counted, not logged.
@@ -216,7 +218,7 @@ func (a *app) buildEdges(hs *matrix.Client, p *provider, mind *relay.Relay, out 
 	observe := a.observeTransactions(func() { out.Called(routeMatrix) })
 	link := a.newMatrixLink(hs, a.withDevice(sink{a.fedi.accepts(mind)}), mind, observe)
 	webFinger, other := a.fedi.handlers()
-	mimi, err := a.mimiListener(p, handler{mind}, webFinger, other, out.Called)
+	mimi, err := a.mimiListener(p, handler{assets: assetProxy{a, p, mind}, relay: mind}, webFinger, other, out.Called)
 	if err != nil {
 		return err
 	}

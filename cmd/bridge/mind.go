@@ -45,7 +45,9 @@ func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake
 	rc := relayConfig(a.cfg, string(a.bot()))
 	rc.Owner = a.owner("relay")
 	rc.Encryption = encryptionConfig(a.cfg.Encryption)
+	rc.Media = mediaConfig(a.cfg)
 	return relay.New(ctx, relay.Deps{
+		Files:     a.media.Assets,
 		Store:     a.db,
 		Naming:    a.naming(),
 		Config:    rc,

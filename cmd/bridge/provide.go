@@ -19,7 +19,10 @@ import (
 
 // handler hands the requests of other providers to the relay. It implements
 // server.Handler.
-type handler struct{ relay *relay.Relay }
+type handler struct {
+	relay  *relay.Relay
+	assets assetProxy
+}
 
 // answered turns the relay's reply and errors into the server's.
 func answered(r relay.Reply, err error) (server.Answer, error) {
@@ -72,9 +75,9 @@ func (h handler) ReportAbuse(context.Context, server.Request, *wire.AbuseReport)
 	return server.Answer{}, server.ErrNotFound
 }
 
-// ProxyDownload fetches nothing for others.
-func (h handler) ProxyDownload(context.Context, server.Request, server.Download) (*server.Asset, error) {
-	return nil, server.ErrNotFound
+// ProxyDownload fetches files of rooms for other providers.
+func (h handler) ProxyDownload(ctx context.Context, _ server.Request, d server.Download) (*server.Asset, error) {
+	return h.assets.open(ctx, d)
 }
 
 // path is what the path of a request names, as the octets came.

@@ -179,3 +179,17 @@ func (s *Store) Sweep(ctx context.Context) (int, error) {
 	})
 	return n, err
 }
+
+// Walk calls a function for every asset file, also those without a row.
+func (s *Store) Walk(each func(token string, info os.FileInfo)) error {
+	return filepath.WalkDir(s.dir, func(_ string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !tokenForm.MatchString(d.Name()) {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			each(d.Name(), info)
+		}
+		return err
+	})
+}

@@ -37,6 +37,7 @@ const (
 	actResync = "resync"
 	actRenew  = "renew"
 	actSay    = "say"
+	actRetry  = "retry"
 )
 
 // ErrNoRoom says that a Matrix room is not known to the bridge: neither bot nor ghost was ever invited.
@@ -249,6 +250,8 @@ func (s *step) onAction(body []byte) error {
 		return s.actStart(a)
 	case actResync:
 		return s.resync("an operator asked for it")
+	case actRetry:
+		return s.actRetry(a)
 	case actSay:
 		s.notice(a.Text, a.Event)
 	case actRenew:

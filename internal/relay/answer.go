@@ -32,6 +32,10 @@ func (s *step) onAnswer(a *store.Answer) error {
 		return s.onGroupInfo(a, ref)
 	case refUpgrade:
 		s.onUpgraded(a, rest)
+	case refUploaded:
+		return s.onUploaded(a, rest)
+	case refFetched:
+		return s.onFetched(a)
 	case refMember:
 		return s.onMembershipAnswer(a, rest)
 	}

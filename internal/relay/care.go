@@ -69,6 +69,9 @@ func (s *step) onTimer(what string) error {
 			s.later(timerCheck, s.now.Add(s.cfg.Consistency).UnixMilli())
 		}
 	default:
+		if what == timerUploads || strings.HasPrefix(what, timerFile) {
+			return s.onFileTimer(what)
+		}
 		if mimiID, ok := strings.CutPrefix(what, timerExpire); ok {
 			return s.onExpire(mimiID)
 		}

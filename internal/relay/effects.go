@@ -38,6 +38,12 @@ type effects struct {
 	// releaseHeld lets go the rows that waited for the room id of a portal.
 	releaseHeld bool
 
+	// fills are the requests of blank rows.
+	fills []store.Outbound
+	// assets are written, dropAssets forgotten with their files.
+	assets     []store.Asset
+	dropAssets []string
+
 	links    []store.Link
 	setLinks []linkChange
 	members  map[string]store.Member
@@ -110,6 +116,12 @@ func (fx *effects) write(ctx context.Context, tx *store.Tx, head store.Room, now
 		if lanes, err = tx.ReleaseHeld(ctx, head.ID); err != nil {
 			return nil, err
 		}
+	}
+	for _, o := range fx.fills {
+		if err := tx.FillOutbound(ctx, o); err != nil {
+			return nil, err
+		}
+		lanes = append(lanes, o.Lane())
 	}
 	if len(fx.out) == 0 {
 		return lanes, nil
@@ -295,6 +307,16 @@ func (fx *effects) writeRoom(ctx context.Context, tx *store.Tx, head store.Room,
 			}
 		}
 		if err := tx.SetLink(ctx, head.ID, l.seq, l.state, l.eventID, l.mimiID, l.acceptedMS); err != nil {
+			return err
+		}
+	}
+	for _, a := range fx.assets {
+		if err := tx.PutAsset(ctx, a); err != nil {
+			return err
+		}
+	}
+	for _, id := range fx.dropAssets {
+		if err := tx.DeleteAsset(ctx, head.ID, id); err != nil {
 			return err
 		}
 	}

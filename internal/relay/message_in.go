@@ -3,6 +3,7 @@ package relay
 import (
 	"encoding/hex"
 
+	"github.com/matrix-mimi/bridge/internal/media"
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
@@ -97,10 +98,15 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 		if out.Redacts != "" && !s.prepareRedaction(out) {
 			continue
 		}
+		var job *media.Fetch
 		if out.File != nil {
-			out.Fail("files are not carried over yet")
+			job = s.fetchJob(in, out)
 		}
-		s.matrixRequest(out.Request())
+		if job != nil {
+			s.blank()
+		} else {
+			s.matrixRequest(out.Request())
+		}
 		if out.Kind == "" {
 			continue
 		}
@@ -113,6 +119,9 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 		o := &s.fx.out[len(s.fx.out)-1]
 		o.AnswerTo, o.AnswerSeq = store.AnswerLink, link.Seq
 		s.fx.links = append(s.fx.links, link)
+		if job != nil {
+			s.fetch(job, out, link.Seq, o.Seq)
+		}
 	}
 	if len(res.Events) > 0 {
 		s.expire(in.ID, in.Message.Expires)

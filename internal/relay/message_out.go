@@ -102,9 +102,16 @@ func (s *step) mustCommitFirst() bool {
 func (s *step) say(ev event.Event, user string, leaf mls.LeafIndex, salt content.Salt, old *store.Link, tries int) error {
 	v := s.room
 	links := &linkFinder{s: s}
-	out := s.mappingRoom(links).ToMIMI(ev, salt, nil)
+	files, assets, err := s.uploaded(ev)
+	if err != nil {
+		return err
+	}
+	out := s.mappingRoom(links).ToMIMI(ev, salt, files)
 	if links.err != nil {
 		return links.err
+	}
+	if old == nil && s.waitsForFile(ev, &out) {
+		return nil
 	}
 	if out.Message == nil {
 		s.dropped(ev, &out)
@@ -141,6 +148,7 @@ func (s *step) say(ev event.Event, user string, leaf mls.LeafIndex, salt content
 	s.hand(&link, wire.SubmitMessageRequest{Message: message, SendingURI: wire.IdentifierURI(user)}, tries)
 	s.changed(&out, link.State)
 	s.expire(mimiID, out.Message.Expires)
+	s.keepAssets(assets, link.Seq)
 	if old != nil {
 		s.fx.setLinks = append(s.fx.setLinks, linkChange{seq: old.Seq, state: link.State, acceptedMS: link.AcceptedMS})
 		return nil
@@ -175,7 +183,7 @@ func (s *step) protect(user string, leaf mls.LeafIndex, octets []byte, salt cont
 func (s *step) dropped(ev event.Event, out *mapping.Outgoing) {
 	sender := string(ev.Sender)
 	if len(out.Needs) > 0 {
-		s.failed(string(ev.ID), sender, "files are not carried over yet", false)
+		s.failed(string(ev.ID), sender, "its file is not there any more", false)
 		return
 	}
 	_, why, tell := out.Drop.Tell()

@@ -59,6 +59,8 @@ type Config struct {
 	Combine time.Duration
 	// NoReceipts reports what Matrix users have read only in rooms that demand it.
 	NoReceipts bool
+	// Media is about files.
+	Media Media
 	// Mapping are the choices for messages.
 	Mapping mapping.Options
 	// Limits of the groups.
@@ -94,6 +96,7 @@ func (c Config) withDefaults() Config {
 	def(&c.GroupInfos, 10)
 	def(&c.Workers, 8)
 	def(&c.CachedRooms, 1000)
+	c.Media = c.Media.withDefaults()
 	return c
 }
 
@@ -166,6 +169,8 @@ type Deps struct {
 	Commander  Commander
 	// Decrypter opens events of encrypted rooms; nil when the bridge takes no part in them.
 	Decrypter Decrypter
+	// Files is where the files of assets are deleted. Nil carries no files.
+	Files Files
 	// WakeLanes is told of lanes with new rows, after the commit.
 	WakeLanes func(lanes []store.Lane)
 	// Alert is told what an operator must see.

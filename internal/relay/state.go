@@ -41,6 +41,10 @@ type roomState struct {
 	PortalTries int `json:"portal_tries,omitempty"`
 	// Portal tells that the Matrix room of a follower room was asked for.
 	Portal bool `json:"portal,omitempty"`
+	// Uploads are Matrix events whose files are on their way, by event id.
+	Uploads map[string]*uploading `json:"uploads,omitempty"`
+	// AssetHosts are the hosts of the asset policy that were noted (as hub).
+	AssetHosts []string `json:"asset_hosts,omitempty"`
 	// Pending is when messages stop waiting for our commit, in milliseconds since 1970.
 	PendingUntil int64 `json:"pending_until,omitempty"`
 }

@@ -95,6 +95,9 @@ func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *st
 	if err := s.decide(decide); err != nil {
 		return nil, err
 	}
+	if err := s.settleMedia(); err != nil {
+		return nil, err
+	}
 	if s.fx.state, err = view.changedState(); err != nil {
 		return nil, err
 	}
@@ -173,6 +176,7 @@ func (s *step) commit(settle store.Settle) (lanes []store.Lane, err error) {
 // committed brings what is remembered of the room in line with what was written.
 func (s *step) committed() {
 	v := s.room
+	s.deleteFiles()
 	for key, value := range s.fx.state {
 		v.stored[key] = value
 	}

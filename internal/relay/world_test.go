@@ -96,6 +96,7 @@ type node struct {
 	log    zerolog.Logger
 	conf   Config
 	cmds   []Command
+	files  *fileWorld
 	crypt  *fakeCrypt // nil: the bridge takes no part in encrypted rooms
 }
 
@@ -151,6 +152,7 @@ func sqliteConfig(t testing.TB) store.Config {
 func (n *node) start() {
 	n.w.t.Helper()
 	n.conf.Bot = n.hs.mxid("mimibot")
+	n.startMedia()
 	var decrypter Decrypter
 	if n.crypt != nil {
 		decrypter = n.crypt
@@ -158,7 +160,7 @@ func (n *node) start() {
 	r, err := New(context.Background(), Deps{
 		Decrypter: decrypter,
 		Store:     n.db, Naming: mapping.Naming{Domain: n.domain, Server: n.hs.server}, Config: n.conf,
-		Requester: n, Homeserver: n.hs, Commander: n,
+		Requester: n, Homeserver: n.hs, Commander: n, Files: n.files.mover.Assets,
 		Alert: func(kind, message string) { n.alerts = append(n.alerts, kind+": "+message) },
 		Clock: func() time.Time { return n.w.now }, Log: n.log,
 	})
@@ -444,6 +446,9 @@ func (n *node) send(row store.Outbound) (out store.Outcome, ok bool) {
 			return out, false
 		}
 		return store.Outcome{Class: class, EventID: eventID, Body: body, Status: 200}, true
+	}
+	if strings.HasPrefix(row.Dest, destFetch) {
+		return n.sendMedia(row)
 	}
 	domain := row.Dest[len(destMIMI):]
 	r, err := n.w.request(n.domain, domain, row.Verb, row.Target, row.Data)

@@ -54,3 +54,26 @@ func (c *cancelCloser) Close() error {
 	defer c.cancel()
 	return c.ReadCloser.Close()
 }
+
+// Fetch asks the host of an asset for it directly: a provider or any other web server, judged and dialled as a provider of that
+// name is. Redirects are not followed. The caller bounds what it reads.
+func (c *Client) Fetch(ctx context.Context, u wire.DownloadURL, byteRange, ifNoneMatch string) (*Download, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.DownloadTimeout)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		cancel()
+		return nil, &Error{"download", u.Host(), false, err}
+	}
+	if byteRange != "" {
+		req.Header.Set("Range", byteRange)
+	}
+	if ifNoneMatch != "" {
+		req.Header.Set("If-None-Match", ifNoneMatch)
+	}
+	response, err := c.send(req, "download", u.Host())
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return &Download{response.StatusCode, response.Header, &cancelCloser{response.Body, cancel}}, nil
+}

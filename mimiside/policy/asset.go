@@ -131,10 +131,11 @@ func (p *AssetPolicy) Accepts(t content.MediaType, size uint64, disposition cont
 	if within(p.ForbiddenTypes) || p.PermittedTypes != nil && !within(p.PermittedTypes) {
 		return false
 	}
-	return size <= p.maxSize(t, disposition)
+	return size <= p.MaxSize(t, disposition)
 }
 
-func (p *AssetPolicy) maxSize(t content.MediaType, disposition content.Disposition) uint64 {
+// MaxSize is the largest size in octets of a file of a media type and disposition; 0 allows none.
+func (p *AssetPolicy) MaxSize(t content.MediaType, disposition content.Disposition) uint64 {
 	switch kind, _, _ := strings.Cut(t.Type, "/"); {
 	case disposition == content.Attachment:
 		return p.MaxAttachment

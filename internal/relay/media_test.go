@@ -1,0 +1,387 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/matrix-mimi/bridge/internal/media"
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/content"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
+)
+
+// fileWorld is the media repository of a homeserver, the bridge's asset store, and the way to those of others.
+type fileWorld struct {
+	n     *node
+	mover *media.Mover
+	repo  map[string][]byte
+	asked []string // assets that were asked for, and how
+	down  bool     // nothing can be downloaded
+	slow  bool     // transfers do not begin
+	spoil bool     // assets are changed on the way
+	tries map[string]int64
+}
+
+func (n *node) startMedia() {
+	n.w.t.Helper()
+	if n.files == nil {
+		n.files = &fileWorld{n: n, repo: map[string][]byte{}, tries: map[string]int64{}}
+		now := func() time.Time { return n.w.now }
+		assets, err := media.NewStore(n.w.t.TempDir(), "https://assets."+n.domain, n.db, now)
+		if err != nil {
+			n.w.t.Fatal(err)
+		}
+		n.files.mover = &media.Mover{Homeserver: n.files, Remote: n.files, Assets: assets, DB: n.db, Now: now, Log: zerolog.Nop()}
+		n.files.mover.Limit(4)
+	}
+	n.conf.Media.Host = "assets." + n.domain
+}
+
+// sendMedia sends a row as the outbox does.
+func (n *node) sendMedia(row store.Outbound) (out store.Outcome, ok bool) {
+	f := n.files
+	if f.slow {
+		return out, false
+	}
+	res := f.mover.Send(context.Background(), []store.Outbound{row})
+	key := fmt.Sprint(row.Dest, row.Seq)
+	if res.Class == "retry" && f.tries[key] < int64(len(media.Waits)) {
+		f.tries[key]++
+		return out, false
+	}
+	class := string(res.Class)
+	if class == "retry" {
+		class = "refused"
+	}
+	return store.Outcome{Class: class, Status: res.Status, Body: res.Body, Reason: res.Reason}, true
+}
+
+func (f *fileWorld) Download(_ context.Context, mxc string, limit int64) (io.ReadCloser, error) {
+	b, ok := f.repo[mxc]
+	switch {
+	case f.down:
+		return nil, errNetwork
+	case !ok:
+		return nil, media.ErrRefused
+	case int64(len(b)) > limit:
+		return nil, media.ErrTooLarge
+	}
+	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
+func (f *fileWorld) Upload(_ context.Context, _ string, r io.Reader, size int64, _, _ string) (string, error) {
+	b, err := io.ReadAll(r)
+	if err != nil || int64(len(b)) != size {
+		return "", fmt.Errorf("%d of %d octets: %w", len(b), size, err)
+	}
+	return f.add(b), nil
+}
+
+// add puts a file into the media repository.
+func (f *fileWorld) add(b []byte) string {
+	mxc := fmt.Sprintf("mxc://%s/f%d", f.n.hs.server, len(f.repo))
+	f.repo[mxc] = b
+	return mxc
+}
+
+func (f *fileWorld) Proxy(ctx context.Context, hub, address string) (io.ReadCloser, error) {
+	f.asked = append(f.asked, "proxy "+hub)
+	return f.n.w.nodes[hub].files.get(ctx, address)
+}
+
+func (f *fileWorld) Direct(ctx context.Context, address string) (io.ReadCloser, error) {
+	f.asked = append(f.asked, "direct")
+	return f.get(ctx, address)
+}
+
+func (f *fileWorld) get(_ context.Context, address string) (io.ReadCloser, error) {
+	u, err := url.Parse(address)
+	if err != nil || f.down {
+		return nil, errNetwork
+	}
+	host := f.n.w.nodes[strings.TrimPrefix(u.Hostname(), "assets.")]
+	if host == nil {
+		return nil, errNetwork
+	}
+	w := httptest.NewRecorder()
+	host.files.mover.Assets.ServeHTTP(w, httptest.NewRequest(http.MethodGet, u.Path, nil))
+	if w.Code != http.StatusOK {
+		return nil, media.ErrRefused
+	}
+	b := w.Body.Bytes()
+	if host.files.spoil {
+		b[len(b)/2] ^= 1
+	}
+	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
+// assets lists the files that the store has.
+func (f *fileWorld) assets() int {
+	total := 0
+	dir := f.mover.Assets
+	err := dir.Walk(func(string, os.FileInfo) { total++ })
+	if err != nil {
+		f.n.w.t.Fatal(err)
+	}
+	return total
+}
+
+// sides are the file worlds of speaker and listener.
+func (w *way) sides() (from, to *fileWorld) {
+	if w.name == "follower to hub" {
+		return w.b.files, w.a.files
+	}
+	return w.a.files, w.b.files
+}
+
+var onePixel, _ = base64.StdEncoding.DecodeString("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+
+// image is the content of an image event.
+func image(mxc, body string, more map[string]any) map[string]any {
+	c := map[string]any{"msgtype": "m.image", "body": body, "url": mxc, "info": map[string]any{"mimetype": "image/png", "w": 1, "h": 1, "size": len(onePixel), "xyz.amorgan.blurhash": "LEHV6nWB2yk8"}}
+	for k, v := range more {
+		c[k] = v
+	}
+	return c
+}
+
+func TestImageWithCaptionAndFile(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		from, to := w.sides()
+		w.hs.emit(w.from, w.who, event.TypeMessage, nil, image(from.add(onePixel), "look at *this*", map[string]any{"filename": "cat.png"}), 0)
+		w.hs.say(w.from, w.who, "and then text")
+		w.settle()
+		seen := w.to.find(t, event.TypeMessage, "look at").object()
+		info, _ := event.ParseObject(seen["info"])
+		width, _ := info.Int("w")
+		w.equal("image", []any{seen.Str("msgtype"), seen.Str("body"), seen.Str("filename"), info.Str("mimetype"), info.Str("xyz.amorgan.blurhash"), width},
+			[]any{"m.image", "look at *this*", "cat.png", "image/png", "LEHV6nWB2yk8", 1})
+		if got := to.repo[seen.Str("url")]; !bytes.Equal(got, onePixel) {
+			t.Errorf("%d octets arrived", len(got))
+		}
+		texts := w.there.texts(w.to)
+		if n := len(texts); n < 2 || !strings.Contains(texts[n-2], "look at") || !strings.Contains(texts[n-1], "and then text") {
+			t.Errorf("the order was lost: %q", texts)
+		}
+		data := bytes.Repeat([]byte("some data "), 30_000)
+		w.hs.emit(w.from, w.who, event.TypeMessage, nil, map[string]any{"msgtype": "m.file", "body": "data.bin", "url": from.add(data)}, 0)
+		w.settle()
+		file := w.to.find(t, event.TypeMessage, "data.bin").object()
+		if got := to.repo[file.Str("url")]; file.Str("msgtype") != "m.file" || !bytes.Equal(got, data) {
+			t.Errorf("%s: %d octets arrived", file.Str("msgtype"), len(got))
+		}
+		if w.name == "hub to follower" {
+			w.equal("the way", to.asked, []string{"direct", "direct"})
+		}
+	})
+}
+
+// encrypted puts an encrypted file into a repository and returns its description.
+func encryptedFile(f *fileWorld, plain []byte) map[string]any {
+	key, iv := bytes.Repeat([]byte{3}, 32), make([]byte, 16)
+	block, _ := aes.NewCipher(key)
+	sealed := bytes.Clone(plain)
+	cipher.NewCTR(block, iv).XORKeyStream(sealed, sealed)
+	sum := sha256.Sum256(sealed)
+	return map[string]any{"url": f.add(sealed), "v": "v2", "iv": base64.RawStdEncoding.EncodeToString(iv),
+		"hashes": map[string]string{"sha256": base64.RawStdEncoding.EncodeToString(sum[:])},
+		"key":    map[string]any{"alg": "A256CTR", "ext": true, "kty": "oct", "key_ops": []string{"encrypt", "decrypt"}, "k": base64.RawURLEncoding.EncodeToString(key)}}
+}
+
+func TestEncryptedFileIsOpenedAndChecked(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		from, to := w.sides()
+		file := encryptedFile(from, onePixel)
+		c := image("", "secret.png", map[string]any{"file": file})
+		delete(c, "url")
+		w.hs.emit(w.from, w.who, event.TypeMessage, nil, c, 0)
+		w.settle()
+		if got := to.repo[w.to.find(t, event.TypeMessage, "secret.png").object().Str("url")]; !bytes.Equal(got, onePixel) {
+			t.Errorf("%d octets arrived", len(got))
+		}
+		from.repo[file["url"].(string)][0] ^= 1
+		c["body"] = "spoiled.png"
+		w.hs.emit(w.from, w.who, event.TypeMessage, nil, c, 0)
+		w.settle()
+		w.from.find(t, event.TypeMessage, "it is damaged")
+		for _, text := range w.there.texts(w.to) {
+			if strings.Contains(text, "spoiled.png") {
+				t.Error("a damaged file was announced")
+			}
+		}
+	})
+}
+
+func TestFileThatChangedOnTheWayIsNotShown(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		from, to := w.sides()
+		from.spoil = true
+		w.hs.emit(w.from, w.who, event.TypeMessage, nil, image(from.add(onePixel), "cat.png", nil), 0)
+		w.settle()
+		w.to.find(t, event.TypeMessage, "[cat.png] could not be fetched (it is damaged")
+		if len(to.repo) != 0 {
+			t.Error("something was uploaded")
+		}
+		// Mended, it comes when somebody asks.
+		from.spoil = false
+		notice := w.to.find(t, event.TypeMessage, "could not be fetched")
+		for _, n := range w.nodes {
+			if n.hs == w.there {
+				if err := n.relay.Retry(context.Background(), w.to.id, notice.id); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		w.settle()
+		if got := to.repo[w.to.find(t, event.TypeMessage, "m.image").object().Str("url")]; !bytes.Equal(got, onePixel) {
+			t.Errorf("%d octets arrived", len(got))
+		}
+	})
+}
+
+func TestFilesThatTheRoomDoesNotTake(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		from, _ := w.sides()
+		for _, n := range w.nodes {
+			n.relay.cfg.Media.Max = 100
+		}
+		w.hs.emit(w.from, w.who, event.TypeMessage, nil, map[string]any{"msgtype": "m.file", "body": "said.bin", "url": from.add(make([]byte, 200)), "info": map[string]any{"size": 200}}, 0)
+		w.hs.emit(w.from, w.who, event.TypeMessage, nil, map[string]any{"msgtype": "m.file", "body": "unsaid.bin", "url": from.add(make([]byte, 201))}, 0)
+		w.settle()
+		n := 0
+		for _, text := range w.hs.texts(w.from) {
+			if strings.Contains(text, "too large") {
+				n++
+			}
+		}
+		if n != 2 || from.assets() != 0 {
+			t.Errorf("%d refusals, %d assets", n, from.assets())
+		}
+	})
+}
+
+// What a policy of the room forbids is refused by both sides.
+func TestAssetPolicyIsEnforced(t *testing.T) {
+	p := newPair(t, warm).begin()
+	s := &step{Relay: p.a.relay, ctx: context.Background(), now: p.now, room: p.a.view(p.room)}
+	png, _ := content.ParseMediaType("image/png")
+	s.room.policy.Asset = policy.AssetPolicy{Location: policy.UploadLocalProvider, MaxImage: 1000, MaxAttachment: 10,
+		UploadDomains:   []policy.ProviderAssetUploadDomains{{Provider: p.b.domain, Destinations: []string{"files." + p.b.domain}}},
+		DownloadPrivacy: policy.DownloadPrivacy{Allowed: []policy.DownloadPrivacyType{policy.DownloadHubProxy}, Default: policy.DownloadHubProxy},
+		ForbiddenTypes:  []content.MediaType{png}}
+	for _, c := range []struct {
+		mimetype string
+		size     int64
+		d        content.Disposition
+		want     string
+	}{{"image/png", 10, content.Inline, "files of type image/png are not allowed here"}, {"image/jpeg", 1001, content.Inline, "it is too large"},
+		{"image/jpeg", 1000, content.Inline, ""}, {"image/jpeg", 11, content.Attachment, "it is too large"}} {
+		p.equal(c.mimetype, s.fileRight(c.mimetype, c.size, c.d), c.want)
+	}
+	in := incomingFrom("mimi://" + p.b.domain + "/u/bob")
+	s.room.head.Kind, s.room.head.Hub = store.RoomFollower, "hub.example"
+	for host, want := range map[string]string{"files." + p.b.domain: "", "evil.example": "its host is not one of the room's"} {
+		job := &media.Fetch{External: &content.ExternalPart{URL: "https://" + host + "/x"}}
+		p.equal(host, s.fetchWay(in, job), want)
+		if want == "" && (job.Hub != "hub.example" || job.Direct) {
+			t.Errorf("fetched by %+v", job)
+		}
+	}
+	for _, bad := range []string{"http://files.b.example/x", "https://127.0.0.1/x", "https://files.b.example:8080/x", "file:///etc/passwd"} {
+		if s.fetchWay(in, &media.Fetch{External: &content.ExternalPart{URL: bad}}) == "" {
+			t.Errorf("%s would be fetched", bad)
+		}
+	}
+	s.room.policy.Asset.DownloadPrivacy = policy.DownloadPrivacy{Allowed: []policy.DownloadPrivacyType{policy.DownloadOHTTP}}
+	p.equal("no way", s.fetchWay(in, &media.Fetch{External: &content.ExternalPart{URL: "https://files." + p.b.domain + "/x"}}), "the room allows no way to fetch it")
+}
+
+func TestRedactionDeletesTheAsset(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		from, _ := w.sides()
+		own := w.hs.emit(w.from, w.who, event.TypeMessage, nil, image(from.add(onePixel), "cat.png", nil), 0)
+		w.settle()
+		if n := from.assets(); n != 1 {
+			t.Fatalf("%d assets", n)
+		}
+		w.hs.redact(w.from, w.who, own)
+		w.settle()
+		if n := from.assets(); n != 0 {
+			t.Errorf("%d assets are left", n)
+		}
+	})
+}
+
+// Messages keep their place behind a file, and overtake one that takes too long.
+func TestMessagesWaitBehindAFileForAWhile(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		from, to := w.sides()
+		from.slow = true
+		w.hs.emit(w.from, w.who, event.TypeMessage, nil, image(from.add(onePixel), "slow.png", nil), 0)
+		w.hs.say(w.from, w.who, "after the file")
+		w.pass(10 * time.Second)
+		for _, text := range w.there.texts(w.to) {
+			if strings.Contains(text, "after the file") {
+				t.Fatal("the text overtook the file")
+			}
+		}
+		w.pass(40 * time.Second)
+		w.to.find(t, event.TypeMessage, "after the file")
+		from.slow = false
+		to.slow = true
+		w.pass(10 * time.Second)
+		w.hs.say(w.from, w.who, "last words")
+		w.pass(10 * time.Second)
+		if strings.Contains(fmt.Sprint(w.there.texts(w.to)), "last words") {
+			t.Fatal("the text overtook the file that is fetched")
+		}
+		w.pass(40 * time.Second)
+		w.to.find(t, event.TypeMessage, "last words")
+		to.slow = false
+		w.pass(20 * time.Second)
+		if got := to.repo[w.to.find(t, event.TypeMessage, "m.image").object().Str("url")]; !bytes.Equal(got, onePixel) {
+			t.Errorf("%d octets arrived in the end", len(got))
+		}
+	})
+}
+
+func TestFileThatCannotBeReadIsGivenUp(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		from, to := w.sides()
+		from.down = true
+		own := w.hs.emit(w.from, w.who, event.TypeMessage, nil, image(from.add(onePixel), "cat.png", nil), 0)
+		w.pass(15 * time.Minute)
+		w.from.find(t, event.TypeMessage, "its server does not answer")
+		from.down = false
+		for _, n := range w.nodes {
+			if n.hs == w.hs {
+				if err := n.relay.Retry(context.Background(), w.from.id, own); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		w.settle()
+		if got := to.repo[w.to.find(t, event.TypeMessage, "cat.png").object().Str("url")]; !bytes.Equal(got, onePixel) {
+			t.Errorf("%d octets arrived", len(got))
+		}
+	})
+}
+
+func incomingFrom(uri string) *mapping.Incoming { return &mapping.Incoming{SenderURI: uri} }
