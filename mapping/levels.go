@@ -242,11 +242,12 @@ func (s Standing) PowerLevels(list policy.ParticipantList, bot id.UserID, mxid f
 	return p
 }
 
-// usual is the level of the role that most participants have.
+// usual is the level of the role that most participants have, of those without power over others: whoever comes in has it
+// until the next event says otherwise.
 func (s Standing) usual(list policy.ParticipantList) int64 {
 	count := map[int64]int{}
 	for _, u := range list {
-		if l, ok := s.levels[u.Role]; ok {
+		if l, ok := s.levels[u.Role]; ok && l < levelModerator {
 			count[l]++
 		}
 	}

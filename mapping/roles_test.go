@@ -400,3 +400,13 @@ func TestConditions(t *testing.T) {
 		t.Error(why)
 	}
 }
+
+// Whoever comes into a portal of moderators only is none until the levels say so.
+func TestNewcomersOfAPortalHaveNoPower(t *testing.T) {
+	roles := policy.DefaultRoles(policy.RoleOptions{})
+	list := policy.ParticipantList{{User: "mimi://a.example/u/a", Role: policy.RoleAdmin}, {User: "mimi://a.example/u/b", Role: policy.RoleModerator}}
+	p := NewStanding(roles).PowerLevels(list, "@bot:hs", func(uri string) (id.UserID, bool) { return id.UserID("@" + uri[len(uri)-1:] + ":hs"), true })
+	if p.UsersDefault >= p.Kick || p.UsersDefault > 0 {
+		t.Errorf("newcomers have level %d, kicking takes %d", p.UsersDefault, p.Kick)
+	}
+}
