@@ -61,6 +61,9 @@ func newApp(ctx context.Context, cfg *config.Config, logTo io.Writer) (*app, err
 	if err := a.openStore(ctx); err != nil {
 		return nil, err
 	}
+	if err := a.recoverRestored(ctx); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
 	if err := a.build(ctx); err != nil {
 		return nil, errors.Join(err, a.close())
 	}

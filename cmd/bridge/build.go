@@ -50,6 +50,6 @@ func (a *app) build(ctx context.Context) error {
 	if out, err = a.newOutbox(hs, p, func(rooms []store.RoomID) { mind.Wake(rooms...) }); err != nil {
 		return err
 	}
-	a.work = append(a.work, part{"relay", mind.Run}, part{"outbox", out.Run})
+	a.work = append(a.work, part{"relay", mind.Run}, part{"outbox", out.Run}, part{"upkeep", a.newUpkeep(p).run})
 	return a.buildEdges(hs, p, mind, out)
 }

@@ -195,6 +195,23 @@ func (fx *effects) writeGroup(ctx context.Context, tx *store.Tx, head store.Room
 	return nil
 }
 
+// forgotten is the epoch before which changes leave no secrets, 0 when no epoch goes. Nothing can be sent in those epochs
+// any more, so which positions of their ratchets were used need not be remembered. Epochs go oldest first.
+func forgotten(c mls.Changes) uint64 {
+	var before uint64
+	for _, r := range c.DeleteRange {
+		if r.Kind == store.PieceEpoch {
+			before = max(before, r.A+1)
+		}
+	}
+	for _, k := range c.Delete {
+		if k.Kind == store.PieceEpoch {
+			before = max(before, k.A+1)
+		}
+	}
+	return before
+}
+
 func (fx *effects) writeChanges(ctx context.Context, tx *store.Tx, head store.Room, nowMS int64) error {
 	c := coalesce(fx.changes)
 	for _, r := range c.DeleteRange {
@@ -208,6 +225,11 @@ func (fx *effects) writeChanges(ctx context.Context, tx *store.Tx, head store.Ro
 			keys[i] = store.PieceKey(k)
 		}
 		if err := tx.DeletePieces(ctx, head.ID, keys); err != nil {
+			return err
+		}
+	}
+	if before := forgotten(c); before > 0 {
+		if err := tx.ForgetGenerations(ctx, head, before); err != nil {
 			return err
 		}
 	}
