@@ -29,12 +29,17 @@ func (a *app) newBot(hs *matrix.Client, p *provider, mind *relay.Relay) (*bot.Bo
 		Domain:      a.cfg.MIMI.Domain,
 		Version:     buildVersion(),
 		AcctURI:     a.naming().AcctURI,
+		Resolver:    mind,
 		Providers:   func(ctx context.Context) ([]bot.Provider, error) { return a.providers(ctx, p) },
 		Status:      func(ctx context.Context) []string { return a.statusLines(ctx, p) },
 		Started:     time.Now(),
 		Now:         time.Now,
 		Log:         a.log.With().Str(obs.FieldComponent, "bot").Logger(),
 	})
+	if err == nil {
+		b.Register(bot.Consent(mind)...)
+		b.Register(bot.Search(mind)...)
+	}
 	if err == nil {
 		b.Register(retryCommand(mind))
 	}

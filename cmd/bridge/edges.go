@@ -218,11 +218,14 @@ func (a *app) buildEdges(hs *matrix.Client, p *provider, mind *relay.Relay, out 
 	observe := a.observeTransactions(func() { out.Called(routeMatrix) })
 	link := a.newMatrixLink(hs, a.withDevice(sink{a.fedi.accepts(mind)}), mind, observe)
 	webFinger, other := a.fedi.handlers()
+	if a.fedi == nil {
+		webFinger = finger{mind.Findable}
+	}
 	mimi, err := a.mimiListener(p, handler{assets: assetProxy{a, p, mind}, relay: mind}, webFinger, other, out.Called)
 	if err != nil {
 		return err
 	}
-	matrixSide, err := a.matrixListener(a.withDevice(sink{a.fedi.accepts(mind)}), nil, observe)
+	matrixSide, err := a.matrixListener(a.withDevice(sink{a.fedi.accepts(mind)}), queries{mind, a.naming()}, observe)
 	if err != nil {
 		return err
 	}

@@ -56,6 +56,10 @@ func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake
 			trust, allowed := a.cfg.PeerTrust(peer)
 			return allowed && trust.Consent == config.ConsentOpen
 		},
+		Ask: func(peer string) bool {
+			trust, allowed := a.cfg.PeerTrust(peer)
+			return allowed && trust.Consent != config.ConsentClosed
+		},
 		Blocked:    func(domain string) bool { return p.book.Of(domain).Blocked },
 		Requester:  mimiRequester{p.client},
 		Homeserver: homeserver{hs},

@@ -65,9 +65,8 @@ func (h handler) UpdateConsent(ctx context.Context, r server.Request, e *wire.Co
 	return answered(h.relay.UpdateConsent(ctx, r.Peer, e))
 }
 
-// IdentifierQuery finds nobody: nobody has agreed to be found.
-func (h handler) IdentifierQuery(context.Context, server.Request, *wire.IdentifierRequest) (server.Answer, error) {
-	return server.Answer{}, server.ErrNotFound
+func (h handler) IdentifierQuery(ctx context.Context, r server.Request, q *wire.IdentifierRequest) (server.Answer, error) {
+	return answered(h.relay.IdentifierQuery(ctx, r.Peer, q))
 }
 
 // ReportAbuse takes no reports.

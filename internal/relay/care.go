@@ -75,6 +75,9 @@ func (s *step) onTimer(what string) error {
 		if mimiID, ok := strings.CutPrefix(what, timerExpire); ok {
 			return s.onExpire(mimiID)
 		}
+		if wish, ok := strings.CutPrefix(what, timerConsent); ok {
+			return s.onConsentTimeout(wish)
+		}
 	}
 	return nil
 }

@@ -13,11 +13,7 @@ import (
 // must know where the Welcome goes (draft-ietf-mimi-protocol-06 §5.2).
 func (s *step) claim(i *store.Intent, d intentData) error {
 	v := s.room
-	requester := s.bot
-	if i.Actor != "" && s.own(i.Actor) {
-		requester = i.Actor
-	}
-	_, client, err := s.clientOfURI(s.ctx, requester)
+	_, client, err := s.clientOfURI(s.ctx, s.requesterOf(i))
 	if err != nil {
 		return err
 	}
@@ -85,6 +81,9 @@ func (s *step) onClaim(a *store.Answer) error {
 		return err
 	}
 	packages, why := s.readClaim(a, d)
+	if why == whyNoConsent && !d.Consent {
+		return s.askConsent(i, d)
+	}
 	if why != "" {
 		s.refuse(*i, d, why)
 		s.closeIntents(i.Seq)
@@ -158,7 +157,7 @@ func noMaterial(code wire.KeyMaterialUserCode) string {
 	case wire.KeyMaterialUserDeleted:
 		return "this user does not exist any more"
 	case wire.KeyMaterialNoConsent, wire.KeyMaterialNoConsentForThisRoom:
-		return "they do not accept invitations from you"
+		return whyNoConsent
 	case wire.KeyMaterialIncompatibleProtocol, wire.KeyMaterialNoCompatibleMaterial:
 		return "their devices cannot take part in this room"
 	}

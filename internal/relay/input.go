@@ -18,23 +18,25 @@ const (
 	inputAgain     = "again"     // an event whose message is to be said again in a newer epoch
 	inputReceipt   = "receipt"   // users have read the room up to an event
 	inputEncrypted = "encrypted" // an encrypted event of the Matrix room, as received
+	inputConsent   = "consent"   // a consent was asked for or given
 	inputAction    = "action"    // something that the bot or an operator asked for
 )
 
 // What timers are for.
 const (
-	timerPending = "pending" // messages stop waiting for our commit
-	timerAsk     = "ask"     // a commit that met another epoch: ask the hub
-	timerWaiting = "waiting" // items that wait for an earlier one are too old
-	timerResync  = "resync"  // try to join the group anew
-	timerRenew   = "renew"   // renew the keys of a leaf
-	timerCommit  = "commit"  // commit proposals that nobody committed
-	timerGo      = "go"      // go on with the wishes that stand
-	timerReport  = "report"  // send the reports of what was read and delivered
-	timerUpgrade = "upgrade" // try to follow into the room that replaces another
-	timerExpire  = "expire:" // a message expires; its id stands behind the colon
-	timerPortal  = "portal"  // ask for the portal again
-	timerCheck   = "check"   // compare the room with its Matrix room
+	timerPending = "pending"  // messages stop waiting for our commit
+	timerAsk     = "ask"      // a commit that met another epoch: ask the hub
+	timerWaiting = "waiting"  // items that wait for an earlier one are too old
+	timerResync  = "resync"   // try to join the group anew
+	timerRenew   = "renew"    // renew the keys of a leaf
+	timerCommit  = "commit"   // commit proposals that nobody committed
+	timerGo      = "go"       // go on with the wishes that stand
+	timerReport  = "report"   // send the reports of what was read and delivered
+	timerUpgrade = "upgrade"  // try to follow into the room that replaces another
+	timerExpire  = "expire:"  // a message expires; its id stands behind the colon
+	timerPortal  = "portal"   // ask for the portal again
+	timerConsent = "consent:" // somebody has not answered; the number of the wish stands behind the colon
+	timerCheck   = "check"    // compare the room with its Matrix room
 )
 
 // References by which answers are known.
@@ -72,6 +74,8 @@ func (s *step) dispatch(in *store.Input) error {
 		err = s.onTimer(string(in.Body))
 	case inputReceipt:
 		err = s.onReceipts(in.Body)
+	case inputConsent:
+		err = s.onConsent(in.Body)
 	case inputAction:
 		err = s.onAction(in.Body)
 	case inputCommand:

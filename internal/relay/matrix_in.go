@@ -223,6 +223,7 @@ func (s *step) active(uri string) bool {
 func (s *step) cancel(kind, target string) {
 	for _, i := range s.room.intents {
 		if i.Kind == kind && i.Target == target && i.State != store.IntentStaged && !(kind == intentLeave && i.State == store.IntentAsking) {
+			s.takeBackConsent(&i)
 			s.closeIntents(i.Seq)
 			return
 		}

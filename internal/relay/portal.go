@@ -64,6 +64,10 @@ func (s *step) onPortal(a *store.Answer) error {
 	v.head.MatrixRoomID, v.st.PortalTries = made.Room, 0
 	s.fx.names = append(s.fx.names, name{store.NameMatrix, made.Room})
 	s.fx.releaseHeld = true
+	if v.st.Manager != "" {
+		s.fx.managers = append(s.fx.managers, manager{v.st.Manager, made.Room})
+		v.st.Manager = ""
+	}
 	if v.head.State == stateOpening {
 		s.readRoom() // a chat that the bot made
 	}

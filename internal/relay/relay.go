@@ -154,6 +154,8 @@ type Deps struct {
 	Permitted func(mxid string) bool
 	// Consent tells whether a peer may claim KeyPackages of our users without asking them. Nil means yes.
 	Consent func(peer string) bool
+	// Ask tells whether users are asked when somebody of a peer wants to reach them. Nil means yes.
+	Ask func(peer string) bool
 	// PublicURL is the https address under which everybody may fetch a file of the Matrix media repository, "" for none. Nil
 	// publishes nothing: rooms have no avatar in MIMI then.
 	PublicURL func(mxc string) string

@@ -22,13 +22,14 @@ const (
 
 // Verbs of MIMI rows: the keys of the directory (draft-ietf-mimi-protocol-06 §5.1).
 const (
-	verbKeyMaterial    = "keyMaterial"
-	verbUpdate         = "update"
-	verbSubmitMessage  = "submitMessage"
-	verbNotify         = "notify"
-	verbGroupInfo      = "groupInfo"
-	verbRequestConsent = "requestConsent"
-	verbUpdateConsent  = "updateConsent"
+	verbKeyMaterial     = "keyMaterial"
+	verbUpdate          = "update"
+	verbSubmitMessage   = "submitMessage"
+	verbNotify          = "notify"
+	verbGroupInfo       = "groupInfo"
+	verbRequestConsent  = "requestConsent"
+	verbUpdateConsent   = "updateConsent"
+	verbIdentifierQuery = "identifierQuery"
 )
 
 // row numbers an outgoing row and puts it into the step's effects.

@@ -45,6 +45,8 @@ type roomState struct {
 	Uploads map[string]*uploading `json:"uploads,omitempty"`
 	// AssetHosts are the hosts of the asset policy that were noted (as hub).
 	AssetHosts []string `json:"asset_hosts,omitempty"`
+	// Manager is the user with whom the bot will talk in the Matrix room that is being made.
+	Manager string `json:"manager,omitempty"`
 	// Pending is when messages stop waiting for our commit, in milliseconds since 1970.
 	PendingUntil int64 `json:"pending_until,omitempty"`
 }

@@ -422,19 +422,6 @@ func TestHourlyComparison(t *testing.T) {
 	p.noTrouble()
 }
 
-func TestNoConsent(t *testing.T) {
-	p := newPair(t, warm)
-	p.b.relay.Consent = func(string) bool { return false }
-	p.room = p.a.hs.create(p.alice, "", "")
-	p.a.hs.invite(p.room, p.alice, p.bobAtA)
-	p.settle()
-	p.equal("bob's ghost", p.room.members[p.bobAtA], "leave")
-	if r := p.b.hs.roomOf(p.bob, "invite"); r != nil {
-		t.Error("bob was invited without consent")
-	}
-	p.noTrouble()
-}
-
 func TestUnplumbAndPlumbAgain(t *testing.T) {
 	p := newPair(t, warm).begin()
 	if err := p.a.relay.Unplumb(context.Background(), p.room.id, p.alice, ""); err != nil {

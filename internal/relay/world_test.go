@@ -235,6 +235,8 @@ func (n *node) serve(peer, verb, target string, body []byte) (Reply, error) {
 		r, err = n.relay.Notify(ctx, peer, path, body)
 	case verbGroupInfo:
 		r, err = n.relay.GroupInfo(ctx, peer, path, body)
+	case verbRequestConsent, verbUpdateConsent, verbIdentifierQuery:
+		r, err = n.serveOther(ctx, peer, verb, body)
 	default:
 		n.w.t.Fatalf("unknown verb %s", verb)
 	}

@@ -1,0 +1,183 @@
+package relay
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// serveOther answers the verbs that are about no room, as mimiside/server does.
+func (n *node) serveOther(ctx context.Context, peer, verb string, body []byte) (Reply, error) {
+	if verb == verbIdentifierQuery {
+		received, err := wire.UnmarshalIdentifierRequest(body)
+		if err != nil {
+			return Reply{}, err
+		}
+		q, err := received.Check()
+		if err != nil {
+			return Reply{}, err
+		}
+		return n.relay.IdentifierQuery(ctx, peer, q)
+	}
+	received, err := wire.UnmarshalConsentEntry(body)
+	if err != nil {
+		return Reply{}, err
+	}
+	if verb == verbRequestConsent {
+		e, err := received.CheckRequest(peer, n.domain)
+		if err != nil {
+			return Reply{}, err
+		}
+		return n.relay.RequestConsent(ctx, peer, e)
+	}
+	e, err := received.CheckUpdate(peer, n.domain)
+	if err != nil {
+		return Reply{}, err
+	}
+	return n.relay.UpdateConsent(ctx, peer, e)
+}
+
+// asking is a pair in which B asks its users before they can be reached; alice has invited bob.
+func asking(t *testing.T, m mode) *pair {
+	p := newPair(t, m)
+	p.b.relay.Consent = func(string) bool { return false }
+	p.room = p.a.hs.create(p.alice, "Tea", "")
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	return p
+}
+
+const aliceURI, bobURI = "mimi://a.example/u/alice", "mimi://b.example/u/bob"
+
+// asked returns the chat in which bob was asked.
+func (p *pair) asked() *hsRoom {
+	p.t.Helper()
+	r := p.b.hs.roomOf(p.bob, "invite")
+	if r == nil || !strings.Contains(strings.Join(p.b.hs.texts(r), "\n"), "accept "+aliceURI) {
+		p.t.Fatalf("bob was not asked; rows at A %q, at B %q", p.a.hs.rows, p.b.hs.rows)
+	}
+	if got := p.room.members[p.bobAtA]; got != "invite" {
+		p.t.Fatalf("bob's ghost is %q while he is asked", got)
+	}
+	return r
+}
+
+func must0(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestConsentIsAskedAndGranted(t *testing.T) {
+	modes(t, func(t *testing.T, m mode) {
+		p := asking(t, m)
+		chat := p.asked()
+		must0(t, p.b.relay.GrantConsent(context.Background(), p.bob, aliceURI))
+		p.settle()
+		p.portal = p.b.hs.roomOf(p.bob, "invite")
+		if p.portal == nil || p.portal == chat {
+			t.Fatalf("bob was not invited after he agreed; rows at A %q", p.a.hs.rows)
+		}
+		p.b.hs.join(p.portal, p.bob)
+		p.settle()
+		p.talk(1)
+		p.noTrouble()
+	})
+}
+
+func TestConsentDeclinedSaysNothing(t *testing.T) {
+	p := asking(t, warm)
+	p.asked()
+	must0(t, p.b.relay.DeclineConsent(context.Background(), p.bob, aliceURI))
+	p.settle()
+	p.equal("ghost", p.room.members[p.bobAtA], "invite")
+	p.pass(15 * 24 * time.Hour) // alice's invitation ends by itself
+	p.equal("ghost", p.room.members[p.bobAtA], "leave")
+	p.a.hs.invite(p.room, p.alice, p.bobAtA) // and bob is not asked again
+	p.settle()
+	if n := strings.Count(strings.Join(p.b.hs.texts(p.b.hs.roomOf(p.bob, "invite")), "\n"), "asks to invite you"); n != 1 {
+		t.Errorf("bob was asked %d times", n)
+	}
+}
+
+func TestConsentRevokeEndsAnInvitation(t *testing.T) {
+	p := asking(t, warm)
+	p.asked()
+	must0(t, p.b.relay.RevokeConsent(context.Background(), p.bob, aliceURI))
+	p.settle()
+	p.equal("ghost", p.room.members[p.bobAtA], "leave")
+	p.noTrouble()
+}
+
+func TestConsentIsCancelledWithTheInvitation(t *testing.T) {
+	p := asking(t, warm)
+	chat := p.asked()
+	p.a.hs.kick(p.room, p.alice, p.bobAtA)
+	p.settle()
+	if got := p.b.hs.texts(chat); !strings.Contains(got[len(got)-1], "does not ask you any more") {
+		t.Errorf("bob sees %q", got)
+	}
+	p.noTrouble()
+}
+
+func TestConsentTimesOut(t *testing.T) {
+	p := asking(t, warm)
+	chat := p.asked()
+	p.pass(14*24*time.Hour + time.Hour)
+	p.equal("ghost", p.room.members[p.bobAtA], "leave")
+	if got := p.b.hs.texts(chat); !strings.Contains(got[len(got)-1], "does not ask you any more") {
+		t.Errorf("bob sees %q", got)
+	}
+}
+
+func TestClosedProvidersAskNobody(t *testing.T) {
+	p := newPair(t, warm)
+	p.b.relay.Consent = func(string) bool { return false }
+	p.b.relay.Ask = func(string) bool { return false }
+	p.room = p.a.hs.create(p.alice, "Tea", "")
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	if r := p.b.hs.roomOf(p.bob, "invite"); r != nil {
+		t.Errorf("bob was asked: %q", p.b.hs.texts(r))
+	}
+}
+
+// A granted consent holds for the next room too when it was given for all.
+func TestConsentGivenBeforeItIsAsked(t *testing.T) {
+	p := newPair(t, warm)
+	p.b.relay.Consent = func(string) bool { return false }
+	must0(t, p.b.relay.GrantConsent(context.Background(), p.bob, aliceURI))
+	p.settle()
+	p.begin().talk(1)
+	p.noTrouble()
+}
+
+func TestIdentifierQuery(t *testing.T) {
+	p := newPair(t, warm)
+	ctx := context.Background()
+	must0(t, p.b.relay.SetSearchable(ctx, p.b.hs.mxid("carol"), true))
+	p.b.hs.users[p.b.hs.mxid("carol")] = true
+	for _, c := range []struct{ kind, query, want string }{
+		{"handle", "acct:bob@b.example", bobURI},
+		{"handle", p.bob, bobURI},
+		{"handle", "im:bob@" + p.b.hs.server, bobURI},
+		{"handle", bobURI, bobURI},
+		{"handle", "acct:nobody@b.example", ""},
+		{"nick", "bob", ""}, // bob did not agree to be found
+		{"nick", "carol", "mimi://b.example/u/carol"},
+		{"email", "bob@b.example", ""},
+	} {
+		found, err := p.a.relay.Search(ctx, "b.example", c.kind, c.query)
+		if got := len(found) == 1 && found[0].URI == c.want; got != (c.want != "") || (err == nil) != (c.want != "") {
+			t.Errorf("%s %q found %v, %v", c.kind, c.query, found, err)
+		}
+	}
+	uri, err := p.a.relay.Resolve(ctx, p.alice, "@bob@b.example")
+	if err != nil || uri != bobURI {
+		t.Errorf("resolved to %q, %v", uri, err)
+	}
+}
