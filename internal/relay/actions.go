@@ -131,13 +131,7 @@ func (r *Relay) StartChat(ctx context.Context, by, user string) error {
 	if !wire.IdentifierURI(user).Is(wire.KindUser, wire.KindPseudonym) || r.Naming.Own(wire.IdentifierURI(user)) {
 		return fmt.Errorf("start a chat with %q: it is no user of another MIMI provider", user)
 	}
-	id, err := store.NewRoomID(r.Clock(), r.Rand)
-	if err != nil {
-		return err
-	}
-	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
-		return tx.CreateRoom(ctx, store.Room{ID: id, Kind: store.RoomNone, Epoch: -1, CreatedMS: r.Clock().UnixMilli()})
-	})
+	id, err := r.directRoom(ctx, by, user)
 	if err != nil {
 		return err
 	}
@@ -347,6 +341,9 @@ func (s *step) actStart(a action) error {
 	mxid, _, err := s.mxidOf(a.User)
 	if err != nil {
 		return err
+	}
+	if v.head.MatrixRoomID != "" || v.st.Portal {
+		return s.startAgain(a, mxid)
 	}
 	if err := s.becomeHub(); err != nil {
 		return err
