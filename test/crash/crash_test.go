@@ -35,6 +35,7 @@ type theatre struct {
 	n     int
 	total verdict
 	kills int
+	made  *made
 	names map[string]bool // points at which something was killed
 }
 
@@ -50,7 +51,7 @@ func newTheatre(t *testing.T, bin string, postgres func(context.Context, string)
 			t.Error(err)
 		}
 	})
-	th := &theatre{t: t, stage: s, dir: dir, names: map[string]bool{}}
+	th := &theatre{t: t, stage: s, dir: dir, names: map[string]bool{}, made: newMade()}
 	for _, b := range s.Bridges {
 		if err := b.Start(t.Context()); err != nil {
 			t.Fatal(err)
@@ -123,7 +124,7 @@ func (th *theatre) round(k *kill) (killed bool, err error) {
 			}
 		})
 	}
-	r := &round{ctx: ctx, n: th.n, a: a, b: b}
+	r := &round{ctx: ctx, n: th.n, a: a, b: b, made: th.made}
 	err = r.play()
 	for _, side := range []*stage.Bridge{a, b} {
 		if err == nil {
@@ -194,7 +195,7 @@ func (th *theatre) close() {
 		}
 		snaps = append(snaps, snap)
 	}
-	v := compare(snaps[0], snaps[1], th.n)
+	v := compare(snaps[0], snaps[1], th.made, th.n)
 	th.total.add(v)
 	for _, n := range v.notes {
 		if v.lost+v.doubled+v.reused+v.forked > 0 {

@@ -33,6 +33,8 @@ type round struct {
 	texts             int
 	where             string
 	lastName          string
+	made              *made
+	reused            []string
 }
 
 // line is something that was said while both sides were in the room.
@@ -136,6 +138,13 @@ func (r *round) heard() error {
 		if err != nil {
 			return err
 		}
+	}
+	for _, b := range []*stage.Bridge{r.a, r.b} {
+		reused, err := r.made.note(r.ctx, b)
+		if err != nil {
+			return err
+		}
+		r.reused = append(r.reused, reused...)
 	}
 	return nil
 }
@@ -346,6 +355,10 @@ func (r *round) audit() verdict {
 				v.note("round %d: %q was seen %d times at %s", r.n, text, n, b.Domain)
 			}
 		}
+	}
+	for _, key := range r.reused {
+		v.reused++
+		v.note("round %d: a generation was used for two ciphertexts: %s", r.n, key)
 	}
 	r.auditMembers(&v)
 	return v
