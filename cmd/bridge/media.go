@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -72,13 +73,24 @@ func assetHost(cfg *config.Config) string {
 
 // withAssets serves assets, and gives all else to another handler.
 func (a *app) withAssets(other http.Handler) http.Handler {
+	pictures := a.pictures()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, media.PicturePrefix) {
+			pictures.ServeHTTP(w, r)
+			return
+		}
 		if strings.HasPrefix(r.URL.Path, media.PathPrefix) {
 			a.media.Assets.ServeHTTP(w, r)
 			return
 		}
 		other.ServeHTTP(w, r)
 	})
+}
+
+// pictures publishes the pictures of rooms.
+func (a *app) pictures() *media.Pictures {
+	key := sha256.Sum256([]byte("pictures of rooms " + a.reg.AppToken))
+	return &media.Pictures{Base: assetsURL(a.cfg), Key: key[:], Homeserver: a.media.Homeserver, Limit: int64(a.cfg.Assets.MaxAvatar)}
 }
 
 // mediaRepository is that of the homeserver. It implements media.Homeserver.

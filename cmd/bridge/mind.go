@@ -48,6 +48,7 @@ func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake
 	rc.Media = mediaConfig(a.cfg)
 	return relay.New(ctx, relay.Deps{
 		Files:     a.media.Assets,
+		PublicURL: a.pictures().URL,
 		Store:     a.db,
 		Naming:    a.naming(),
 		Config:    rc,

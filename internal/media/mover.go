@@ -183,6 +183,13 @@ func (m *Mover) fetch(ctx context.Context, job *Fetch) (*Fetched, error) {
 	if err != nil {
 		return nil, err
 	}
+	if job.Mimetype == "" { // a picture of which nothing was said
+		head := make([]byte, 512)
+		k, _ := plain.ReadAt(head, 0)
+		if job.Mimetype = sniff(head[:min(int64(k), n)]); !strings.HasPrefix(job.Mimetype, "image/") {
+			return nil, fmt.Errorf("%w: it is no picture", ErrDamaged)
+		}
+	}
 	return m.store(ctx, job, io.NewSectionReader(plain, 0, n), n, job.Mimetype, job.Name)
 }
 

@@ -34,6 +34,8 @@ func (s *step) onAnswer(a *store.Answer) error {
 		s.onUpgraded(a, rest)
 	case refUploaded:
 		return s.onUploaded(a, rest)
+	case refAvatar:
+		return s.onAvatar(a, rest)
 	case refFetched:
 		return s.onFetched(a)
 	case refMember:

@@ -48,6 +48,7 @@ const (
 const (
 	refUploaded  = "uploaded"
 	refFetched   = "fetched"
+	refAvatar    = "avatar"
 	timerFile    = "file:"   // messages stop waiting behind a file that is fetched
 	timerUploads = "uploads" // messages stop waiting behind a file that is uploaded
 )

@@ -252,3 +252,55 @@ func (r *Relay) Retry(ctx context.Context, roomID, eventID string) error {
 	r.Wake(id)
 	return err
 }
+
+// maxAvatar is the largest picture of a room in octets.
+const maxAvatar = 2 << 20
+
+// placeAvatar fetches the picture of the room when it changed, so that Matrix shows it (mapping §5).
+func (s *step) placeAvatar() {
+	v := s.room
+	address := v.policy.Metadata.RoomAvatar
+	if s.Files == nil || address == v.st.Avatar {
+		return
+	}
+	v.st.Avatar = address
+	if own, ok := s.publicURL(v.matrix.Avatar); ok && own == address {
+		return // it came from Matrix
+	}
+	if address == "" {
+		s.showAvatar("")
+		return
+	}
+	if _, err := wire.CheckDownloadURL(address); err != nil {
+		return
+	}
+	p := &v.policy.Asset
+	job := media.Fetch{External: &content.ExternalPart{URL: address}, Limit: maxAvatar, User: s.cfg.Bot, Direct: v.head.Kind != store.RoomFollower || p.MayDownload(policy.DownloadDirect)}
+	if v.head.Kind == store.RoomFollower && s.cfg.Media.Proxy && p.MayDownload(policy.DownloadHubProxy) {
+		job.Hub = v.head.Hub
+	}
+	ask(s.row(store.Outbound{Dest: destFetch + hostOf(address), Verb: media.VerbFetch, Data: mustJSON(job)}), refAvatar+":"+address, 0)
+}
+
+// onAvatar: the picture of the room was fetched, or not; then the room keeps the one that it has.
+func (s *step) onAvatar(a *store.Answer, address string) error {
+	var got media.Fetched
+	if a.Class != "done" || json.Unmarshal(a.Body, &got) != nil || s.room.policy == nil || s.room.policy.Metadata.RoomAvatar != address {
+		return nil
+	}
+	s.showAvatar(got.MXC)
+	return nil
+}
+
+func (s *step) showAvatar(mxc string) {
+	v := s.room
+	if v.matrix.Avatar == mxc {
+		return
+	}
+	v.matrix.Avatar = mxc
+	picture := map[string]string{}
+	if mxc != "" {
+		picture["url"] = mxc
+	}
+	s.matrix(event.State{Sender: s.stateHand(cause{}), Type: event.TypeAvatar, Content: mustJSON(picture)})
+}

@@ -120,6 +120,9 @@ func (f *fileWorld) get(_ context.Context, address string) (io.ReadCloser, error
 	if host == nil {
 		return nil, errNetwork
 	}
+	if key, ok := strings.CutPrefix(u.Path, "/public/"); ok {
+		return io.NopCloser(bytes.NewReader(host.files.repo["mxc://"+key])), nil
+	}
 	w := httptest.NewRecorder()
 	host.files.mover.Assets.ServeHTTP(w, httptest.NewRequest(http.MethodGet, u.Path, nil))
 	if w.Code != http.StatusOK {
@@ -385,3 +388,26 @@ func TestFileThatCannotBeReadIsGivenUp(t *testing.T) {
 }
 
 func incomingFrom(uri string) *mapping.Incoming { return &mapping.Incoming{SenderURI: uri} }
+
+func (f *fileWorld) public(mxc string) string {
+	key, ok := strings.CutPrefix(mxc, "mxc://")
+	if !ok {
+		return ""
+	}
+	return "https://assets." + f.n.domain + "/public/" + key
+}
+
+func TestPictureOfTheRoomBothWays(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		from, to := w.sides()
+		if w.name == "follower to hub" {
+			w.a.hs.set(w.room, w.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{w.alice: 100, w.bobAtA: 100, w.a.hs.mxid("mimibot"): 100}})
+			w.settle()
+		}
+		w.hs.set(w.from, w.who, event.TypeAvatar, map[string]any{"url": from.add(onePixel)})
+		w.settle()
+		if got := to.repo[w.to.str(event.TypeAvatar, "url")]; !bytes.Equal(got, onePixel) {
+			t.Errorf("the picture is %q, of %d octets", w.to.str(event.TypeAvatar, "url"), len(got))
+		}
+	})
+}

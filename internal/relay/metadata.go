@@ -150,6 +150,7 @@ func metadataOf(m policy.RoomMetaData, d intentData) policy.RoomMetaData {
 // placeRest makes Matrix show what of the metadata is neither name nor topic.
 func (s *step) placeRest(why cause) {
 	v := s.room
+	s.placeAvatar()
 	shown := mapping.ShowMetadata(v.policy.Metadata, s.cfg.Mapping.Languages)
 	if shown.Mood != v.matrix.Mood {
 		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeMood, Content: mustJSON(map[string]string{"mood": shown.Mood})})

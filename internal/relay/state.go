@@ -47,6 +47,8 @@ type roomState struct {
 	AssetHosts []string `json:"asset_hosts,omitempty"`
 	// Manager is the user with whom the bot will talk in the Matrix room that is being made.
 	Manager string `json:"manager,omitempty"`
+	// Avatar is the address of the room's picture that was placed.
+	Avatar string `json:"avatar,omitempty"`
 	// Pending is when messages stop waiting for our commit, in milliseconds since 1970.
 	PendingUntil int64 `json:"pending_until,omitempty"`
 }

@@ -160,7 +160,7 @@ func (n *node) start() {
 	r, err := New(context.Background(), Deps{
 		Decrypter: decrypter,
 		Store:     n.db, Naming: mapping.Naming{Domain: n.domain, Server: n.hs.server}, Config: n.conf,
-		Requester: n, Homeserver: n.hs, Commander: n, Files: n.files.mover.Assets,
+		Requester: n, Homeserver: n.hs, Commander: n, Files: n.files.mover.Assets, PublicURL: n.files.public,
 		Alert: func(kind, message string) { n.alerts = append(n.alerts, kind+": "+message) },
 		Clock: func() time.Time { return n.w.now }, Log: n.log,
 	})
