@@ -134,7 +134,8 @@ func TestConsentTimesOut(t *testing.T) {
 	}
 }
 
-func TestClosedProvidersAskNobody(t *testing.T) {
+// A provider that is closed to a peer asks nobody.
+func TestNoConsent(t *testing.T) {
 	p := newPair(t, warm)
 	p.b.relay.Consent = func(string) bool { return false }
 	p.b.relay.Ask = func(string) bool { return false }
