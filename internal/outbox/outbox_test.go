@@ -116,6 +116,29 @@ func TestBackoffJitterAndWish(t *testing.T) {
 	}
 }
 
+// A route that counts tries waits as it says and refuses the row then; the lane goes on.
+func TestARouteThatCountsTries(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		o, room := w.outbox(func(c *Config) {
+			c.Routes["media"] = Route{Sender: w, Waits: []time.Duration{30 * time.Second, 150 * time.Second}}
+		}), w.room()
+		w.answer(func([]store.Outbound) Result { return Result{Class: Retry, Status: 408} })
+		w.put(&room, "media:a", "fetch", "x")
+		start := w.clock.Now()
+		var tries []time.Duration
+		for w.clock.Now().Sub(start) < 10*time.Minute {
+			o.turn(ctx)
+			if w.took() != "" {
+				tries = append(tries, w.clock.Now().Sub(start).Truncate(time.Second))
+			}
+			w.clock.advance(time.Second)
+		}
+		if got := fmt.Sprint(tries); got != "[0s 30s 3m0s]" || w.left() != 0 {
+			t.Fatalf("tried at %s, %d rows are left", got, w.left())
+		}
+	})
+}
+
 func TestRetryAfterIsKept(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		o, one, two := w.outbox(), w.room(), w.room()
