@@ -27,7 +27,7 @@ func Default() Config {
 		},
 		Bridge: Bridge{
 			Permissions: Permissions{}, CommandPrefix: "!mimi", GhostName: "{name} ({domain})",
-			MessageStatusEvents: true, MessageErrorNotices: true, BridgeNotices: true,
+			MessageErrorNotices: true, BridgeNotices: true,
 			MaxExport: 500, BotLeaf: true, InviteTimeout: 14 * day, ConsistencyInterval: hour,
 			MetadataSettle: Duration(500 * time.Millisecond), RoomUpgrades: true, PrefixSilentMentions: true,
 			ReadReceipts: ReceiptsRoom,
