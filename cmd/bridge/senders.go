@@ -39,9 +39,10 @@ func (s matrixSender) Send(ctx context.Context, rows []store.Outbound) outbox.Re
 		return outbox.Result{Class: outbox.Retry, Reason: "the room was not read"}
 	}
 	res := s.do(ctx, matrix.Row{
-		Request: event.Request{Verb: event.Verb(row.Verb), Args: row.Data},
-		Room:    id.RoomID(room.MatrixRoomID),
-		Txn:     row.TxnKey,
+		Request:  event.Request{Verb: event.Verb(row.Verb), Args: row.Data},
+		Room:     id.RoomID(room.MatrixRoomID),
+		Txn:      row.TxnKey,
+		Repeated: row.Attempts > 0,
 	})
 	out := outbox.Result{Status: res.Status, Body: res.Body, EventID: string(res.EventID()), RetryAfter: res.RetryAfter}
 	switch res.Class {

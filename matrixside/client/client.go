@@ -148,6 +148,9 @@ type Row struct {
 	// Txn is the transaction key of the row. It must be the same at every try
 	// and differ from that of every other row.
 	Txn string
+	// Repeated says that an earlier try may have reached the homeserver. A message of ours is then looked for in the
+	// room before it is sent again.
+	Repeated bool
 }
 
 // call is a row with its arguments not yet read.

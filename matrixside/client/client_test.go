@@ -386,3 +386,42 @@ func TestVerbsHaveArguments(t *testing.T) {
 		t.Errorf("%+v", res)
 	}
 }
+
+// A homeserver that stopped before it answered has forgotten the transaction id: what an earlier try made is found by
+// its mark, and nothing is sent twice.
+func TestRepeatedMessageIsNotDoubled(t *testing.T) {
+	const ghost = id.UserID("@mimi_a:hs")
+	content := `{"body":"hi","msgtype":"m.text","im.mimi.message":{"id":"01ab","part":0,"room":"mimi://a.example/r/1"}}`
+	other := strings.Replace(content, "01ab", "01ac", 1)
+	event1 := `{"chunk":[{"event_id":"$other","type":"m.room.message","sender":"` + string(ghost) + `","content":` + other + `},` +
+		`{"event_id":"$there","type":"m.room.message","sender":"` + string(ghost) + `","content":` + content + `}]}`
+	for _, c := range []struct {
+		name, page string
+		status     int
+		class      Class
+		id         string
+		puts       int
+	}{
+		{"it is there", event1, 200, Done, "$there", 0},
+		{"it is not there", `{"chunk":[{"event_id":"$other","type":"m.room.message","sender":"` + string(ghost) + `","content":` + other + `}]}`, 200, Done, "$new", 1},
+		{"of somebody else", strings.ReplaceAll(event1, string(ghost), "@mallory:hs"), 200, Done, "$new", 1},
+		{"nobody answers yet", `{}`, 502, Retry, "", 0},
+		{"the room may not be read", `{"errcode":"M_FORBIDDEN","error":"no"}`, 403, Done, "$new", 1},
+	} {
+		f := ghostly(newFake(t)).on("GET /rooms/!r:hs/messages", c.status, c.page).
+			on("PUT /rooms/!r:hs/send/*", 200, `{"event_id":"$new"}`)
+		row := Row{Request: event.NewRequest(event.Send{Sender: ghost, Type: "m.room.message", Content: json.RawMessage(content)}), Room: "!r:hs", Txn: "row1", Repeated: true}
+		cl := newClient(t, f)
+		cl.setKnown(ghost)
+		r := cl.Do(t.Context(), row)
+		puts := 0
+		for _, call := range f.log {
+			if strings.HasPrefix(call, "PUT /rooms/!r:hs/send/") {
+				puts++
+			}
+		}
+		if r.Class != c.class || string(r.EventID()) != c.id || puts != c.puts {
+			t.Errorf("%s: %v %s %v, sent %d times; want %v %s, %d times", c.name, r.Class, r.EventID(), r.Err, puts, c.class, c.id, c.puts)
+		}
+	}
+}

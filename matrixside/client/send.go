@@ -52,6 +52,11 @@ func (c *Client) send(ctx context.Context, k call) Result {
 	if sender == "" {
 		sender = c.cfg.Bot
 	}
+	if k.Repeated {
+		if r := c.sent(ctx, k.Room, sender, typ, content); r != nil {
+			return *r
+		}
+	}
 	path := mautrix.ClientURLPath{"v3", "rooms", k.Room, "send", typ, txn(k.Txn, sender)}
 	r := c.request(ctx, sender, http.MethodPut, path, originTime(a.TS), content)
 	if r.Code == "M_DUPLICATE_ANNOTATION" {

@@ -1,0 +1,79 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/id"
+)
+
+// repeatWindow is how many of the sender's last events of a room are looked through before a send is repeated.
+const repeatWindow = 50
+
+// marks are what tells one event of ours from all others: the mark of the MIMI message that it shows, or its own
+// ciphertext, which is the same at every try (see Encrypter).
+type marks struct {
+	Origin     json.RawMessage `json:"im.mimi.message"`
+	Ciphertext json.RawMessage `json:"ciphertext"`
+}
+
+func (m marks) same(other marks) bool {
+	return len(m.Origin) > 0 && sameJSON(m.Origin, other.Origin) || len(m.Ciphertext) > 0 && sameJSON(m.Ciphertext, other.Ciphertext)
+}
+
+// sent looks for an event that an earlier try of the same row made. A homeserver that stops between taking an event
+// and answering forgets the transaction id (Dendrite keeps them in memory, Synapse for a day), so that the same
+// request again would make a second event. It returns nil when there is none and the event may be sent. Content
+// without a mark cannot be told apart and is sent again.
+func (c *Client) sent(ctx context.Context, room id.RoomID, sender id.UserID, typ string, content json.RawMessage) *Result {
+	var want marks
+	if json.Unmarshal(content, &want) != nil || len(want.Origin) == 0 && len(want.Ciphertext) == 0 {
+		return nil
+	}
+	filter, err := json.Marshal(map[string]any{"senders": []id.UserID{sender}, "types": []string{typ}})
+	if err != nil {
+		return nil
+	}
+	r := c.request(ctx, sender, http.MethodGet, mautrix.ClientURLPath{"v3", "rooms", room, "messages"},
+		map[string]string{"dir": "b", "limit": strconv.Itoa(repeatWindow), "filter": string(filter)}, nil)
+	if r.Class == Retry {
+		return &r
+	}
+	var page struct {
+		Chunk []struct {
+			ID      string          `json:"event_id"`
+			Type    string          `json:"type"`
+			Sender  id.UserID       `json:"sender"`
+			Content json.RawMessage `json:"content"`
+		} `json:"chunk"`
+	}
+	if r.Class != Done || json.Unmarshal(r.Body, &page) != nil {
+		return nil
+	}
+	for _, ev := range page.Chunk {
+		var have marks
+		if ev.Sender == sender && ev.Type == typ && json.Unmarshal(ev.Content, &have) == nil && want.same(have) {
+			found := done(map[string]any{"event_id": ev.ID})
+			return &found
+		}
+	}
+	return nil
+}
+
+// sameJSON compares two values regardless of the order of keys and of white space.
+func sameJSON(a, b json.RawMessage) bool {
+	var x, y any
+	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
+		return false
+	}
+	p, err := json.Marshal(x)
+	if err != nil {
+		return false
+	}
+	q, err := json.Marshal(y)
+	return err == nil && bytes.Equal(p, q)
+}
