@@ -131,6 +131,7 @@ func (a *app) mimiListener(p *provider, h server.Handler, webFinger, other http.
 		Observe: func(e server.Event) {
 			requests.WithLabelValues(string(e.Verb), fmt.Sprint(e.Status)).Observe(e.Took.Seconds())
 			if e.Word == "" && e.Peer != "" {
+				p.client.Heard(e.Peer)
 				called(routeMIMI + ":" + e.Peer)
 			}
 			if e.Word != "" {

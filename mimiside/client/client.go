@@ -86,6 +86,12 @@ func (c *Client) Domain() string { return c.config.Keys.Domain() }
 // Open returns the peers that are left alone after failures, for a gauge.
 func (c *Client) Open() []string { return c.breaker.Open() }
 
+// Heard says that a provider called us: it is alive, so failures of the past keep nobody from asking it at once.
+func (c *Client) Heard(domain string) {
+	c.breaker.Success(domain)
+	c.directories.Forget(domain)
+}
+
 // CloseIdle closes connections that are not in use. After the own certificate or the rules were replaced it makes the next
 // requests use the new ones.
 func (c *Client) CloseIdle() {

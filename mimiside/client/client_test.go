@@ -389,3 +389,25 @@ func TestConfigNeeds(t *testing.T) {
 		t.Error("a client without keys and dialer was made")
 	}
 }
+
+// A peer that calls us is alive: it is asked again at once, whatever failed before.
+func TestHeardPeerIsAskedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	c := w.client(nil)
+	for range 6 {
+		if _, err := c.Directory(t.Context(), "gone.example"); err == nil {
+			t.Fatal("there is no such host")
+		}
+		c.directories.Forget("gone.example")
+	}
+	w.mu.Lock()
+	before := len(w.dialled)
+	w.mu.Unlock()
+	c.Heard("gone.example")
+	_, err := c.Directory(t.Context(), "gone.example")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if errors.Is(err, peer.ErrOpen) || len(w.dialled) != before+1 {
+		t.Errorf("dialled %d times more: %v", len(w.dialled)-before, err)
+	}
+}

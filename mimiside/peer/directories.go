@@ -139,7 +139,7 @@ func (d *Directories) Expire(domain string) bool {
 	return true
 }
 
-// Forget drops what is known about a fetch that failed, so that the next Get tries again at once: an operator asked for it.
+// Forget drops what is known about a fetch that failed, so that the next Get tries again at once: the peer was heard of.
 func (d *Directories) Forget(domain string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
