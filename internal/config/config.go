@@ -35,7 +35,6 @@ type Homeserver struct {
 	Domain         string   `yaml:"domain"`          // server_name: what stands after the colon in its users' ids
 	Software       Software `yaml:"software"`        // which habits to expect
 	SyncFallback   Toggle   `yaml:"sync_fallback"`   // also read the bot's /sync
-	MuteGhosts     Toggle   `yaml:"mute_ghosts"`     // switch push rules of ghosts off
 	RequestTimeout Duration `yaml:"request_timeout"` // for one request
 	MaxConnections int      `yaml:"max_connections"` // idle and busy together
 	PingInterval   Duration `yaml:"ping_interval"`   // how often the way back is checked
@@ -64,29 +63,20 @@ type Bot struct {
 
 // Bridge holds what people on Matrix notice.
 type Bridge struct {
-	Permissions            Permissions   `yaml:"permissions"`
-	CommandPrefix          string        `yaml:"command_prefix"`
-	GhostName              string        `yaml:"ghost_name"` // template with {name} and {domain}
-	DoublePuppet           bool          `yaml:"double_puppet"`
-	MessageStatusEvents    bool          `yaml:"message_status_events"`
-	MessageErrorNotices    bool          `yaml:"message_error_notices"`
-	BridgeNotices          bool          `yaml:"bridge_notices"`
-	PublishAliases         bool          `yaml:"publish_aliases"`
-	MaxExport              int           `yaml:"max_export"` // members of a room that get a leaf at once
-	ExportBridgedUsers     bool          `yaml:"export_bridged_users"`
-	BotLeaf                bool          `yaml:"bot_leaf"`
-	AllowWorldReadable     bool          `yaml:"allow_world_readable"`
-	AllowLoggingForbidden  bool          `yaml:"allow_logging_forbidden"`
-	AllowRemoteAdmins      bool          `yaml:"allow_remote_admins"`
-	InviteTimeout          Duration      `yaml:"invite_timeout"`
-	ConsistencyInterval    Duration      `yaml:"consistency_interval"`
-	MetadataSettle         Duration      `yaml:"metadata_settle"`
-	RoomUpgrades           bool          `yaml:"room_upgrades"`
-	SenderTimestamps       bool          `yaml:"sender_timestamps"`
-	ExternalIDs            bool          `yaml:"external_ids"`
-	PrefixSilentMentions   bool          `yaml:"prefix_silent_mentions"`
-	DropUnprovableMessages bool          `yaml:"drop_unprovable_messages"`
-	ReadReceipts           ReceiptPolicy `yaml:"read_receipts"`
+	Permissions           Permissions   `yaml:"permissions"`
+	CommandPrefix         string        `yaml:"command_prefix"`
+	GhostName             string        `yaml:"ghost_name"` // template with {name} and {domain}
+	DoublePuppet          bool          `yaml:"double_puppet"`
+	MessageStatusEvents   bool          `yaml:"message_status_events"`
+	MaxExport             int           `yaml:"max_export"` // members of a room that get a leaf at once
+	AllowWorldReadable    bool          `yaml:"allow_world_readable"`
+	AllowLoggingForbidden bool          `yaml:"allow_logging_forbidden"`
+	InviteTimeout         Duration      `yaml:"invite_timeout"`
+	ConsistencyInterval   Duration      `yaml:"consistency_interval"`
+	SenderTimestamps      bool          `yaml:"sender_timestamps"`
+	ExternalIDs           bool          `yaml:"external_ids"`
+	PrefixSilentMentions  bool          `yaml:"prefix_silent_mentions"`
+	ReadReceipts          ReceiptPolicy `yaml:"read_receipts"`
 }
 
 // Database says where state is kept.
@@ -101,17 +91,16 @@ type Database struct {
 
 // MIMI says who the provider is and whom it talks to.
 type MIMI struct {
-	Domain           string          `yaml:"domain"` // the provider's name, B in the documents
-	Listen           string          `yaml:"listen"` // host:port to bind
-	URL              string          `yaml:"url"`    // base URL that the directory publishes
-	TLS              TLS             `yaml:"tls"`
-	Federation       Federation      `yaml:"federation"`
-	PeerDefaults     Trust           `yaml:"peer_defaults"`
-	Peers            map[string]Peer `yaml:"peers"` // by domain
-	DirectoryRefresh Duration        `yaml:"directory_refresh"`
-	Extensions       bool            `yaml:"extensions"` // design D9
-	RequestTimeout   Duration        `yaml:"request_timeout"`
-	IdentifierQuery  QueryPolicy     `yaml:"identifier_query"`
+	Domain          string          `yaml:"domain"` // the provider's name, B in the documents
+	Listen          string          `yaml:"listen"` // host:port to bind
+	URL             string          `yaml:"url"`    // base URL that the directory publishes
+	TLS             TLS             `yaml:"tls"`
+	Federation      Federation      `yaml:"federation"`
+	PeerDefaults    Trust           `yaml:"peer_defaults"`
+	Peers           map[string]Peer `yaml:"peers"`      // by domain
+	Extensions      bool            `yaml:"extensions"` // design D9
+	RequestTimeout  Duration        `yaml:"request_timeout"`
+	IdentifierQuery QueryPolicy     `yaml:"identifier_query"`
 }
 
 // TLS names the provider's certificate, used for both ends of mutual TLS.
@@ -143,18 +132,13 @@ type Peer struct {
 
 // MLS holds the settings of groups and keys.
 type MLS struct {
-	CipherSuites       []int          `yaml:"cipher_suites"` // in order of preference; the first makes new groups
-	Credential         CredentialKind `yaml:"credential"`
-	CACertificateFile  Path           `yaml:"ca_certificate_file"` // issues leaves when credential is x509
-	CAKeyFile          Path           `yaml:"ca_key_file"`
-	KeyPackageStock    int            `yaml:"key_package_stock"`    // ready packages a user
-	KeyPackageLifetime Duration       `yaml:"key_package_lifetime"` // not_after minus now
-	UpdateInterval     Duration       `yaml:"update_interval"`      // leaf keys renewed
-	MaxEpochMessages   int            `yaml:"max_epoch_messages"`
-	PastEpochs         int            `yaml:"past_epochs"`
-	PastEpochAge       Duration       `yaml:"past_epoch_age"`
-	MaxForward         int            `yaml:"max_forward"` // generations ahead that are followed
-	MaxSkipped         int            `yaml:"max_skipped"` // kept keys of skipped generations a sender
+	CipherSuites    []int    `yaml:"cipher_suites"`     // in order of preference; the first makes new groups
+	KeyPackageStock int      `yaml:"key_package_stock"` // ready packages a user
+	UpdateInterval  Duration `yaml:"update_interval"`   // leaf keys renewed
+	PastEpochs      int      `yaml:"past_epochs"`
+	PastEpochAge    Duration `yaml:"past_epoch_age"`
+	MaxForward      int      `yaml:"max_forward"` // generations ahead that are followed
+	MaxSkipped      int      `yaml:"max_skipped"` // kept keys of skipped generations a sender
 }
 
 // Encryption holds the settings of Matrix end-to-bridge encryption.
@@ -186,15 +170,12 @@ type ActivityPub struct {
 	Signatures     SignatureScheme `yaml:"signatures"`
 	SignedFetch    bool            `yaml:"signed_fetch"`
 	BlockedDomains []string        `yaml:"blocked_domains"`
-	ReadActivities bool            `yaml:"read_activities"`
 	MaxInbox       Size            `yaml:"max_inbox"`
-	ReplayWindow   Duration        `yaml:"replay_window"`
 }
 
 // Limits are the written bounds of what others may send or ask.
 type Limits struct {
 	TransactionSize     Size     `yaml:"transaction_size"`
-	TransactionEvents   int      `yaml:"transaction_events"`
 	MessageSize         Size     `yaml:"message_size"`
 	UpdateSize          Size     `yaml:"update_size"`
 	PeerConnections     int      `yaml:"peer_connections"`
@@ -202,7 +183,6 @@ type Limits struct {
 	KeyClaims           int      `yaml:"key_claims"`    // an hour, a (peer, target)
 	PeerKeyClaims       int      `yaml:"peer_key_claims"`
 	GroupInfoRequests   int      `yaml:"group_info_requests"` // an hour, a (peer, room)
-	IdentifierQueries   int      `yaml:"identifier_queries"`  // an hour, a peer
 	Participants        int      `yaml:"participants"`        // of a room
 	WaitingRows         int      `yaml:"waiting_rows"`
 	WaitingSize         Size     `yaml:"waiting_size"`

@@ -17,7 +17,7 @@ const (
 func Default() Config {
 	return Config{
 		Homeserver: Homeserver{
-			Address: "http://localhost:8008", Software: SoftwareAuto, SyncFallback: ToggleAuto, MuteGhosts: ToggleAuto,
+			Address: "http://localhost:8008", Software: SoftwareAuto, SyncFallback: ToggleAuto,
 			RequestTimeout: Duration(30 * time.Second), MaxConnections: 64, PingInterval: 5 * minute,
 		},
 		Appservice: Appservice{
@@ -27,21 +27,20 @@ func Default() Config {
 		},
 		Bridge: Bridge{
 			Permissions: Permissions{}, CommandPrefix: "!mimi", GhostName: "{name} ({domain})",
-			MessageErrorNotices: true, BridgeNotices: true,
-			MaxExport: 500, BotLeaf: true, InviteTimeout: 14 * day, ConsistencyInterval: hour,
-			MetadataSettle: Duration(500 * time.Millisecond), RoomUpgrades: true, PrefixSilentMentions: true,
-			ReadReceipts: ReceiptsRoom,
+			MaxExport: 500, InviteTimeout: 14 * day, ConsistencyInterval: hour,
+			PrefixSilentMentions: true,
+			ReadReceipts:         ReceiptsRoom,
 		},
 		Database: Database{Type: SQLite, URI: "bridge.db", SealingKeyFile: "sealing.key", MaxConnections: 20},
 		MIMI: MIMI{
 			Listen:     ":8443",
 			TLS:        TLS{CertificateFile: "mimi-cert.pem", KeyFile: "mimi-key.pem"},
 			Federation: FederationOpen, PeerDefaults: Trust{Roots: RootsPublic, Consent: ConsentOpen}, Peers: map[string]Peer{},
-			DirectoryRefresh: hour, Extensions: true, RequestTimeout: Duration(30 * time.Second), IdentifierQuery: QueryHandle,
+			Extensions: true, RequestTimeout: Duration(30 * time.Second), IdentifierQuery: QueryHandle,
 		},
 		MLS: MLS{
-			CipherSuites: []int{1, 2, 3, 5, 7}, Credential: CredentialBasic,
-			KeyPackageStock: 20, KeyPackageLifetime: 90 * day, UpdateInterval: 7 * day, MaxEpochMessages: 100_000,
+			CipherSuites:    []int{1, 2, 3, 5, 7},
+			KeyPackageStock: 20, UpdateInterval: 7 * day,
 			PastEpochs: 2, PastEpochAge: 10 * minute, MaxForward: 1000, MaxSkipped: 256,
 		},
 		Encryption: Encryption{Allow: true, SelfSign: true, RotateMessages: 100, RotateAfter: 7 * day},
@@ -50,11 +49,11 @@ func Default() Config {
 			MaxConcurrent: 8, ProxyDownloads: true, MaxAvatar: 2 * mib,
 		},
 		ActivityPub: ActivityPub{
-			Signatures: SignaturesAuto, SignedFetch: true, BlockedDomains: []string{}, MaxInbox: mib, ReplayWindow: 7 * day,
+			Signatures: SignaturesAuto, SignedFetch: true, BlockedDomains: []string{}, MaxInbox: mib,
 		},
 		Limits: Limits{
-			TransactionSize: 64 * mib, TransactionEvents: 10_000, MessageSize: mib, UpdateSize: 8 * mib,
-			PeerConnections: 20, PeerRequests: 200, KeyClaims: 10, PeerKeyClaims: 1000, GroupInfoRequests: 10, IdentifierQueries: 100,
+			TransactionSize: 64 * mib, MessageSize: mib, UpdateSize: 8 * mib,
+			PeerConnections: 20, PeerRequests: 200, KeyClaims: 10, PeerKeyClaims: 1000, GroupInfoRequests: 10,
 			Participants: 100_000, WaitingRows: 1000, WaitingSize: 16 * mib, WaitingAge: minute, Mentions: 20,
 			OutboundConcurrency: 20, RetryFirst: Duration(5 * time.Second), RetryMax: 10 * minute, DeadAfter: 5 * day,
 		},

@@ -227,20 +227,6 @@ func (q *QueryPolicy) UnmarshalText(text []byte) error {
 	return choose(q, text, QueryOff, QueryHandle, QueryOptIn)
 }
 
-// CredentialKind names the credential of own MLS leaves.
-type CredentialKind string
-
-// The values of CredentialKind.
-const (
-	CredentialBasic CredentialKind = "basic"
-	CredentialX509  CredentialKind = "x509"
-)
-
-// UnmarshalText takes one of the constants.
-func (k *CredentialKind) UnmarshalText(text []byte) error {
-	return choose(k, text, CredentialBasic, CredentialX509)
-}
-
 // ReceiptPolicy says which Matrix read receipts become MIMI status reports.
 type ReceiptPolicy string
 

@@ -142,7 +142,6 @@ func (v *validator) mimi() {
 	}
 	v.want(m.TLS.CertificateFile != "", "mimi.tls.certificate_file", "is empty", "name the PEM file with the certificate of mimi.domain and its chain")
 	v.want(m.TLS.KeyFile != "", "mimi.tls.key_file", "is empty", "name the PEM file with the certificate's private key")
-	v.positive("mimi.directory_refresh", int64(m.DirectoryRefresh))
 	v.positive("mimi.request_timeout", int64(m.RequestTimeout))
 	d := m.PeerDefaults
 	v.want(d.Roots != RootsPinned, "mimi.peer_defaults.roots", "pinned only makes sense for one peer", "set it under mimi.peers")
@@ -173,16 +172,13 @@ func (v *validator) mls() {
 		v.want(slices.Contains([]int{1, 2, 3, 5, 7}, s), key, fmt.Sprintf("suite %d is not supported", s), "choose among 1, 2, 3, 5 and 7")
 		v.want(!slices.Contains(m.CipherSuites[:i], s), key, fmt.Sprintf("suite %d is named twice", s), "remove one")
 	}
-	x509 := m.Credential == CredentialX509
-	v.want(!x509 || (m.CACertificateFile != "" && m.CAKeyFile != ""), "mls.credential", "is x509 without a certificate authority", "set mls.ca_certificate_file and mls.ca_key_file")
 	for key, n := range map[string]int64{
-		"key_package_stock": int64(m.KeyPackageStock), "key_package_lifetime": int64(m.KeyPackageLifetime), "update_interval": int64(m.UpdateInterval),
-		"max_epoch_messages": int64(m.MaxEpochMessages), "past_epoch_age": int64(m.PastEpochAge), "max_forward": int64(m.MaxForward), "max_skipped": int64(m.MaxSkipped),
+		"key_package_stock": int64(m.KeyPackageStock), "update_interval": int64(m.UpdateInterval),
+		"past_epoch_age": int64(m.PastEpochAge), "max_forward": int64(m.MaxForward), "max_skipped": int64(m.MaxSkipped),
 	} {
 		v.positive("mls."+key, n)
 	}
 	v.want(m.PastEpochs >= 0 && m.PastEpochs <= 16, "mls.past_epochs", "is not between 0 and 16", "leave it at 2: each kept epoch weakens forward secrecy")
-	v.want(m.KeyPackageLifetime > m.UpdateInterval, "mls.key_package_lifetime", "is not longer than mls.update_interval", "leave it at 90d")
 }
 
 // rest checks the sections with few rules.
@@ -208,7 +204,6 @@ func (v *validator) rest() {
 		v.domain(fmt.Sprintf("activitypub.blocked_domains[%d]", i), d)
 	}
 	v.positive("activitypub.max_inbox", int64(p.MaxInbox))
-	v.positive("activitypub.replay_window", int64(p.ReplayWindow))
 
 	if addr := v.c.Admin.Listen; addr != "" {
 		v.listen("admin.listen", addr)
@@ -220,10 +215,10 @@ func (v *validator) rest() {
 func (v *validator) limits() {
 	l := v.c.Limits
 	for key, n := range map[string]int64{
-		"transaction_size": int64(l.TransactionSize), "transaction_events": int64(l.TransactionEvents), "message_size": int64(l.MessageSize),
+		"transaction_size": int64(l.TransactionSize), "message_size": int64(l.MessageSize),
 		"update_size": int64(l.UpdateSize), "peer_connections": int64(l.PeerConnections), "peer_requests": int64(l.PeerRequests),
 		"key_claims": int64(l.KeyClaims), "peer_key_claims": int64(l.PeerKeyClaims), "group_info_requests": int64(l.GroupInfoRequests),
-		"identifier_queries": int64(l.IdentifierQueries), "participants": int64(l.Participants), "waiting_rows": int64(l.WaitingRows),
+		"participants": int64(l.Participants), "waiting_rows": int64(l.WaitingRows),
 		"waiting_size": int64(l.WaitingSize), "waiting_age": int64(l.WaitingAge), "mentions": int64(l.Mentions),
 		"outbound_concurrency": int64(l.OutboundConcurrency), "retry_first": int64(l.RetryFirst), "dead_after": int64(l.DeadAfter),
 	} {

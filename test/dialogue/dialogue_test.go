@@ -150,13 +150,13 @@ func TestParseErrorsNameTheLine(t *testing.T) {
 }
 
 func TestParseUnderstandsBridgesAndRooms(t *testing.T) {
-	s, err := Parse("x", strings.NewReader("homeserver one\nbridge b.example at one with postgres and mls.credential=x509\n"+
+	s, err := Parse("x", strings.NewReader("homeserver one\nbridge b.example at one with postgres and mls.past_epochs=3\n"+
 		"alice@one: says \"a \\\"b\\\"\\n\" in \"Garden\"\nalice@one: sees members bob@one mimi://c.example/u/carol\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := s.Bridges[0]
-	if !b.Postgres || b.Settings["mls.credential"] != "x509" {
+	if !b.Postgres || b.Settings["mls.past_epochs"] != "3" {
 		t.Errorf("%+v", b)
 	}
 	if st := s.Steps[0]; st.in != "Garden" || st.args[0] != "a \"b\"\n" {
