@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime/debug"
 	"time"
 
@@ -78,7 +79,7 @@ func (r *Relay) runStep(ctx context.Context, id store.RoomID, in *store.Input, s
 			return s, nil
 		}
 		slot.mem = nil
-		if !errors.Is(err, store.ErrConflict) || try == maxConflicts {
+		if !errors.Is(err, store.ErrConflict) || try == maxConflicts || !sleep(ctx, rand.N(time.Millisecond<<try)) {
 			return nil, err
 		}
 	}
