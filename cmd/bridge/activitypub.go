@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/config"
-	"github.com/matrix-mimi/bridge/internal/netguard"
 	"github.com/matrix-mimi/bridge/internal/obs"
 	"github.com/matrix-mimi/bridge/internal/outbox"
 	"github.com/matrix-mimi/bridge/internal/relay"
@@ -30,7 +29,7 @@ type activityPub struct {
 }
 
 // newActivityPub makes the face; nil when it is switched off.
-func (a *app) newActivityPub(ctx context.Context, mind *relay.Relay) (*activityPub, error) {
+func (a *app) newActivityPub(ctx context.Context, mind *relay.Relay, p *provider) (*activityPub, error) {
 	cfg := a.cfg.ActivityPub
 	if !cfg.Enabled {
 		return nil, nil
@@ -42,7 +41,7 @@ func (a *app) newActivityPub(ctx context.Context, mind *relay.Relay) (*activityP
 		return slices.ContainsFunc(cfg.BlockedDomains, func(d string) bool { return host == d || strings.HasSuffix(host, "."+d) })
 	}
 	fc := ap.FetcherConfig{
-		Transport: netguard.New(netguard.Config{Ports: []uint16{443, 8448}, Hosts: privateHosts(a.cfg)}).Transport(nil),
+		Transport: newFediTransport(a.cfg, p.book),
 		UserAgent: "mimi-bridge/" + buildVersion() + " (+" + site.Base + ")", Blocked: blocked, Memory: ap.NewSchemeMemory(scheme(cfg.Signatures)),
 	}
 	if cfg.SignedFetch {

@@ -41,7 +41,7 @@ func (a *app) build(ctx context.Context) error {
 		return err
 	}
 	mind.Commander = commands
-	if a.fedi, err = a.newActivityPub(ctx, mind); err != nil {
+	if a.fedi, err = a.newActivityPub(ctx, mind, p); err != nil {
 		return err
 	}
 	if a.fedi != nil {

@@ -173,7 +173,7 @@ func knownItem(t string) bool {
 func (i *Item) html() string {
 	text := ""
 	if i.isText() {
-		text = i.Content
+		text = onlyParagraph(i.Content)
 		if i.Type == "Article" && i.Name != "" {
 			text = "<h3>" + html.EscapeString(i.Name) + "</h3>" + text
 		}
@@ -182,6 +182,16 @@ func (i *Item) html() string {
 		text = "<p><b>" + html.EscapeString(i.Summary) + "</b></p>" + text
 	}
 	return text
+}
+
+// onlyParagraph takes the tags off HTML that is one paragraph: ActivityPub has all text in paragraphs, Matrix only what has several.
+func onlyParagraph(text string) string {
+	inner, begins := strings.CutPrefix(strings.TrimSpace(text), "<p>")
+	inner, ends := strings.CutSuffix(inner, "</p>")
+	if !begins || !ends || strings.Contains(inner, "<p") || strings.Contains(inner, "</p>") {
+		return text
+	}
+	return inner
 }
 
 // part is a file as a part of MIMI content.

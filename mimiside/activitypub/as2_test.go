@@ -60,8 +60,10 @@ func TestWhatMembersSay(t *testing.T) {
 	}{
 		{"Create Note", `{"type":"Create","id":"urn:uuid:a","object":{"type":"Note","id":"urn:uuid:9","content":"<p>hi<script>x</script></p>"}}`, nil,
 			func(m *content.Message) bool {
-				return string(single(t, m).Content) == "<p>hi</p>" && m.Purpose() == content.Post
+				return string(single(t, m).Content) == "hi" && m.Purpose() == content.Post
 			}},
+		{"paragraphs", `{"type":"Create","object":{"type":"Note","id":"urn:uuid:9","content":"<p>a</p><p>b</p>"}}`, nil,
+			func(m *content.Message) bool { return string(single(t, m).Content) == "<p>a</p><p>b</p>" }},
 		{"bare Note", `{"type":"Note","id":"uri:uuid:9","content":"hi"}`, nil, func(m *content.Message) bool { return string(single(t, m).Content) == "hi" }},
 		{"Article", `{"type":"Create","object":{"type":"Article","id":"mls://m/01","name":"T&T","content":"long"}}`, nil,
 			func(m *content.Message) bool {
