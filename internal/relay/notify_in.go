@@ -288,7 +288,13 @@ func (s *step) joined(g *mls.Group, at uint64) error {
 	if err := s.makePortal(); err != nil {
 		return err
 	}
-	if err := s.reconcile(before{}, cause{}); err != nil {
+	why := cause{}
+	if leaf, ok := g.WelcomedBy(); ok {
+		if id, ok := s.room.leaves.Who(leaf); ok {
+			why.actor = s.listedURI(id.User)
+		}
+	}
+	if err := s.reconcile(before{}, why); err != nil {
 		return err
 	}
 	s.dropAbsent()

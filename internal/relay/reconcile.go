@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"maunium.net/go/mautrix/id"
@@ -45,6 +47,10 @@ func (s *step) reconcile(was before, why cause) error {
 		if was.policy == nil || was.policy.RoleIndex(p.User) == policy.RoleNone {
 			order = append(order, p.User)
 		}
+	}
+	if v.head.Kind == store.RoomFollower {
+		// Ghosts first: the one who brought our users in is to be there when it invites them.
+		slices.SortStableFunc(order, func(a, b string) int { return cmp.Compare(btoi(s.own(a)), btoi(s.own(b))) })
 	}
 	for _, user := range order {
 		c := changed[user]
@@ -152,15 +158,27 @@ func (s *step) handOf(why cause) id.UserID {
 	return userID(s.cfg.Bot)
 }
 
-// inviter is who invites somebody in Matrix.
+// inviter is who invites somebody in Matrix: the ghost of the one who brought them in, so that people see by whom they are
+// invited. In a portal the bot does it for one who has not the power there.
 func (s *step) inviter(why cause, except string) id.UserID {
-	if s.room.head.Kind == store.RoomFollower {
+	portal := s.room.head.Kind == store.RoomFollower
+	m, ok := s.room.members.ofURI(why.actor)
+	if ok && m.Ghost && m.Membership == string(event.Join) && m.MXID != except {
+		if p := s.room.matrix.power(); !portal || p.User(userID(m.MXID)) >= p.Invite {
+			return userID(m.MXID)
+		}
+	}
+	if portal {
 		return userID(s.cfg.Bot)
 	}
-	if m, ok := s.room.members.ofURI(why.actor); ok && m.Ghost && m.Membership == string(event.Join) && m.MXID != except {
-		return userID(m.MXID)
-	}
 	return s.speaker()
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // nameOf names a user for people on Matrix.

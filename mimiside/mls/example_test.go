@@ -55,6 +55,8 @@ func Example() {
 		panic(err)
 	}
 	fmt.Println("the bridge holds leaves", leaves, "in epoch", bridge.Epoch())
+	by, known := bridge.WelcomedBy()
+	fmt.Println("let in by leaf", by, known)
 
 	// The Changes of Protect are stored before the message is sent.
 	sent, changes, err := bridge.Protect(rand.Reader, leaves[0], []byte("hello from Bob"), nil, 0)
@@ -70,6 +72,7 @@ func Example() {
 	// Output:
 	// before the merge Alice is in epoch 0
 	// the bridge holds leaves [1 2] in epoch 1
+	// let in by leaf 0 true
 	// a message changes the stored form: true
 	// Alice reads "hello from Bob" from leaf 1
 }

@@ -15,6 +15,17 @@ type Group struct {
 	pending *proposalCache
 	// resumption PSKs of past epochs
 	resumption map[uint64]Secret
+	// welcomedBy signed the GroupInfo of the Welcome that this object was joined by; not stored
+	welcomedBy *LeafIndex
+}
+
+// WelcomedBy is the leaf that signed the GroupInfo of the Welcome (RFC 9420 §12.4.3.1): whoever let us in. It is known to the
+// object that [JoinWelcome] returns only, not after [LoadGroup].
+func (g *Group) WelcomedBy() (LeafIndex, bool) {
+	if g.welcomedBy == nil {
+		return 0, false
+	}
+	return *g.welcomedBy, true
 }
 
 // LeafParams says what an own leaf shows of itself.

@@ -122,6 +122,7 @@ func JoinWelcome(now time.Time, cfg Config, params JoinParams) (*Group, []LeafIn
 		return nil, nil, fail(KindInvalid, op, err)
 	}
 	g.adopt(j)
+	g.welcomedBy = &o.info.Signer
 	return g, j.leaves, nil
 }
 
