@@ -114,15 +114,11 @@ func (a *app) newOutbox(hs *matrix.Client, p *provider, wake func([]store.RoomID
 // mimiListener is the part that answers other providers. called is told who
 // called, so that what waits for them is tried again at once.
 func (a *app) mimiListener(p *provider, h server.Handler, webFinger, other http.Handler, called func(dest string)) (part, error) {
-	dir, err := directory(a.cfg)
-	if err != nil {
-		return part{}, fmt.Errorf("mimi.url: %w", err)
-	}
 	log := a.log.With().Str(obs.FieldComponent, "mimi").Logger()
 	requests := a.metrics.Seconds("inbound_request_seconds", "Duration of requests of other providers.", "verb", "status")
 	refused := a.metrics.Counter("peer_refused_total", "Requests of other providers that were refused, by the word they got.", "reason")
 	srv, err := server.New(server.Config{
-		Domain: a.cfg.MIMI.Domain, Handler: h, Book: p.book, Directory: func() *wire.Directory { return dir },
+		Domain: a.cfg.MIMI.Domain, Handler: h, Book: p.book, Directory: func() *wire.Directory { return p.directory }, Shares: p.client.Shares,
 		WebFinger: webFinger, Other: a.withAssets(other),
 		SmallBody: int64(a.cfg.Limits.MessageSize), LargeBody: int64(a.cfg.Limits.UpdateSize),
 		KeyMaterialPerUser: a.cfg.Limits.KeyClaims, KeyMaterialPerPeer: a.cfg.Limits.PeerKeyClaims, GroupInfoPerRoom: a.cfg.Limits.GroupInfoRequests,

@@ -62,6 +62,7 @@ func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake
 			return allowed && trust.Consent != config.ConsentClosed
 		},
 		Blocked:    func(domain string) bool { return p.book.Of(domain).Blocked },
+		MayShare:   p.client.MayShare,
 		Requester:  mimiRequester{p.client},
 		Homeserver: homeserver{hs},
 		Decrypter:  a.decrypter(),

@@ -79,6 +79,11 @@ func (h handler) ProxyDownload(ctx context.Context, _ server.Request, d server.D
 	return h.assets.open(ctx, d)
 }
 
+// Extension answers the requests of docs/extensions.md.
+func (h handler) Extension(ctx context.Context, v wire.Verb, r server.Request) (server.Answer, error) {
+	return answered(h.relay.Extension(ctx, r.Peer, string(v), path(r), r.Body))
+}
+
 // path is what the path of a request names, as the octets came.
 func path(r server.Request) wire.IdentifierURI { return r.Path.Identifier() }
 

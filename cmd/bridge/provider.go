@@ -19,6 +19,8 @@ type provider struct {
 	keys   *peer.Keyring
 	book   *peer.Book
 	client *client.Client
+	// directory is what the provider publishes of itself.
+	directory *wire.Directory
 }
 
 // newProvider reads the certificate and the operator's word on each peer.
@@ -32,10 +34,13 @@ func newProvider(cfg *config.Config) (*provider, error) {
 		return nil, err
 	}
 	p := &provider{keys: keys, book: peer.NewBook(rules)}
+	if p.directory, err = directory(cfg); err != nil {
+		return nil, fmt.Errorf("mimi.url: %w", err)
+	}
 	guard := netguard.New(netguard.Config{Hosts: privateHosts(cfg)})
 	p.client, err = client.New(client.Config{
 		Keys: keys, Book: p.book, Dial: guard.DialContext, Overrides: addressOverrides(cfg),
-		UserAgent: "mimi-bridge/" + buildVersion(), RequestTimeout: cfg.MIMI.RequestTimeout.D(), DownloadTimeout: cfg.Assets.RequestTimeout.D(),
+		Own: p.directory, UserAgent: "mimi-bridge/" + buildVersion(), RequestTimeout: cfg.MIMI.RequestTimeout.D(), DownloadTimeout: cfg.Assets.RequestTimeout.D(),
 	})
 	return p, err
 }

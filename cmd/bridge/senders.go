@@ -88,6 +88,9 @@ func (r mimiRequester) request(ctx context.Context, domain, verb, target string,
 	case wire.VerbReportAbuse:
 		return c.ReportAbuse(ctx, domain, t, body)
 	}
+	if v := wire.Verb(verb); v.Extension() {
+		return c.Extension(ctx, domain, v, t, body)
+	}
 	return mimi.Result{}, fmt.Errorf("%w: %q", errNoVerb, verb)
 }
 

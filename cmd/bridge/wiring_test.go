@@ -146,7 +146,7 @@ func TestDirectoryNamesEveryEndpoint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range wire.Verbs() {
+	for _, v := range append(wire.Verbs(), wire.ExtensionVerbs()...) {
 		if _, ok := d.Endpoint(v); !ok {
 			t.Errorf("no %s", v)
 		}

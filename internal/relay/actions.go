@@ -270,6 +270,7 @@ func (s *step) actInvite(a action) error {
 		}
 		v.st.Opening = &opening{By: a.By}
 	}
+	s.gather(a.User, &d)
 	s.wish(intentAdd, s.actorOf(a.By), a.User, d)
 	return s.claimOpen()
 }

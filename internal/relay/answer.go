@@ -22,6 +22,8 @@ func (s *step) onAnswer(a *store.Answer) error {
 		return s.onSubmitAnswer(a, rest)
 	case refClaim:
 		return s.onClaim(a)
+	case refClaims:
+		return s.onClaims(a)
 	case refOpenJoin:
 		return s.onOpenJoin(a)
 	case refBotJoin:

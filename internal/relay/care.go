@@ -38,6 +38,8 @@ func (s *step) onTimer(what string) error {
 		if v.pending == nil || s.nowMS() >= v.st.PendingUntil {
 			s.release(v.head.Epoch + 1)
 		}
+	case timerGo:
+		return s.claimOpen() // advance does the rest
 	case timerAsk:
 		return s.askEvidence()
 	case timerWaiting:

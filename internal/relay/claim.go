@@ -11,11 +11,20 @@ import (
 
 // claim asks for the KeyPackages of a user who is to be added: as the hub its own provider, as a follower the hub, which
 // must know where the Welcome goes (draft-ietf-mimi-protocol-06 §5.2).
+// The request goes out at the end of the step, together with those for other users of the same provider.
 func (s *step) claim(i *store.Intent, d intentData) error {
+	d.Packages, d.Request, d.NotBefore = nil, nil, 0
+	s.claims = append(s.claims, i.Seq)
+	s.setIntent(i, store.IntentAsking, "", d)
+	return nil
+}
+
+// claimRequest makes a request for KeyPackages, still to be signed with the key.
+func (s *step) claimRequest(k claimKey, target string) (*wire.KeyMaterialRequest, *mls.SignatureKey, error) {
 	v := s.room
-	_, client, err := s.clientOfURI(s.ctx, s.requesterOf(i))
+	_, client, err := s.clientOfURI(s.ctx, k.requester)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	suite := s.cfg.Suite
 	if v.group != nil {
@@ -23,19 +32,27 @@ func (s *step) claim(i *store.Intent, d intentData) error {
 	}
 	suites, err := s.distinct(suite)
 	if err != nil {
+		return nil, nil, err
+	}
+	return &wire.KeyMaterialRequest{RequestingUser: wire.IdentifierURI(client.UserURI), TargetUser: wire.IdentifierURI(target), RoomID: v.uri(),
+		AcceptableSuites: suites, RequiredCapabilities: s.required(), RequesterCredential: client.Credential}, client.Key, nil
+}
+
+// claimOne asks for the KeyPackages of one user.
+func (s *step) claimOne(k claimKey, i *store.Intent) error {
+	d, err := dataOf(i)
+	if err != nil {
 		return err
 	}
-	q := &wire.KeyMaterialRequest{RequestingUser: wire.IdentifierURI(client.UserURI), TargetUser: wire.IdentifierURI(i.Target),
-		RoomID: v.uri(), AcceptableSuites: suites, RequiredCapabilities: s.required(), RequesterCredential: client.Credential}
-	if err := q.Sign(client.Key); err != nil {
+	q, key, err := s.claimRequest(k, i.Target)
+	if err != nil {
+		return err
+	}
+	if err := q.Sign(key); err != nil {
 		return fmt.Errorf("ask for KeyPackages of %s: %w", i.Target, err)
 	}
-	to := wire.IdentifierURI(i.Target).Domain()
-	if v.head.Kind == store.RoomFollower {
-		to = v.head.Hub
-	}
-	d.Request, d.Packages = q.Marshal(), nil
-	o := s.mimi(to, verbKeyMaterial, d.Request)
+	d.Request, d.Packages, d.Claim = q.Marshal(), nil, 0
+	o := s.mimi(k.to, verbKeyMaterial, d.Request)
 	o.Target = i.Target
 	ask(o, refClaim, i.Seq)
 	s.setIntent(i, store.IntentAsking, "", d)
@@ -81,17 +98,27 @@ func (s *step) onClaim(a *store.Answer) error {
 		return err
 	}
 	packages, why := s.readClaim(a, d)
+	if _, err := s.claimed(i, d, packages, why); err != nil {
+		return err
+	}
+	return s.openOn()
+}
+
+// claimed goes on with a wish whose user was asked for: with the KeyPackages, by asking for consent, or not at all. gone says
+// that the wish is given up.
+func (s *step) claimed(i *store.Intent, d intentData, packages [][]byte, why string) (gone bool, err error) {
+	d.Request, d.Claim = nil, 0
 	if why == whyNoConsent && !d.Consent {
-		return s.askConsent(i, d)
+		return false, s.askConsent(i, d)
 	}
 	if why != "" {
 		s.refuse(*i, d, why)
 		s.closeIntents(i.Seq)
-		return s.openOn()
+		return true, nil
 	}
-	d.Packages, d.Request = packages, nil
+	d.Packages = packages
 	s.setIntent(i, store.IntentOpen, "", d)
-	return s.openOn()
+	return false, nil
 }
 
 // readClaim checks an answer and returns the KeyPackages in it, or says why there are none.
@@ -118,6 +145,11 @@ func (s *step) readClaim(a *store.Answer, d intentData) (packages [][]byte, why 
 	if err != nil {
 		return nil, "their provider's answer was not understood"
 	}
+	return s.packagesOf(answer)
+}
+
+// packagesOf returns the KeyPackages of an answer that was checked, or says why there are none.
+func (s *step) packagesOf(answer *wire.KeyMaterialResponse) (packages [][]byte, why string) {
 	for _, r := range answer.Refused {
 		s.Log.Warn().Err(r.Reason).Stringer("room", s.room.head.ID).Str("client", string(r.ClientURI)).Msg("a KeyPackage was not accepted")
 	}
@@ -125,7 +157,7 @@ func (s *step) readClaim(a *store.Answer, d intentData) (packages [][]byte, why 
 		if c.Status != wire.ClientSuccess || !c.KeyPackage.Leaf.Lifetime.Contains(uint64(s.now.Unix())) {
 			continue
 		}
-		if !credentialOf(&c.KeyPackage.Leaf, q.TargetUser) {
+		if !credentialOf(&c.KeyPackage.Leaf, answer.UserURI) {
 			continue
 		}
 		packages = append(packages, c.KeyPackage.Marshal())
@@ -134,7 +166,7 @@ func (s *step) readClaim(a *store.Answer, d intentData) (packages [][]byte, why 
 		return nil, noMaterial(answer.UserStatus)
 	}
 	if s.room.head.Kind == store.RoomHub {
-		s.remember(answer, q.TargetUser.Domain())
+		s.remember(answer, answer.UserURI.Domain())
 	}
 	return packages, ""
 }

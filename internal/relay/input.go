@@ -45,6 +45,7 @@ const (
 	refProposals = "proposals"  // proposals of ours; what they were stands behind the colon
 	refSubmit    = "submit"     // a message; how often it was said stands behind the colon
 	refClaim     = "claim"      // KeyPackages for an intent
+	refClaims    = "claims"     // KeyPackages for several intents
 	refOpenJoin  = "open-join"  // the ghost through which a room is read joined
 	refBotJoin   = "bot-join"   // the bot joined
 	refPortal    = "portal"     // the portal was made

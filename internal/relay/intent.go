@@ -37,11 +37,13 @@ type intentData struct {
 	Mood     *string  `json:"mood,omitempty"`     // metadata
 	// TopicHTML is the topic with formatting, "" when it has none.
 	TopicHTML string `json:"topic_html,omitempty"`
-	// NotBefore is when metadata is changed, in milliseconds since 1970: changes of the same moment go together.
+	// NotBefore is when metadata is changed or KeyPackages are claimed, in milliseconds since 1970: wishes of the same moment
+	// go together.
 	NotBefore int64 `json:"not_before,omitempty"`
 	// Components are new data of components of the policy.
 	Components map[uint16][]byte `json:"components,omitempty"`
 	Request    []byte            `json:"request,omitempty"`  // the KeyMaterialRequest that is under way
+	Claim      int64             `json:"claim,omitempty"`    // the row that it is in, when it asks for others, too
 	Consent    bool              `json:"consent,omitempty"`  // consent was asked for
 	Inactive   bool              `json:"inactive,omitempty"` // add without clients
 	Epoch      uint64            `json:"epoch,omitempty"`    // in which proposals were made

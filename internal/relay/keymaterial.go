@@ -29,7 +29,7 @@ func (r *Relay) KeyMaterial(ctx context.Context, peer string, body []byte) (Repl
 		return Reply{}, err
 	}
 	if r.Naming.Own(target) {
-		return r.keyMaterialOfOurs(ctx, peer, q, body)
+		return r.keyMaterialOfOurs(ctx, peer, verbKeyMaterial, q, body)
 	}
 	return r.forwardKeyMaterial(ctx, peer, q, received.Raw())
 }
@@ -39,8 +39,8 @@ func keyMaterialReply(user wire.IdentifierURI, code wire.KeyMaterialUserCode, cl
 }
 
 // keyMaterialOfOurs answers for a user of ours (T13). The hub of the room may ask on behalf of others; the credential in the
-// request says who wants it.
-func (r *Relay) keyMaterialOfOurs(ctx context.Context, peer string, q *wire.KeyMaterialRequest, body []byte) (Reply, error) {
+// request says who wants it. verb and body are those of the request, which may be for others as well.
+func (r *Relay) keyMaterialOfOurs(ctx context.Context, peer, verb string, q *wire.KeyMaterialRequest, body []byte) (Reply, error) {
 	if q.RequestingUser.Domain() != peer && q.RoomID.Domain() != peer && !r.Naming.Own(q.RoomID) {
 		return Reply{}, fmt.Errorf("key material for %s: %w", q.TargetUser, ErrForbidden)
 	}
@@ -48,14 +48,14 @@ func (r *Relay) keyMaterialOfOurs(ctx context.Context, peer string, q *wire.KeyM
 		return Reply{}, fmt.Errorf("key material for %s: %w", q.TargetUser, ErrForbidden)
 	}
 	user := store.DerivedRoomID("user", q.TargetUser.Key())
-	hash := requestHash(peer, verbKeyMaterial, "", body)
+	hash := requestHash(peer, verb, "", body)
 	if a, err := r.Store.AnswerTo(ctx, user, hash); err == nil && r.stillGood(ctx, a.Body, q) {
 		return Reply{Status: int(a.Status), Body: a.Body}, nil
 	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return Reply{}, err
 	} else if err == nil {
 		// The same request again, long after its answer was used: it is a new one. Requests have no number.
-		hash = requestHash(peer, verbKeyMaterial, r.Clock().String(), body)
+		hash = requestHash(peer, verb, r.Clock().String(), body)
 	}
 	if err := r.allowClaim(ctx, peer, q); err != nil {
 		return Reply{}, err

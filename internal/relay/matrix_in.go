@@ -128,6 +128,9 @@ func (s *step) onGhostMoved(ev event.Event, move event.Move, m event.Member) err
 			s.declineGhost(m.User, "you are not allowed to use this bridge")
 			return nil
 		}
+		if !m.Direct {
+			s.gather(uri, &d)
+		}
 		if v.head.Kind == store.RoomNone {
 			return s.open(m, uri, d)
 		}

@@ -68,7 +68,7 @@ func (s *step) claimOpen() error {
 		if err != nil {
 			return err
 		}
-		if len(d.Packages) == 0 {
+		if len(d.Packages) == 0 && d.NotBefore <= s.nowMS() {
 			if err := s.claim(i, d); err != nil {
 				return err
 			}

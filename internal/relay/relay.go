@@ -166,6 +166,9 @@ type Deps struct {
 	// CheckCredential judges X.509 credentials of peers; nil refuses them.
 	CheckCredential func(check mls.CredentialCheck) error
 
+	// MayShare tells whether an extension (docs/extensions.md) may be shared with a peer, without asking it. Nil shares none.
+	MayShare func(domain, name string) bool
+
 	Requester  Requester
 	Homeserver Homeserver
 	Commander  Commander

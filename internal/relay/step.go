@@ -30,6 +30,8 @@ type step struct {
 	drop bool
 	// again says that the inbox must be read again: an earlier input became ready.
 	again bool
+	// claims are the wishes whose users are to be asked for.
+	claims []int64
 	// written and stands are the kill points that the step passes before and after its COMMIT.
 	written, stands []string
 }
@@ -94,6 +96,9 @@ func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *st
 	s = &step{Relay: r, ctx: ctx, now: r.Clock(), room: view, input: in}
 	before := view.head
 	if err := s.decide(decide); err != nil {
+		return nil, err
+	}
+	if err := s.askClaims(); err != nil {
 		return nil, err
 	}
 	if err := s.settleMedia(); err != nil {

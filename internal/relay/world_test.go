@@ -38,6 +38,10 @@ type world struct {
 	flying  []flight
 	// restart drops everything in memory between any two steps.
 	restart bool
+	// offers are the bridges that publish the extensions.
+	offers map[string]bool
+	// calls counts the requests that came to a provider, by verb.
+	calls map[string]int
 	// patience is how long settle lets time pass for what was not delivered.
 	patience time.Duration
 }
@@ -97,12 +101,13 @@ type node struct {
 	conf   Config
 	cmds   []Command
 	files  *fileWorld
-	crypt  *fakeCrypt // nil: the bridge takes no part in encrypted rooms
+	plain  map[string]bool // who turned out to share no extensions
+	crypt  *fakeCrypt      // nil: the bridge takes no part in encrypted rooms
 }
 
 func newWorld(t testing.TB, driver string, domains ...string) *world {
 	t.Helper()
-	w := &world{t: t, driver: driver, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), nodes: map[string]*node{}}
+	w := &world{t: t, driver: driver, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), nodes: map[string]*node{}, offers: map[string]bool{}, calls: map[string]int{}}
 	for _, d := range domains {
 		w.add(d, Config{})
 	}
@@ -113,7 +118,7 @@ func (w *world) add(domain string, conf Config) *node {
 	if conf.Combine == 0 {
 		conf.Combine = -1
 	}
-	n := &node{w: w, domain: domain, conf: conf}
+	n := &node{w: w, domain: domain, conf: conf, plain: map[string]bool{}}
 	if w.driver == "postgres" {
 		n.cfg = storetest.Config(w.t, w.driver)
 	} else {
@@ -160,6 +165,7 @@ func (n *node) start() {
 	r, err := New(context.Background(), Deps{
 		Decrypter: decrypter,
 		Store:     n.db, Naming: mapping.Naming{Domain: n.domain, Server: n.hs.server}, Config: n.conf,
+		MayShare:  func(domain, _ string) bool { return n.w.offers[n.domain] && !n.plain[domain] },
 		Requester: n, Homeserver: n.hs, Commander: n, Files: n.files.mover.Assets, PublicURL: n.files.public,
 		Alert: func(kind, message string) { n.alerts = append(n.alerts, kind+": "+message) },
 		Clock: func() time.Time { return n.w.now }, Log: n.log,
@@ -194,6 +200,13 @@ func (w *world) request(from, to, verb, target string, body []byte) (Reply, erro
 	n := w.nodes[to]
 	if n == nil {
 		return Reply{}, errNetwork
+	}
+	if wire.Verb(verb).Extension() && !(w.offers[from] && w.offers[to]) {
+		w.nodes[from].plain[to] = true
+		return Reply{Status: 404}, nil
+	}
+	if w.calls != nil { // not with several at once
+		w.calls[verb]++
 	}
 	if verb == verbNotify && w.shuffle != nil {
 		w.flying = append(w.flying, flight{from: from, to: to, target: target, body: body})
@@ -238,7 +251,10 @@ func (n *node) serve(peer, verb, target string, body []byte) (Reply, error) {
 	case verbRequestConsent, verbUpdateConsent, verbIdentifierQuery:
 		r, err = n.serveOther(ctx, peer, verb, body)
 	default:
-		n.w.t.Fatalf("unknown verb %s", verb)
+		if !wire.Verb(verb).Extension() {
+			n.w.t.Fatalf("unknown verb %s", verb)
+		}
+		r, err = n.relay.Extension(ctx, peer, verb, path, body)
 	}
 	switch {
 	case errors.Is(err, ErrForbidden), errors.Is(err, wire.ErrForbidden):

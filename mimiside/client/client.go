@@ -28,6 +28,8 @@ type Config struct {
 	Overrides map[string]string
 	Now       func() time.Time // nil: time.Now
 	UserAgent string
+	// Own is what we publish: the extensions in it are used with peers that publish them, too. Nil uses none.
+	Own *wire.Directory
 
 	ConnectTimeout  time.Duration // for connection and handshake; 0: 10 s
 	RequestTimeout  time.Duration // for a whole request; 0: 90 s

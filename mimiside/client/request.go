@@ -141,7 +141,7 @@ func (c *Client) endpoint(ctx context.Context, domain string, verb wire.Verb) (w
 		return wire.Template{}, err
 	}
 	t, ok := dir.Endpoint(verb)
-	if !ok {
+	if !ok || verb.Extension() && !peer.Shared(c.config.Own, dir, string(verb)) {
 		return wire.Template{}, &Error{string(verb), domain, false, ErrNoEndpoint}
 	}
 	return t, nil

@@ -98,6 +98,16 @@ func (d *Directories) Get(ctx context.Context, domain string) (*wire.Directory, 
 	}
 }
 
+// Known returns the directory of a provider if it is in memory, whatever its age, and nil otherwise. It fetches nothing.
+func (d *Directories) Known(domain string) *wire.Directory {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e := d.entries[wire.LowerDomain(domain)]; e != nil {
+		return e.directory
+	}
+	return nil
+}
+
 // stale returns the last directory when it is not too old, or else the error of the last fetch.
 func (e *directoryEntry) stale(now time.Time) (*wire.Directory, error) {
 	if e.directory != nil && now.Sub(e.fetched) < directoryStale {

@@ -51,6 +51,8 @@ type Handler interface {
 	ReportAbuse(ctx context.Context, r Request, a *wire.AbuseReport) (Answer, error)
 	// ProxyDownload opens an asset for a peer. It must refuse hosts that no asset policy names.
 	ProxyDownload(ctx context.Context, r Request, d Download) (*Asset, error)
+	// Extension answers a request of docs/extensions.md, decoded and nothing more. The peer shares the extension.
+	Extension(ctx context.Context, v wire.Verb, r Request) (Answer, error)
 }
 
 // Download is what a peer wants to be fetched for it.

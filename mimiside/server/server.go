@@ -41,9 +41,11 @@ type Config struct {
 	Prefix    string                 // DefaultPrefix when empty; no slash at the end
 	WebFinger http.Handler           // nil: 404
 	Other     http.Handler           // everything else, such as ActivityPub; nil: 404
-	Observe   func(Event)            // nil: nobody looks
-	ErrorLog  *log.Logger            // of net/http; nil: its default
-	Now       func() time.Time       // nil: time.Now
+	// Shares tells whether an extension is shared with a peer: whether its directory offers it, too. Nil shares none.
+	Shares   func(ctx context.Context, domain, name string) (bool, error)
+	Observe  func(Event)      // nil: nobody looks
+	ErrorLog *log.Logger      // of net/http; nil: its default
+	Now      func() time.Time // nil: time.Now
 
 	SmallBody       int64         // bytes of a body; 0: 1 MiB
 	LargeBody       int64         // bytes of the bodies that may hold a ratchet tree: update and notify; 0: 32 MiB
@@ -78,6 +80,7 @@ type verb struct {
 	limit  int64 // of the body; 0: there is none
 	time   time.Duration
 	path   func(s *Server, escaped string) (wire.URI, error)
+	shared string // the extension that must be shared with the peer, "" for the draft's own verbs
 	serve  func(s *Server, ctx context.Context, r Request, w http.ResponseWriter, h *http.Request) (int, error)
 }
 
@@ -92,16 +95,19 @@ func New(c Config) (*Server, error) {
 	s.peerQuota = peer.NewQuota(c.KeyMaterialPerPeer, time.Hour, maxQuotaKeys, c.Now)
 	s.roomQuota = peer.NewQuota(c.GroupInfoPerRoom, time.Hour, maxQuotaKeys, c.Now)
 	s.verbs = map[wire.Verb]verb{
-		wire.VerbKeyMaterial:     {http.MethodPost, c.SmallBody, c.HandlerTimeout, anyPath, (*Server).keyMaterial},
-		wire.VerbUpdate:          {http.MethodPost, c.LargeBody, c.HandlerTimeout, roomPath, (*Server).update},
-		wire.VerbNotify:          {http.MethodPost, c.LargeBody, c.HandlerTimeout, roomPath, (*Server).notify},
-		wire.VerbSubmitMessage:   {http.MethodPost, c.SmallBody, c.HandlerTimeout, roomPath, (*Server).submitMessage},
-		wire.VerbGroupInfo:       {http.MethodPost, c.SmallBody, c.HandlerTimeout, roomPath, (*Server).groupInfo},
-		wire.VerbRequestConsent:  {http.MethodPost, c.SmallBody, c.HandlerTimeout, anyPath, (*Server).requestConsent},
-		wire.VerbUpdateConsent:   {http.MethodPost, c.SmallBody, c.HandlerTimeout, anyPath, (*Server).updateConsent},
-		wire.VerbIdentifierQuery: {http.MethodPost, c.SmallBody, c.HandlerTimeout, anyPath, (*Server).identifierQuery},
-		wire.VerbReportAbuse:     {http.MethodPost, c.SmallBody, c.HandlerTimeout, roomPath, (*Server).reportAbuse},
-		wire.VerbProxyDownload:   {http.MethodGet, 0, c.DownloadTimeout, nil, (*Server).proxyDownload},
+		wire.VerbKeyMaterial:     {http.MethodPost, c.SmallBody, c.HandlerTimeout, anyPath, "", (*Server).keyMaterial},
+		wire.VerbUpdate:          {http.MethodPost, c.LargeBody, c.HandlerTimeout, roomPath, "", (*Server).update},
+		wire.VerbNotify:          {http.MethodPost, c.LargeBody, c.HandlerTimeout, roomPath, "", (*Server).notify},
+		wire.VerbSubmitMessage:   {http.MethodPost, c.SmallBody, c.HandlerTimeout, roomPath, "", (*Server).submitMessage},
+		wire.VerbGroupInfo:       {http.MethodPost, c.SmallBody, c.HandlerTimeout, roomPath, "", (*Server).groupInfo},
+		wire.VerbRequestConsent:  {http.MethodPost, c.SmallBody, c.HandlerTimeout, anyPath, "", (*Server).requestConsent},
+		wire.VerbUpdateConsent:   {http.MethodPost, c.SmallBody, c.HandlerTimeout, anyPath, "", (*Server).updateConsent},
+		wire.VerbIdentifierQuery: {http.MethodPost, c.SmallBody, c.HandlerTimeout, anyPath, "", (*Server).identifierQuery},
+		wire.VerbReportAbuse:     {http.MethodPost, c.SmallBody, c.HandlerTimeout, roomPath, "", (*Server).reportAbuse},
+		wire.VerbProxyDownload:   {http.MethodGet, 0, c.DownloadTimeout, nil, "", (*Server).proxyDownload},
+	}
+	for name, e := range extensions {
+		s.verbs[name] = verb{http.MethodPost, e.limit(&c), c.HandlerTimeout, e.path, string(name), e.serve(name)}
 	}
 	return s, nil
 }
@@ -168,9 +174,12 @@ func (s *Server) route(path string) (name wire.Verb, v verb, escaped string, ok 
 	if !ok {
 		return "", verb{}, "", false
 	}
+	if own, ok := strings.CutPrefix(path, s.config.Prefix+wire.ExtensionPath); ok {
+		return s.routeExtension(own)
+	}
 	for name, v := range s.verbs {
 		after, ok := strings.CutPrefix(rest, string(name))
-		if !ok || strings.HasPrefix(rest, string(wire.VerbUpdateConsent)) && name == wire.VerbUpdate {
+		if !ok || name.Extension() || strings.HasPrefix(rest, string(wire.VerbUpdateConsent)) && name == wire.VerbUpdate {
 			continue
 		}
 		return name, v, strings.TrimPrefix(after, "/"), true
@@ -202,6 +211,9 @@ func (s *Server) endpoint(w http.ResponseWriter, r *http.Request, name wire.Verb
 			return 0, err
 		}
 		defer leave()
+		if err := s.sharedWith(r.Context(), domain, v.shared); err != nil {
+			return 0, err
+		}
 		return s.authenticated(w, r, v, escaped, domain, start, &e)
 	}()
 	e.Status, e.Err, e.Took = status, err, s.config.Now().Sub(start)

@@ -19,6 +19,7 @@ const (
 	WordFromMismatch   = "from_mismatch"
 	WordBlocked        = "blocked"
 	WordForbidden      = "forbidden"
+	WordNotShared      = "not_shared" // an extension that the peer's directory does not offer
 	WordMalformed      = "malformed"
 	WordBadPath        = "bad_path"
 	WordNotFound       = "not_found"
@@ -57,6 +58,7 @@ var classes = []struct {
 	{peer.ErrFromMissing, http.StatusForbidden, WordFromMissing},
 	{peer.ErrFromMismatch, http.StatusForbidden, WordFromMismatch},
 	{peer.ErrBlocked, http.StatusForbidden, WordBlocked},
+	{errNotShared, http.StatusForbidden, WordNotShared},
 	{errTooLarge, http.StatusRequestEntityTooLarge, WordTooLarge},
 	{errSlow, http.StatusRequestTimeout, WordTimeout},
 	{ErrBusy, http.StatusTooManyRequests, WordBusy},

@@ -88,6 +88,9 @@ func (h *recorder) ProxyDownload(ctx context.Context, r server.Request, d server
 	}
 	return h.asset(d)
 }
+func (h *recorder) Extension(ctx context.Context, v wire.Verb, r server.Request) (server.Answer, error) {
+	return h.call(ctx, v, r, nil)
+}
 
 // world is the provider a.example on loopback, and what others need to reach it.
 type world struct {
@@ -174,7 +177,17 @@ func (w *world) raw(certs ...tls.Certificate) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// provider returns the client of another provider whose certificate is good.
+// directoryOf is what a provider of the tests publishes.
+func directoryOf(t *testing.T, domain string, bridge *wire.BridgeDirectory) *wire.Directory {
+	t.Helper()
+	d, err := wire.NewDirectory("https://"+domain+"/mimi/v1", bridge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// provider returns the client of another provider whose certificate is good and who publishes the extensions.
 func (w *world) provider(domain string) *client.Client {
 	w.t.Helper()
 	keys, err := peer.NewKeyring(domain, w.cert(ca.Options{}, domain))
@@ -185,7 +198,8 @@ func (w *world) provider(domain string) *client.Client {
 		Dial: func(context.Context, string, string) (net.Conn, error) {
 			return nil, errors.New("no host but those of the test")
 		},
-		Overrides: map[string]string{"a.example": w.address}, UserAgent: "test"})
+		Overrides: map[string]string{"a.example": w.address}, UserAgent: "test",
+		Own: directoryOf(w.t, domain, &wire.BridgeDirectory{Version: 1})})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -112,56 +112,30 @@ func (t Template) Slashed() (Template, bool) {
 	return Template{t.before + "/", t.variable, t.after}, true
 }
 
-// BridgeDirectory is the member "mimi-bridge" of a directory: what two bridges of this kind offer each other beyond the
-// draft. Others ignore it.
-type BridgeDirectory struct {
-	Version      int               `json:"version"`                // of this object: 1
-	Software     string            `json:"software,omitempty"`     // name and version
-	Draft        string            `json:"draft,omitempty"`        // revision of the protocol: draft-ietf-mimi-protocol-06
-	Suites       []uint16          `json:"ciphersuites,omitempty"` // MLS ciphersuites of its users
-	Features     []string          `json:"features,omitempty"`     // names of docs/extensions.md
-	Endpoints    map[string]string `json:"endpoints,omitempty"`    // URI templates by name
-	AssetDomains []string          `json:"assetDomains,omitempty"` // hosts of its users' files
-	Contact      string            `json:"contact,omitempty"`      // URI of the operator
-}
-
-// Has tells whether a feature is offered.
-func (b *BridgeDirectory) Has(feature string) bool {
-	if b != nil {
-		for _, f := range b.Features {
-			if f == feature {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// Endpoint returns the template of an own endpoint.
-func (b *BridgeDirectory) Endpoint(name string) (Template, bool) {
-	if b == nil {
-		return Template{}, false
-	}
-	t, err := ParseTemplate(b.Endpoints[name])
-	return t, err == nil
-}
-
 // Directory says where a provider's endpoints are.
 type Directory struct {
 	Endpoints map[Verb]Template
 	Bridge    *BridgeDirectory // nil when there is none
 }
 
-// Endpoint returns the template of a verb; ok is false when the provider does not offer it.
+// Endpoint returns the template of a verb, also of an extension's; ok is false when the provider does not offer it.
 func (d *Directory) Endpoint(v Verb) (t Template, ok bool) {
+	if v.Extension() {
+		return d.Bridge.Endpoint(v)
+	}
 	t, ok = d.Endpoints[v]
 	return t, ok
 }
 
 // NewDirectory returns the directory of a provider all of whose endpoints are below base, an https URL without a slash at
-// its end, such as https://a.example/mimi/v1.
+// its end, such as https://a.example/mimi/v1. With bridge, which gets its endpoints here, it offers the extensions.
 func NewDirectory(base string, bridge *BridgeDirectory) (*Directory, error) {
 	d := &Directory{Endpoints: map[Verb]Template{}, Bridge: bridge}
+	if bridge != nil {
+		if err := bridge.setEndpoints(base); err != nil {
+			return nil, err
+		}
+	}
 	for _, v := range Verbs() {
 		t, err := ParseTemplate(base + "/" + string(v) + "/{" + variables[v] + "}")
 		if err != nil {
@@ -239,12 +213,7 @@ func UnmarshalDirectory(b []byte) (*Directory, error) {
 	if len(d.Endpoints) == 0 {
 		return nil, malformed("directory: %w", errors.New("no endpoint that can be used"))
 	}
-	if raw, ok := members[bridgeMember]; ok {
-		var bridge BridgeDirectory
-		if json.Unmarshal(raw, &bridge) == nil && bridge.Version >= 1 {
-			d.Bridge = &bridge
-		}
-	}
+	d.Bridge = parseBridgeDirectory(members[bridgeMember])
 	return d, nil
 }
 

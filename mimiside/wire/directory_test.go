@@ -47,8 +47,7 @@ func TestDirectoryOfTheDraft(t *testing.T) {
 }
 
 func TestOwnDirectory(t *testing.T) {
-	d, err := NewDirectory("https://a.example/mimi/v1", &BridgeDirectory{Version: 1, Features: []string{"bulk"},
-		Endpoints: map[string]string{"knock": "https://a.example/mimi/v1/x/knock/{roomId}"}})
+	d, err := NewDirectory("https://a.example/mimi/v1", &BridgeDirectory{Version: 1, Features: []string{"bulk"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,15 +68,40 @@ func TestOwnDirectory(t *testing.T) {
 			t.Errorf("%s: %q", verb, got)
 		}
 	}
-	if !again.Bridge.Has("bulk") || again.Bridge.Has("knock") {
+	if !again.Bridge.Has("bulk") || !again.Bridge.Has("keyMaterials") || again.Bridge.Has("nonsense") {
 		t.Error("features")
 	}
-	if tmpl, ok := again.Bridge.Endpoint("knock"); !ok || tmpl.ExpandText("x") != "https://a.example/mimi/v1/x/knock/x" {
-		t.Errorf("own endpoint %q", tmpl)
+	for _, v := range ExtensionVerbs() {
+		if tmpl, ok := again.Endpoint(v); !ok || tmpl.ExpandText("x") != "https://a.example/mimi/v1/bridge/"+string(v)+"/x" {
+			t.Errorf("endpoint of an extension %q", tmpl)
+		}
 	}
-	var none *BridgeDirectory
-	if _, ok := none.Endpoint("knock"); ok || none.Has("bulk") {
+	d, err = NewDirectory("https://a.example/mimi/v1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := d.Endpoint(VerbKeyMaterials); ok || d.Bridge.Has("bulk") {
 		t.Error("an absent object offers something")
+	}
+}
+
+// What is wrong in a peer's object is left out, and what is too much as well.
+func TestBridgeDirectoryBounds(t *testing.T) {
+	const head = `{"notify":"https://a.example/{x}","mimi-bridge":`
+	for name, in := range map[string]string{"list": "[]", "text": `"x"`, "no version": "{}", "version 0": `{"version":0}`, "version text": `{"version":"1"}`, "null": "null"} {
+		if d, err := UnmarshalDirectory([]byte(head + in + "}")); err != nil || d.Bridge != nil {
+			t.Errorf("%s: %v, %v", name, d, err)
+		}
+	}
+	many := strings.Repeat(`"x",`, 100) + `"y"`
+	d, err := UnmarshalDirectory([]byte(head + `{"version":7,"software":"` + strings.Repeat("x", 300) + `","contact":"a\u0000b","ciphersuites":[1,"2",3,70000],"features":[` + many + `,4],
+		"endpoints":{"keyMaterials":"http://a.example/{x}","other":"https://a.example/{x}"},"assetDomains":["127.0.0.1","cdn.example"],"more":{}}}`))
+	if err != nil || d.Bridge == nil {
+		t.Fatal(err)
+	}
+	b := d.Bridge
+	if b.Version != 7 || b.Software != "" || b.Contact != "" || len(b.Suites) != 2 || len(b.Features) != 64 || len(b.Endpoints) != 0 || len(b.AssetDomains) != 1 {
+		t.Errorf("%+v", b)
 	}
 }
 

@@ -46,7 +46,11 @@ const labelKeyMaterialRequest = "KeyMaterialRequestTBS"
 
 func (q *KeyMaterialRequest) tbs() []byte {
 	b := []byte{byte(ProtocolMLS10)}
-	b = q.RoomID.append(q.TargetUser.append(q.RequestingUser.append(b)))
+	return q.appendRequester(q.RoomID.append(q.TargetUser.append(q.RequestingUser.append(b))))
+}
+
+// appendRequester appends what the requester can take, and who it is.
+func (q *KeyMaterialRequest) appendRequester(b []byte) []byte {
 	b = tlspl.AppendVector(b, func(b []byte) []byte {
 		for _, s := range q.AcceptableSuites {
 			b = tlspl.AppendUint16(b, uint16(s))
@@ -90,10 +94,7 @@ func UnmarshalKeyMaterialRequest(b []byte) (*ReceivedKeyMaterialRequest, error) 
 	k := &q.request
 	k.RequestingUser, k.TargetUser, k.RoomID = readURI(r), readURI(r), readURI(r)
 	if q.protocol == ProtocolMLS10 {
-		k.AcceptableSuites = readVector(r, maxSuites, -1, func(r *tlspl.Reader) mls.Suite { return mls.Suite(r.Uint16()) })
-		k.RequiredCapabilities = readRequiredCapabilities(r)
-		k.RequesterSignatureKey = r.Opaque(maxKey)
-		k.RequesterCredential = mls.ReadCredential(r)
+		k.readRequester(r)
 		k.Signature = r.Opaque(maxSignature)
 	} else {
 		q.rest = r.Rest()
@@ -102,6 +103,14 @@ func UnmarshalKeyMaterialRequest(b []byte) (*ReceivedKeyMaterialRequest, error) 
 		return nil, err
 	}
 	return q, nil
+}
+
+// readRequester reads what appendRequester appends.
+func (q *KeyMaterialRequest) readRequester(r *tlspl.Reader) {
+	q.AcceptableSuites = readVector(r, maxSuites, -1, func(r *tlspl.Reader) mls.Suite { return mls.Suite(r.Uint16()) })
+	q.RequiredCapabilities = readRequiredCapabilities(r)
+	q.RequesterSignatureKey = r.Opaque(maxKey)
+	q.RequesterCredential = mls.ReadCredential(r)
 }
 
 // readRequiredCapabilities reads RequiredCapabilities, three vectors (RFC 9420 §11.1).
@@ -157,17 +166,25 @@ func (q *ReceivedKeyMaterialRequest) Check() (*KeyMaterialRequest, error) {
 	if len(k.AcceptableSuites) == 0 {
 		return nil, malformed("KeyMaterialRequest accepts no ciphersuite")
 	}
-	// A GREASE value or a suite that we lack may come first; the first one that we have stands for the scheme then.
-	for _, suite := range k.AcceptableSuites {
+	if err := k.verify("KeyMaterialRequest", labelKeyMaterialRequest, k.tbs(), k.Signature); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// verify checks a signature of the requester. A GREASE value or a suite that we lack may come first among those that are
+// acceptable; the first one that we have stands for the scheme then.
+func (q *KeyMaterialRequest) verify(name, label string, tbs, signature []byte) error {
+	for _, suite := range q.AcceptableSuites {
 		if suite.Check() != nil {
 			continue
 		}
-		if err := mls.VerifyWithLabel(suite, k.RequesterSignatureKey, labelKeyMaterialRequest, k.tbs(), k.Signature); err != nil {
-			return nil, unverified("KeyMaterialRequest: %w", err)
+		if err := mls.VerifyWithLabel(suite, q.RequesterSignatureKey, label, tbs, signature); err != nil {
+			return unverified("%s: %w", name, err)
 		}
-		return k, nil
+		return nil
 	}
-	return nil, unverified("KeyMaterialRequest: no ciphersuite of it is known")
+	return unverified("%s: no ciphersuite of it is known", name)
 }
 
 // KeyMaterialUserCode is the outcome for the user.
@@ -283,13 +300,27 @@ type ReceivedKeyMaterialResponse struct{ response KeyMaterialResponse }
 // UnmarshalKeyMaterialResponse decodes an answer.
 func UnmarshalKeyMaterialResponse(b []byte) (*ReceivedKeyMaterialResponse, error) {
 	r := tlspl.NewReader(b)
-	readProtocol(r)
-	a := KeyMaterialResponse{UserStatus: readEnum(r, KeyMaterialSuccess, KeyMaterialUserDeleted), UserURI: readURI(r)}
-	a.Clients = readVector(r, maxClients, -1, readClientKeyMaterial)
+	a := readKeyMaterialResponse(r)
 	if err := finish("KeyMaterialResponse", r); err != nil {
 		return nil, err
 	}
 	return &ReceivedKeyMaterialResponse{a}, nil
+}
+
+// ReadKeyMaterialResponse decodes an answer of our own.
+func ReadKeyMaterialResponse(b []byte) (*KeyMaterialResponse, error) {
+	a, err := UnmarshalKeyMaterialResponse(b)
+	if err != nil {
+		return nil, err
+	}
+	return &a.response, nil
+}
+
+func readKeyMaterialResponse(r *tlspl.Reader) KeyMaterialResponse {
+	readProtocol(r)
+	a := KeyMaterialResponse{UserStatus: readEnum(r, KeyMaterialSuccess, KeyMaterialUserDeleted), UserURI: readURI(r)}
+	a.Clients = readVector(r, maxClients, -1, readClientKeyMaterial)
+	return a
 }
 
 // Marshal returns the bytes that were decoded.

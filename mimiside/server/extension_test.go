@@ -1,0 +1,111 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/matrix-mimi/bridge/mimiside/client"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/server"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// extensionBodies are requests of b.example that a.example understands.
+func extensionBodies() map[wire.Verb][]byte {
+	keys := wire.KeyMaterialsRequest{TargetUsers: []wire.IdentifierURI{user},
+		KeyMaterialRequest: wire.KeyMaterialRequest{RequestingUser: "mimi://b.example/u/bob", AcceptableSuites: []mls.Suite{1}, RequesterCredential: mls.BasicCredential(nil)}}
+	return map[wire.Verb][]byte{wire.VerbKeyMaterials: keys.Marshal()}
+}
+
+// sharesWith lets a.example share the extensions with these domains.
+func sharesWith(domains ...string) func(*server.Config) {
+	return func(c *server.Config) {
+		c.Shares = func(_ context.Context, domain, _ string) (bool, error) {
+			if domain == "away.example" {
+				return false, errors.New("its directory cannot be fetched")
+			}
+			for _, d := range domains {
+				if d == domain {
+					return true, nil
+				}
+			}
+			return false, nil
+		}
+	}
+}
+
+// Every extension goes from the client of one provider to the handler of another, bytes and sender unchanged; from a peer that
+// does not publish it nothing is taken.
+func TestExtensions(t *testing.T) {
+	w := start(t, sharesWith("b.example"))
+	b := w.provider("b.example")
+	for _, verb := range wire.ExtensionVerbs() {
+		body := extensionBodies()[verb]
+		target := wire.IdentifierURI("mimi://a.example")
+		if dir, err := b.Directory(t.Context(), "a.example"); err != nil {
+			t.Fatal(err)
+		} else if tmpl, _ := dir.Endpoint(verb); bytes.HasSuffix([]byte(tmpl.String()), []byte("{roomId}")) {
+			target = room
+		}
+		r, err := b.Extension(t.Context(), "a.example", verb, target, body)
+		if err != nil || r.Status != http.StatusOK || string(r.Body) != "answer to "+string(verb) {
+			t.Errorf("%s: %v %q, %v", verb, r.Status, r.Body, err)
+			continue
+		}
+		calls := w.handler.taken()
+		if len(calls) != 1 || calls[0].verb != verb || calls[0].Peer != "b.example" || !bytes.Equal(calls[0].Body, body) || calls[0].Path.String() != string(target) {
+			t.Errorf("%s: %v", verb, calls)
+		}
+		path := server.DefaultPrefix + wire.ExtensionPath + string(verb) + "/" + wire.PathEscape(string(target))
+		for from, want := range map[string]struct {
+			status int
+			word   string
+		}{"c.example": {http.StatusForbidden, server.WordNotShared}, "away.example": {http.StatusServiceUnavailable, server.WordTemporary},
+			"blocked.example": {http.StatusForbidden, server.WordBlocked}} {
+			status, word, _ := post(t, w.raw(w.cert(emptyOptions, from)), path, "mimi@"+from, bytes.NewReader(body))
+			if status != want.status || word != want.word+"\n" {
+				t.Errorf("%s from %s: %d %q", verb, from, status, word)
+			}
+		}
+		if status, _, _ := post(t, w.raw(w.cert(emptyOptions, "b.example")), path, "mimi@b.example", bytes.NewReader([]byte{9})); status != http.StatusBadRequest {
+			t.Errorf("%s: nonsense is answered with %d", verb, status)
+		}
+		if status, _, _ := post(t, w.raw(w.cert(emptyOptions, "b.example")), path, "mimi@b.example", bytes.NewReader(make([]byte, 64<<20))); status != http.StatusRequestEntityTooLarge {
+			t.Errorf("%s: a body that is too large is answered with %d", verb, status)
+		}
+		if status, _, _ := post(t, w.raw(), path, "mimi@b.example", bytes.NewReader(body)); status != http.StatusForbidden {
+			t.Errorf("%s: without a certificate it is answered with %d", verb, status)
+		}
+		w.nothing(string(verb))
+	}
+}
+
+// Switched off, an extension is no endpoint: the draft's peers and ours see the same 404.
+func TestExtensionsOff(t *testing.T) {
+	w := start(t, func(c *server.Config) {
+		sharesWith("b.example")(c)
+		plain := directoryOf(t, "a.example", nil)
+		c.Directory = func() *wire.Directory { return plain }
+	})
+	path := server.DefaultPrefix + wire.ExtensionPath + string(wire.VerbKeyMaterials) + "/a.example"
+	if status, _, _ := post(t, w.raw(w.cert(emptyOptions, "b.example")), path, "mimi@b.example", bytes.NewReader(nil)); status != http.StatusNotFound {
+		t.Errorf("status %d", status)
+	}
+	b := w.provider("b.example")
+	if !b.MayShare("a.example", string(wire.VerbKeyMaterials)) {
+		t.Error("what is not known counts as refused")
+	}
+	if _, err := b.Extension(t.Context(), "a.example", wire.VerbKeyMaterials, "mimi://a.example", nil); !errors.Is(err, client.ErrNoEndpoint) {
+		t.Errorf("a request to who does not publish it: %v", err)
+	}
+	if b.MayShare("a.example", string(wire.VerbKeyMaterials)) {
+		t.Error("the directory says that it is not shared")
+	}
+	if shares, err := b.Shares(t.Context(), "a.example", string(wire.VerbKeyMaterials)); shares || err != nil {
+		t.Error(shares, err)
+	}
+	w.nothing("off")
+}
