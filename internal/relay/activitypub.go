@@ -34,6 +34,10 @@ type ActivityPub struct {
 	mu    sync.Mutex
 	forks map[store.RoomID]*ap.Fork
 	known map[string]apPerson
+	// pulled is when a conversation last asked for what it missed.
+	pulled map[store.RoomID]time.Time
+	// stamped is the time that the last activity got.
+	stamped int64
 }
 
 var _ ap.Backend = (*ActivityPub)(nil)
@@ -46,7 +50,7 @@ type apPerson struct {
 // NewActivityPub makes the face of a relay.
 func NewActivityPub(r *Relay, site ap.Site, people *ap.People) *ActivityPub {
 	return &ActivityPub{Relay: r, Site: site, People: people, mls: mls.Config{Validator: ap.Validator{}, Limits: r.cfg.Limits},
-		forks: map[store.RoomID]*ap.Fork{}, known: map[string]apPerson{}}
+		forks: map[store.RoomID]*ap.Fork{}, known: map[string]apPerson{}, pulled: map[store.RoomID]time.Time{}}
 }
 
 // apSuite is the one suite that clients in use take.
@@ -155,16 +159,6 @@ func (a *ActivityPub) Room(context.Context, string) (ap.RoomProfile, error) {
 
 // Members implements activitypub.Backend.
 func (a *ActivityPub) Members(context.Context, string) ([]string, error) { return nil, ap.ErrNotFound }
-
-// List implements activitypub.Backend: what was sent is kept until it was delivered, and no longer.
-func (a *ActivityPub) List(context.Context, ap.Box, string, string, string, int) (ap.Listing, error) {
-	return ap.Listing{}, nil
-}
-
-// Object implements activitypub.Backend.
-func (a *ActivityPub) Object(context.Context, string, string) (ap.Object, error) {
-	return nil, ap.ErrNotFound
-}
 
 // Instance implements activitypub.Backend.
 func (a *ActivityPub) Instance(ctx context.Context) (string, error) {

@@ -17,12 +17,31 @@ import (
 )
 
 // Receive implements activitypub.Backend: what the MLS bytes of an activity lead to is committed when it returns. An activity without MLS
-// bytes is not acted on: nothing is spoken in the clear.
+// bytes is not acted on: nothing is spoken in the clear. When it is of an epoch that has not come here, what was missed is asked for.
 func (a *ActivityPub) Receive(ctx context.Context, d ap.Delivered) (bool, error) {
 	if t := d.Activity.Type; (t == "Update" || t == "Delete") && d.Activity.ObjectID == d.Activity.Actor {
 		a.forget(d.Activity.Actor) // name, keys or inbox may be others now
 		return true, nil
 	}
+	fresh, err := a.take(ctx, d)
+	var early *tooEarly
+	if !errors.As(err, &early) {
+		return fresh, err
+	}
+	if _, err := a.catchUp(ctx, early.room, d.Activity.Actor); err != nil {
+		return false, err
+	}
+	return a.take(ctx, d)
+}
+
+// tooEarly says that a message is of an epoch that its conversation has not reached. It is temporary: the sender tries again.
+type tooEarly struct{ room store.RoomID }
+
+// Error implements error.
+func (*tooEarly) Error() string { return "a commit before this message did not come" }
+
+// take takes the MLS bytes of an activity.
+func (a *ActivityPub) take(ctx context.Context, d ap.Delivered) (bool, error) {
 	var parts [][]byte
 	if d.MLS != nil {
 		parts = append(parts, d.MLS.Bytes)
@@ -41,11 +60,11 @@ func (a *ActivityPub) Receive(ctx context.Context, d ap.Delivered) (bool, error)
 		switch {
 		case m == nil:
 		case m.Welcome != nil:
-			got, err = a.onWelcome(ctx, d.Activity.Actor, m.Welcome, octets)
+			got, err = a.onWelcome(ctx, d, m.Welcome, octets)
 		case m.Private != nil:
-			got, err = a.onMLS(ctx, d.Activity.Actor, m.Private.GroupID, octets)
+			got, err = a.onMLS(ctx, d, m.Private.GroupID, octets)
 		case m.Public != nil:
-			got, err = a.onMLS(ctx, d.Activity.Actor, m.Public.Content.GroupID, octets)
+			got, err = a.onMLS(ctx, d, m.Public.Content.GroupID, octets)
 		}
 		if err != nil {
 			return false, err
@@ -56,7 +75,7 @@ func (a *ActivityPub) Receive(ctx context.Context, d ap.Delivered) (bool, error)
 }
 
 // onWelcome joins a conversation with those of ours whom the Welcome is for. They are invited; nothing is said for them before they come.
-func (a *ActivityPub) onWelcome(ctx context.Context, signer string, w *mls.Welcome, octets []byte) (bool, error) {
+func (a *ActivityPub) onWelcome(ctx context.Context, d ap.Delivered, w *mls.Welcome, octets []byte) (bool, error) {
 	keys, refs, err := a.joinKeysOf(ctx, w)
 	if err != nil || len(keys) == 0 {
 		return false, err // not for us, or used already
@@ -65,7 +84,7 @@ func (a *ActivityPub) onWelcome(ctx context.Context, signer string, w *mls.Welco
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ap.ErrActivity, err)
 	}
-	if !slices.Contains(joined.Actors(), signer) {
+	if !slices.Contains(joined.Actors(), d.Activity.Actor) {
 		return false, fmt.Errorf("%w: whoever sends a Welcome is in its group", ap.ErrForbidden)
 	}
 	room, err := a.open(ctx, joined.Group.GroupID())
@@ -78,6 +97,7 @@ func (a *ActivityPub) onWelcome(ctx context.Context, signer string, w *mls.Welco
 		if fresh, err = x.fresh("ap", hex.EncodeToString(hash[:])); err != nil || !fresh {
 			return err
 		}
+		x.received(d)
 		x.fx.usedKeys = append(x.fx.usedKeys, refs...)
 		if x.thread != nil {
 			e, err := x.thread.JoinMore(x.now, w, keys)
@@ -101,7 +121,7 @@ func (a *ActivityPub) onWelcome(ctx context.Context, signer string, w *mls.Welco
 }
 
 // onMLS gives a message, proposal or commit to its group.
-func (a *ActivityPub) onMLS(ctx context.Context, signer string, group, octets []byte) (bool, error) {
+func (a *ActivityPub) onMLS(ctx context.Context, d ap.Delivered, group, octets []byte) (bool, error) {
 	room, err := a.Store.RoomByName(ctx, store.NameGroup, hex.EncodeToString(group))
 	if errors.Is(err, store.ErrNotFound) || err == nil && room.State != stateAP {
 		return false, ap.ErrNotFound
@@ -115,13 +135,16 @@ func (a *ActivityPub) onMLS(ctx context.Context, signer string, group, octets []
 		if fresh, err = x.fresh("ap", hex.EncodeToString(hash[:])); err != nil || !fresh {
 			return err
 		}
-		if x.thread == nil || !slices.Contains(x.thread.Actors(), signer) {
+		if x.thread == nil || !slices.Contains(x.thread.Actors(), d.Activity.Actor) {
 			return ap.ErrForbidden
 		}
+		x.received(d)
 		e, err := x.thread.Receive(x.now, octets)
 		switch {
 		case errors.Is(err, ap.ErrOld):
 			return nil
+		case errors.Is(err, ap.ErrEarly):
+			return &tooEarly{room.ID}
 		case err != nil:
 			return fmt.Errorf("%w: %w", ap.ErrActivity, err)
 		}

@@ -205,9 +205,14 @@ func (x *apStep) portal() {
 	x.setMember(bot)
 }
 
-// post queues posts, each in the lane of its server.
+// post queues posts, each in the lane of its server, and keeps what is posted in the outbox of its actor.
 func (x *apStep) post(posts []ap.Post) {
+	kept := ""
 	for _, p := range posts {
+		if id := p.Body.Str("id"); id != kept {
+			x.keep(p.Body)
+			kept = id
+		}
 		u, err := url.Parse(p.Inbox)
 		if err != nil {
 			continue
@@ -239,7 +244,7 @@ func (x *apStep) sendMLS(actor string, octets []byte, to []string) error {
 		return err
 	}
 	hash := ap.HashOf(octets)
-	x.post(x.face.Site.SendMLS(ap.Envelope{ID: hex.EncodeToString(hash[:12]), Actor: actor, Published: x.now}, octets, list))
+	x.post(x.face.Site.SendMLS(ap.Envelope{ID: hex.EncodeToString(hash[:12]), Actor: actor, Conversation: x.conversation(), Published: x.now}, octets, list))
 	return nil
 }
 

@@ -60,6 +60,8 @@ type effects struct {
 	settings    []setting
 	managers    []manager
 	direct      *directRoom
+	// activities go into collections of the ActivityPub face.
+	activities []store.Activity
 	// askKey is the private key of a question to the hub; dropAskKey forgets it.
 	askKey     mls.Secret
 	dropAskKey bool
@@ -383,6 +385,11 @@ func (fx *effects) writeGlobal(ctx context.Context, tx *store.Tx, head store.Roo
 	}
 	for _, m := range fx.managers {
 		if err := tx.SetManagementRoom(ctx, m.mxid, m.room); err != nil {
+			return err
+		}
+	}
+	if len(fx.activities) > 0 {
+		if err := tx.PutActivities(ctx, fx.activities); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,8 @@ type Retention struct {
 	DeadLetters  time.Duration
 	Audit        time.Duration
 	KeyPackages  time.Duration // after they expired
+	Activities   time.Duration // of ActivityPub, in outboxes and among the received messages
+	Spent        time.Duration // KeyPackages of others that must not be used
 }
 
 // DefaultRetention is what the bridge uses.
@@ -24,6 +26,8 @@ var DefaultRetention = Retention{
 	DeadLetters:  30 * 24 * time.Hour,
 	Audit:        400 * 24 * time.Hour,
 	KeyPackages:  7 * 24 * time.Hour,
+	Activities:   30 * 24 * time.Hour,
+	Spent:        400 * 24 * time.Hour,
 }
 
 // bodyGrace is how old a body without rows must be to be left over.
@@ -49,6 +53,8 @@ func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit 
 		{"dead_letter", "shard, room, dest, seq", "dead_ms < $1", ago(keep.DeadLetters)},
 		{"audit", "id", "at_ms < $1", ago(keep.Audit)},
 		{"keypackage", "ref", "not_after_ms < $1", ago(keep.KeyPackages)},
+		{"ap_activity", "key", "created_ms < $1", ago(keep.Activities)},
+		{"ap_spent", "actor, name", "created_ms < $1", ago(keep.Spent)},
 		{"answer", "shard, room, hash", "until_ms < $1", Millis(now)},
 		{"keypackage_route", "ref", "until_ms < $1", Millis(now)},
 		{"allowance", "name, key, window_ms", "until_ms < $1", Millis(now)},

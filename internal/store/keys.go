@@ -170,6 +170,7 @@ var sealedColumns = []sealedColumn{
 	{"asset", "sealed_key", true, []string{"room", "id"}},
 	{"bridge_user", "sealed_key", false, []string{"mxid"}},
 	{"keypackage", "sealed_private", false, []string{"ref"}},
+	{"ap_activity", "sealed_data", false, []string{"key"}},
 	{"secret", "sealed", false, []string{"name"}},
 }
 

@@ -140,6 +140,9 @@ func (o Object) Str(names ...string) string {
 	return ""
 }
 
+// Refs are the ids in a property that has one value or several; an embedded node counts by its id.
+func (o Object) Refs(name string) []string { return refs(o[name], maxRecipients) }
+
 // get returns the first of the named properties that is there.
 func (o Object) get(names ...string) any {
 	for _, n := range names {

@@ -1,0 +1,105 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
+)
+
+// List implements activitypub.Backend: outboxes, the MLS activities that came for a user, and those of a conversation, each as far as
+// the reader was addressed. S000-037, S000-039, S001-095.
+func (a *ActivityPub) List(ctx context.Context, box ap.Box, owner, reader, before string, limit int) (ap.Listing, error) {
+	page, err := a.Store.Activities(ctx, string(box), owner, reader, before, limit)
+	if err != nil {
+		return ap.Listing{}, err
+	}
+	out := ap.Listing{Total: page.Total, Next: page.Next}
+	for _, body := range page.Bodies {
+		o, err := ap.ParseObject(body)
+		if err != nil {
+			return ap.Listing{}, err
+		}
+		out.Items = append(out.Items, o)
+	}
+	return out, nil
+}
+
+// Object implements activitypub.Backend.
+func (a *ActivityPub) Object(ctx context.Context, id, reader string) (ap.Object, error) {
+	body, err := a.Store.Activity(ctx, id, reader)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ap.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	o, err := ap.ParseObject(body)
+	if err != nil || o.Str("id") == id {
+		return o, err
+	}
+	if inner, ok := o["object"].(ap.Object); ok {
+		return inner, nil
+	}
+	return nil, ap.ErrNotFound
+}
+
+// stamp is the present time in milliseconds since 1970, never the same twice: collections are ordered by it.
+func (a *ActivityPub) stamp() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stamped = max(a.stamped+1, a.Clock().UnixMilli())
+	return a.stamped
+}
+
+// conversation is the id of the collection of a group's activities.
+func (x *apStep) conversation() string { return x.face.Site.Conversation(x.room.head.ID.String()) }
+
+// keep puts an activity of ours into the outbox of its actor, for those whom it names, and into the collection of its conversation.
+func (x *apStep) keep(body ap.Object) {
+	a := sentActivity(x.face.Site, body, x.face.stamp())
+	if object, ok := body["object"].(ap.Object); ok && object.Str("conversation") != "" {
+		for _, l := range slices.Clone(a.Lists) {
+			a.Lists = append(a.Lists, store.Listing{Box: string(ap.BoxConversation), Owner: object.Str("conversation"), Reader: l.Reader})
+		}
+	}
+	x.fx.activities = append(x.fx.activities, a)
+}
+
+// sentActivity is an activity of ours as it stands in the outbox of its actor.
+func sentActivity(site ap.Site, body ap.Object, nowMS int64) store.Activity {
+	actor := body.Str("actor")
+	a := store.Activity{ID: body.Str("id"), Body: body.Marshal(), CreatedMS: nowMS,
+		Lists: []store.Listing{{Box: string(ap.BoxOut), Owner: actor, Reader: actor}}}
+	if object, ok := body["object"].(ap.Object); ok && site.Own(object.Str("id")) {
+		a.Object = object.Str("id")
+	}
+	for _, to := range body.Refs("to") {
+		reader := to
+		if to == ap.Public {
+			reader = ""
+		}
+		a.Lists = append(a.Lists, store.Listing{Box: string(ap.BoxOut), Owner: actor, Reader: reader})
+	}
+	return a
+}
+
+// receivedActivity is an activity as it stands among the messages of those of ours who were addressed.
+func (a *ActivityPub) receivedActivity(d ap.Delivered) (store.Activity, bool) {
+	out := store.Activity{ID: d.Activity.ID, Body: d.Body, CreatedMS: a.stamp()}
+	for _, to := range append([]string{d.Inbox}, d.Activity.To...) {
+		if kind, _ := a.Site.Parse(to); kind == ap.KindUser {
+			out.Lists = append(out.Lists, store.Listing{Box: string(ap.BoxIn), Owner: to, Reader: to})
+		}
+	}
+	return out, out.ID != "" && len(out.Lists) > 0
+}
+
+// received puts an activity that came among the messages of those of ours whom it names (S001-095).
+func (x *apStep) received(d ap.Delivered) {
+	if a, ok := x.face.receivedActivity(d); ok {
+		x.fx.activities = append(x.fx.activities, a)
+	}
+}

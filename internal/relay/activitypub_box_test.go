@@ -1,0 +1,128 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
+)
+
+// pair are two bridges whose users alice and bob talk over ActivityPub.
+type apPair struct {
+	a, b           *apNode
+	alice, bob     string // Matrix ids
+	aliceID, bobID string // actors
+	at, bt         *hsRoom
+}
+
+func newAPPair(t *testing.T) *apPair {
+	t.Helper()
+	w := newWorld(t, "sqlite")
+	places := map[string]string{}
+	p := &apPair{a: newAPNode(t, w, places, "a.example"), b: newAPNode(t, w, places, "b.example")}
+	p.alice, p.bob = p.a.hs.mxid("alice"), p.b.hs.mxid("bob")
+	p.a.hs.users = map[string]bool{p.alice: true}
+	p.b.hs.users = map[string]bool{p.bob: true}
+	p.aliceID, p.bobID = p.a.face.Site.User("alice"), p.b.face.Site.User("bob")
+	if err := p.a.face.StartChat(context.Background(), p.alice, "@bob@b.example"); err != nil {
+		t.Fatal(err)
+	}
+	settleAP(t, p.a, p.b)
+	p.at, p.bt = p.a.hs.roomOf(p.alice, "invite"), p.b.hs.roomOf(p.bob, "invite")
+	if p.at == nil || p.bt == nil {
+		t.Fatal("nobody was invited")
+	}
+	p.a.hs.join(p.at, p.alice)
+	p.b.hs.join(p.bt, p.bob)
+	settleAP(t, p.a, p.b)
+	return p
+}
+
+// TestOutboxAndMessages: what was sent stands in the outbox of its actor for those who were addressed, what was received among the messages,
+// newest first and in pages; nobody else sees any of it. S000-037, S000-039, S001-095.
+func TestOutboxAndMessages(t *testing.T) {
+	p, ctx := newAPPair(t), context.Background()
+	for _, text := range []string{"one", "two", "three"} {
+		p.a.hs.say(p.at, p.alice, text)
+		settleAP(t, p.a, p.b)
+	}
+	list := func(n *apNode, box ap.Box, owner, reader, before string, limit int) ap.Listing {
+		t.Helper()
+		l, err := n.face.List(ctx, box, owner, reader, before, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	all := list(p.a, ap.BoxOut, p.aliceID, p.bobID, "", 20)
+	if all.Total != 4 || len(all.Items) != 4 || all.Next != "" {
+		t.Fatalf("outbox: %d, %d items, next %q", all.Total, len(all.Items), all.Next)
+	}
+	first := list(p.a, ap.BoxOut, p.aliceID, p.bobID, "", 3)
+	rest := list(p.a, ap.BoxOut, p.aliceID, p.bobID, first.Next, 3)
+	if len(first.Items) != 3 || len(rest.Items) != 1 || rest.Next != "" || rest.Items[0].Str("id") != all.Items[3].Str("id") {
+		t.Fatalf("pages of %d and %d", len(first.Items), len(rest.Items))
+	}
+	welcome := all.Items[3]["object"].(ap.Object)
+	if types, _ := welcome["type"].([]any); len(types) != 2 || types[1] != "Welcome" {
+		t.Errorf("the oldest is no Welcome: %v", welcome["type"])
+	}
+	for _, reader := range []string{"", "https://c.example/u/eve"} {
+		if l := list(p.a, ap.BoxOut, p.aliceID, reader, "", 20); l.Total != 0 || len(l.Items) != 0 {
+			t.Errorf("%q sees %d", reader, l.Total)
+		}
+	}
+	got := list(p.b, ap.BoxIn, p.bobID, p.bobID, "", 20)
+	if got.Total != 4 || got.Items[0].Str("id") != all.Items[0].Str("id") {
+		t.Errorf("messages: %d", got.Total)
+	}
+	conversation := welcome.Str("conversation")
+	if !strings.HasPrefix(conversation, p.a.face.Site.Base+"/ap/c/") {
+		t.Fatalf("conversation %q", conversation)
+	}
+	if l := list(p.a, ap.BoxConversation, conversation, p.bobID, "", 20); l.Total != 4 {
+		t.Errorf("conversation: %d", l.Total)
+	}
+	for _, id := range []string{all.Items[0].Str("id"), welcome.Str("id")} {
+		if o, err := p.a.face.Object(ctx, id, p.bobID); err != nil || o.Str("id") != id {
+			t.Errorf("%s: %v %v", id, o, err)
+		}
+		if _, err := p.a.face.Object(ctx, id, "https://c.example/u/eve"); !errors.Is(err, ap.ErrNotFound) {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+}
+
+// TestWhatWasNotDeliveredIsPulled: commits that did not come are found in the outbox of who made them, when a message of a later epoch comes.
+// S000-037, S001-096.
+func TestWhatWasNotDeliveredIsPulled(t *testing.T) {
+	p, ctx := newAPPair(t), context.Background()
+	room, ok, err := p.a.face.Owns(ctx, string(p.at.id))
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	// Alice's client renews its keys, and that never arrives.
+	err = p.a.face.run(ctx, room, func(x *apStep) error {
+		e, err := x.thread.Commit(x.Rand, x.now, p.aliceID, nil, nil, true)
+		if err != nil {
+			return err
+		}
+		x.apply(e)
+		list, err := x.recipients(x.thread.Actors())
+		if err != nil {
+			return err
+		}
+		x.keep(x.face.Site.SendMLS(ap.Envelope{ID: "lost", Actor: p.aliceID, Conversation: x.conversation(), Published: x.now}, e.Commit, list)[0].Body)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.a.hs.say(p.at, p.alice, "after the gap")
+	settleAP(t, p.a, p.b)
+	if texts := strings.Join(p.b.hs.texts(p.bt), "\n"); !strings.Contains(texts, "after the gap") {
+		t.Fatalf("%q", texts)
+	}
+}

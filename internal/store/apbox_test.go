@@ -1,0 +1,82 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/internal/store/storetest"
+)
+
+func TestActivitiesInCollections(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		ctx := context.Background()
+		place := func(reader string) store.Listing { return store.Listing{Box: "out", Owner: "a", Reader: reader} }
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			return tx.PutActivities(ctx, []store.Activity{
+				{ID: "1", Object: "o1", Body: []byte("one"), CreatedMS: 1, Lists: []store.Listing{place("bob"), place("carol")}},
+				{ID: "2", Body: []byte("two"), CreatedMS: 2, Lists: []store.Listing{place("bob")}},
+				{ID: "3", Object: "o1", Body: []byte("three"), CreatedMS: 3, Lists: []store.Listing{place(""), place("bob")}},
+			})
+		})
+		page := ok(db.Activities(ctx, "out", "a", "bob", "", 2))(t)
+		if page.Total != 3 || len(page.Bodies) != 2 || string(page.Bodies[0]) != "three" || page.Next == "" {
+			t.Fatalf("%+v", page)
+		}
+		if rest := ok(db.Activities(ctx, "out", "a", "bob", page.Next, 2))(t); len(rest.Bodies) != 1 || string(rest.Bodies[0]) != "one" || rest.Next != "" {
+			t.Errorf("%+v", rest)
+		}
+		if p := ok(db.Activities(ctx, "out", "a", "eve", "", 9))(t); p.Total != 1 || len(p.Bodies) != 1 {
+			t.Errorf("%+v", p)
+		}
+		if p := ok(db.Activities(ctx, "in", "a", "bob", "", 9))(t); p.Total != 0 {
+			t.Errorf("%+v", p)
+		}
+		same(t, "the latest with an object", string(ok(db.Activity(ctx, "o1", "carol"))(t)), "three")
+		_, err := db.Activity(ctx, "2", "carol")
+		missing(t, "another's", err)
+		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.DeleteActivity(ctx, "o1") })
+		if p := ok(db.Activities(ctx, "out", "a", "bob", "", 9))(t); p.Total != 1 {
+			t.Errorf("after deletion %+v", p)
+		}
+	})
+}
+
+func TestActorsAndTheirKeys(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		ctx := context.Background()
+		a := store.Actor{ID: "https://c.example/u/1", Acct: "acct:u@c.example", Name: "U", Inbox: "i", UpdatedMS: 4}
+		must(t, db, func(ctx context.Context, tx *store.Tx) error { return errors.Join(tx.PutActor(ctx, a), tx.PutActor(ctx, a)) })
+		same(t, "actor", ok(db.Actor(ctx, a.ID))(t), a)
+		one, two := make([]byte, 32), append(make([]byte, 31), 1)
+		see := func(all bool, keys ...[]byte) (fresh int, known bool) {
+			must(t, db, func(ctx context.Context, tx *store.Tx) error {
+				var list []store.ActorKey
+				for _, k := range keys {
+					list = append(list, store.ActorKey{Fingerprint: k, Offered: true})
+				}
+				f, k, err := tx.SeeActorKeys(ctx, a.ID, list, all, 7)
+				fresh, known = len(f), k
+				return err
+			})
+			return fresh, known
+		}
+		if fresh, known := see(true, one); fresh != 1 || known {
+			t.Errorf("first %d %v", fresh, known)
+		}
+		if fresh, known := see(true, two); fresh != 1 || !known {
+			t.Errorf("second %d %v", fresh, known)
+		}
+		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.MarkActorKeys(ctx, "@a:b", a.ID, [][]byte{two}, 9) })
+		keys := ok(db.ActorKeys(ctx, a.ID, "@a:b"))(t)
+		if len(keys) != 2 || keys[0].Offered || !keys[1].Offered || keys[1].MarkedMS != 9 || keys[0].MarkedMS != 0 {
+			t.Errorf("%+v", keys)
+		}
+		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.Spend(ctx, a.ID, 1, []byte("x"), []byte("x")) })
+		same(t, "spent", ok(db.Spent(ctx, a.ID, []byte("y"), []byte("x")))(t), true)
+		same(t, "not spent", ok(db.Spent(ctx, "other", []byte("x")))(t), false)
+	})
+}
