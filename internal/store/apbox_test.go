@@ -49,7 +49,9 @@ func TestActorsAndTheirKeys(t *testing.T) {
 		db := storetest.Open(t, cfg)
 		ctx := context.Background()
 		a := store.Actor{ID: "https://c.example/u/1", Acct: "acct:u@c.example", Name: "U", Inbox: "i", UpdatedMS: 4}
-		must(t, db, func(ctx context.Context, tx *store.Tx) error { return errors.Join(tx.PutActor(ctx, a), tx.PutActor(ctx, a)) })
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			return errors.Join(tx.PutActor(ctx, a), tx.PutActor(ctx, a))
+		})
 		same(t, "actor", ok(db.Actor(ctx, a.ID))(t), a)
 		one, two := make([]byte, 32), append(make([]byte, 31), 1)
 		see := func(all bool, keys ...[]byte) (fresh int, known bool) {
@@ -70,7 +72,9 @@ func TestActorsAndTheirKeys(t *testing.T) {
 		if fresh, known := see(true, two); fresh != 1 || !known {
 			t.Errorf("second %d %v", fresh, known)
 		}
-		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.MarkActorKeys(ctx, "@a:b", a.ID, [][]byte{two}, 9) })
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			return tx.MarkActorKeys(ctx, "@a:b", a.ID, [][]byte{two}, 9)
+		})
 		keys := ok(db.ActorKeys(ctx, a.ID, "@a:b"))(t)
 		if len(keys) != 2 || keys[0].Offered || !keys[1].Offered || keys[1].MarkedMS != 9 || keys[0].MarkedMS != 0 {
 			t.Errorf("%+v", keys)
