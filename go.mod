@@ -23,6 +23,7 @@ require (
 	maunium.net/go/mautrix v0.30.0
 	modernc.org/sqlite v1.50.0
 	pgregory.net/rapid v1.3.0
+	rsc.io/qr v0.2.0
 )
 
 require (

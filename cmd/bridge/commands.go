@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -39,6 +40,10 @@ func (a *app) newBot(hs *matrix.Client, p *provider, mind *relay.Relay) (*bot.Bo
 	if err == nil {
 		b.Register(bot.Consent(mind)...)
 		b.Register(bot.Search(mind)...)
+		b.Register(bot.Link(mind))
+		b.Register(bot.QR(func(ctx context.Context, data []byte, contentType, name string) (string, error) {
+			return hs.Upload(ctx, "", bytes.NewReader(data), int64(len(data)), contentType, name)
+		}))
 	}
 	if err == nil {
 		b.Register(retryCommand(mind))

@@ -23,8 +23,11 @@ type action struct {
 	By    string `json:"by,omitempty"`   // MXID
 	User  string `json:"user,omitempty"` // MIMI user URI
 	Code  []byte `json:"code,omitempty"`
+	Role  uint32 `json:"role,omitempty"`
 	Event string `json:"event,omitempty"`
 	Text  string `json:"text,omitempty"`
+	// Link is a join link that is to be made.
+	Link *LinkOptions `json:"link,omitempty"`
 }
 
 // What actions do.
@@ -38,6 +41,9 @@ const (
 	actRenew  = "renew"
 	actSay    = "say"
 	actRetry  = "retry"
+	actLink   = "link"
+	actLinks  = "links"
+	actUnlink = "unlink"
 )
 
 // ErrNoRoom says that a Matrix room is not known to the bridge: neither bot nor ghost was ever invited.
@@ -98,21 +104,30 @@ func (r *Relay) Unplumb(ctx context.Context, roomID, by, eventID string) error {
 	return r.act(ctx, id, action{Do: actUnplug, By: by, Event: eventID})
 }
 
-// Join joins a room of another hub by its URI, in the name of a Matrix user: where the room lets anybody in, or by a joining
-// code. The user is invited to the portal, or told why not.
-func (r *Relay) Join(ctx context.Context, by, uri string, code []byte) error {
-	u := wire.IdentifierURI(uri)
-	if !u.Is(wire.KindRoom) {
-		return fmt.Errorf("join %q: it is no MIMI room", uri)
+// Join joins a room of another hub, in the name of a Matrix user: where the room lets anybody in, or by a joining code. link is
+// a join link (docs/extensions.md), and secret its passphrase; or it is the room's URI, and secret a code. The user is
+// invited to the portal, or told why not.
+func (r *Relay) Join(ctx context.Context, by, link, secret string) error {
+	l, err := wire.ParseJoinLink(link)
+	if err != nil {
+		return errors.New("it is no MIMI room and no join link")
 	}
-	if r.Naming.Own(u) {
-		return fmt.Errorf("join %q: it is a room of this bridge: join it on Matrix", uri)
+	u, code := l.Room, l.JoiningCode(secret)
+	if l.Code == "" && secret != "" {
+		code = []byte(secret)
 	}
-	if r.blockedUser(uri) {
-		return fmt.Errorf("join %q: its provider is not spoken with", uri)
+	switch {
+	case r.Naming.Own(u):
+		return errors.New("it is a room of this bridge: join it on Matrix")
+	case r.blockedUser(string(u)):
+		return errors.New("its provider is not spoken with")
+	case l.Passphrase && secret == "":
+		return errors.New("this link needs a passphrase: write it behind the link")
+	case len(secret) > wire.MaxPassphrase:
+		return errors.New("the code or passphrase is too long")
 	}
 	var id store.RoomID
-	err := r.Store.Tx(ctx, func(tx *store.Tx) error {
+	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
 		room, err := tx.RoomByName(ctx, store.NameMIMI, u.Key())
 		if errors.Is(err, store.ErrNotFound) {
 			room, err = r.newFollowerRoom(ctx, tx, u.Domain(), u)
@@ -123,7 +138,7 @@ func (r *Relay) Join(ctx context.Context, by, uri string, code []byte) error {
 	if err != nil {
 		return err
 	}
-	return r.act(ctx, id, action{Do: actJoin, By: by, Code: code})
+	return r.act(ctx, id, action{Do: actJoin, By: by, Code: code, Role: l.Role})
 }
 
 // StartChat makes a Matrix room for a Matrix user and a MIMI user. The room is made by the bot, which invites both.
@@ -246,6 +261,12 @@ func (s *step) onAction(body []byte) error {
 		return s.resync("an operator asked for it")
 	case actRetry:
 		return s.actRetry(a)
+	case actLink:
+		return s.actLink(a)
+	case actLinks:
+		return s.actLinks(a)
+	case actUnlink:
+		return s.actUnlink(a)
 	case actSay:
 		s.notice(a.Text, a.Event)
 	case actRenew:
@@ -313,22 +334,24 @@ func (s *step) actUnplumb(a action) error {
 func (s *step) actJoin(a action) error {
 	v := s.room
 	user := s.actorOf(a.By)
-	if v.group != nil {
-		switch {
-		case s.listed(user):
-			m, err := s.memberOf(user)
-			if err != nil {
-				return err
-			}
-			s.placeIn(&m, 0, cause{})
-			s.setMember(m)
-		default:
-			v.st.Resync = &resync{SinceMS: s.nowMS(), Reason: "a user joins"}
-			return s.rejoin(user)
+	if v.group != nil && s.listed(user) {
+		m, err := s.memberOf(user)
+		if err != nil {
+			return err
 		}
+		s.placeIn(&m, 0, cause{})
+		s.setMember(m)
 		return nil
 	}
-	v.st.Join = &joining{By: a.By, Code: a.Code}
+	if j := v.st.Join; j != nil && j.By != a.By && s.nowMS()-j.SinceMS < askAgainAfter {
+		s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: v.head.ID, Kind: inputAction, Source: a.Do, Epoch: -1, Body: mustJSON(a),
+			NotBefore: s.now.Add(joinEvery).UnixMilli(), CreatedMS: s.nowMS()}) // one after the other
+		return nil
+	}
+	v.st.Join = &joining{By: a.By, Code: a.Code, Role: a.Role, SinceMS: s.nowMS()}
+	if v.group != nil {
+		return s.tryJoin()
+	}
 	v.head.State = stateJoining
 	if v.head.Group > 0 || v.st.Asked != nil {
 		v.st.Asked = nil

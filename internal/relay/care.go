@@ -60,6 +60,10 @@ func (s *step) onTimer(what string) error {
 		s.tryUpgrade()
 	case timerReport:
 		return s.onReport()
+	case timerLinks:
+		return s.onLinkEnds()
+	case timerJoin:
+		return s.tryJoin()
 	case timerPortal:
 		if v.group != nil && v.head.MatrixRoomID == "" {
 			v.st.Portal = false

@@ -360,6 +360,9 @@ func (s *step) mergePending() error {
 	s.noteRenewal(blob.Actor)
 	s.closeIntents(p.Intents...)
 	if p.Kind == pendingRejoin {
+		if j := s.room.st.Join; j != nil && s.actorOf(j.By) == blob.User {
+			s.room.st.Join = nil
+		}
 		s.rejoined(blob.User)
 	}
 	if err := s.reconcile(was, cause{actor: blob.Actor, ours: true}); err != nil {

@@ -65,7 +65,7 @@ func (p *pair) asked() *hsRoom {
 	return r
 }
 
-func must0(t *testing.T, err error) {
+func must0(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/follower"
@@ -83,6 +84,9 @@ func (s *step) openGroupInfo(a *store.Answer, q *asked) (*wire.OpenedGroupInfo, 
 	case wire.GroupInfoNoSuchRoom:
 		return nil, "there is no such room", nil
 	default:
+		if j := s.room.st.Join; j != nil && j.Code != nil {
+			return nil, "the link or code does not let you in: it may be used up, revoked or expired, or its passphrase is wrong or missing", nil
+		}
 		return nil, "the room does not let you in", nil
 	}
 	asked, err := wire.UnmarshalGroupInfoRequest(q.Request)
@@ -392,8 +396,11 @@ func (s *step) externalRefused(why string) error {
 // joinWith makes the external commit by which a user of ours joins a room that it has the address of (digest §3.5).
 func (s *step) joinWith(user string, info *wire.OpenedGroupInfo) error {
 	v := s.room
-	if v.st.Join == nil || v.pending != nil {
+	if v.st.Join == nil {
 		return nil
+	}
+	if v.pending != nil {
+		return s.joinAgain()
 	}
 	state, err := policyOf(&info.GroupInfo.Context)
 	if err != nil || !wire.IdentifierURI(state.Metadata.RoomURI).Same(v.uri()) {
@@ -403,20 +410,68 @@ func (s *step) joinWith(user string, info *wire.OpenedGroupInfo) error {
 	if err != nil {
 		return err
 	}
-	params.Tree = treeOf(info)
 	if state.RoleIndex(user) == policy.RoleNone {
-		role := joinRole(state)
+		role := v.st.Join.Role
 		if role == policy.RoleNone {
+			role = joinRole(state)
+		}
+		if r := state.Role(role); role <= policy.RoleBanned || r == nil || !r.MayBeActive() {
 			return s.joinFailed("the room does not let you in")
 		}
 		update := policy.ParticipantListUpdate{Added: []policy.UserRolePair{{User: user, Role: role}}}
 		params.Proposals = append(params.Proposals, appDataUpdate(mls.ComponentParticipantList, update.Marshal()))
 	}
+	if v.group != nil {
+		return s.joinHeld(user, info, params)
+	}
+	params.Tree = treeOf(info)
 	staged, err := mls.StageExternalCommit(s.Rand, s.now, s.mlsc, params)
 	if err != nil {
 		return s.externalFailed(err)
 	}
 	return s.sendExternal(staged, user)
+}
+
+// joinHeld is joinWith for a group that other users of ours are in already.
+func (s *step) joinHeld(user string, info *wire.OpenedGroupInfo, params mls.ExternalCommitParams) error {
+	v, context := s.room, &info.GroupInfo.Context
+	if v.group.Epoch() != context.Epoch || string(v.group.ConfirmedTranscriptHash()) != string(context.ConfirmedTranscriptHash) {
+		return s.joinAgain()
+	}
+	staged, err := v.group.StageExternalCommit(s.Rand, s.now, params)
+	if err != nil {
+		return s.externalFailed(err)
+	}
+	return s.sendPending(pendingRejoin, staged, pendingBlob{Staged: staged.Marshal(), Commit: staged.Commit(), Actor: user, User: user}, nil)
+}
+
+// maxJoinTries is how often joining by a link is tried while the room changes, every joinEvery.
+const (
+	maxJoinTries = 5
+	joinEvery    = 2 * time.Second
+)
+
+// tryJoin asks for the state of a group in order to join it.
+func (s *step) tryJoin() error {
+	j := s.room.st.Join
+	if j == nil {
+		return nil
+	}
+	if user := s.actorOf(j.By); !s.listed(user) {
+		return s.askGroupInfo(refExternal, user, j.Code)
+	}
+	s.room.st.Join = nil
+	return nil
+}
+
+// joinAgain tries again when the room has come to rest.
+func (s *step) joinAgain() error {
+	j := s.room.st.Join
+	if j.Tries++; j.Tries > maxJoinTries {
+		return s.joinFailed("the room changes too often")
+	}
+	s.later(timerJoin, s.now.Add(joinEvery).UnixMilli())
+	return nil
 }
 
 // joinRole is the role in which an outsider may join.
@@ -448,8 +503,15 @@ func joinRole(state *policy.State) uint32 {
 // joinFailed tells the user who wanted to join that it did not work.
 func (s *step) joinFailed(why string) error {
 	v := s.room
+	if v.st.Join == nil {
+		return nil
+	}
 	by := v.st.Join.By
 	v.st.Join = nil
+	if v.group != nil { // others of ours are in the room
+		s.tellUser(by, "The room "+v.head.URI+" could not be joined: "+why+".")
+		return nil
+	}
 	v.head.State, v.head.Epoch = stateClosed, -1
 	if m, ok := v.members.byMXID[by]; ok && m.Listed {
 		m.Listed = false

@@ -149,7 +149,7 @@ func (s *step) onRemoteCommit(bundle *wire.HandshakeBundle, verdict *hub.UpdateV
 	was := s.snapshot()
 	why := s.causeOf(verdict.Staged)
 	if verdict.Joiner != nil {
-		s.dropLent(verdict.Joiner)
+		s.dropLent(verdict.Joiner, !s.listed(s.listedURI(verdict.Joiner.User)))
 	}
 	if err := s.acceptCommit(verdict.Staged, bundle.Welcome, why.actor, nil); err != nil {
 		return err
@@ -364,9 +364,14 @@ func (s *step) onGroupInfoRequest(peer string, q *wire.GroupInfoRequest) ([]byte
 	if v.group == nil {
 		return nil, nil
 	}
-	verdict := hub.GroupInfo(s.hubRoom(), peer, q, nil)
+	var link *joinLink
+	wrong := ""
+	if q.JoiningCode != nil {
+		link, wrong = s.judgeCode(q.JoiningCode)
+	}
+	verdict := hub.GroupInfo(s.hubRoom(), peer, q, s.joinCode(link))
 	if !verdict.Allowed {
-		s.Log.Info().Stringer("room", v.head.ID).Str("peer", peer).Str("reason", verdict.Reason).Str("fate", "refused").Msg("the group's state was not given")
+		s.Log.Info().Stringer("room", v.head.ID).Str("peer", peer).Str("reason", verdict.Reason).Str("code", wrong).Str("fate", "refused").Msg("the group's state was not given")
 		return nil, nil
 	}
 	leaf, ok := v.ownLeaf(s.bot)
@@ -386,13 +391,17 @@ func (s *step) onGroupInfoRequest(peer string, q *wire.GroupInfoRequest) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	s.lend(verdict)
+	s.lend(verdict, link)
 	return response.Marshal(), nil
 }
 
 // lend remembers who got the group's state.
-func (s *step) lend(verdict hub.GroupInfoVerdict) {
+func (s *step) lend(verdict hub.GroupInfoVerdict, link *joinLink) {
 	v := s.room
+	id := ""
+	if link != nil {
+		id = link.ID
+	}
 	var keep []lent
 	for _, l := range v.st.Lent {
 		if l.UntilMS > s.nowMS() && string(l.Credential) != string(verdict.Borrower) {
@@ -402,7 +411,7 @@ func (s *step) lend(verdict hub.GroupInfoVerdict) {
 	if len(keep) >= maxLent {
 		keep = keep[1:]
 	}
-	v.st.Lent = append(keep, lent{Credential: verdict.Borrower, User: verdict.User, UntilMS: s.now.Add(lendFor).UnixMilli()})
+	v.st.Lent = append(keep, lent{Credential: verdict.Borrower, User: verdict.User, UntilMS: s.now.Add(lendFor).UnixMilli(), Link: id})
 }
 
 // borrowed tells whether the group's state was given to a client a moment ago.
@@ -410,19 +419,25 @@ func (s *step) borrowed(leaf *mls.LeafNode) (*policy.JoinCode, bool) {
 	who := hub.Borrower(&leaf.Credential, leaf.SignatureKey)
 	for _, l := range s.room.st.Lent {
 		if string(l.Credential) == string(who) && l.UntilMS > s.nowMS() {
-			return nil, true
+			return s.joinCode(s.liveLink(l.Link)), true
 		}
 	}
 	return nil, false
 }
 
-// dropLent forgets a loan that was used.
-func (s *step) dropLent(joiner *room.Identity) {
+// dropLent forgets a loan that was used, and counts the use of the join link that it was for.
+func (s *step) dropLent(joiner *room.Identity, newcomer bool) {
 	var keep []lent
+	link := ""
 	for _, l := range s.room.st.Lent {
 		if !wire.IdentifierURI(l.User).Same(joiner.User) {
 			keep = append(keep, l)
+		} else if l.Link != "" {
+			link = l.Link
 		}
+	}
+	if newcomer {
+		s.useLink(link)
 	}
 	s.room.st.Lent = keep
 }

@@ -37,6 +37,8 @@ const (
 	timerPortal  = "portal"   // ask for the portal again
 	timerConsent = "consent:" // somebody has not answered; the number of the wish stands behind the colon
 	timerCheck   = "check"    // compare the room with its Matrix room
+	timerLinks   = "links"    // the time of a join link is up
+	timerJoin    = "join"     // try to join by a link again
 )
 
 // References by which answers are known.

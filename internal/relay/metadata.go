@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"github.com/matrix-mimi/bridge/internal/store"
@@ -79,6 +80,7 @@ func (s *step) conditions(roles policy.RoleData) map[uint16][]byte {
 		status = policy.StatusNotificationPolicy{DeliveryNotifications: policy.Forbidden, ReadReceipts: policy.Forbidden}
 	}
 	out[policy.ComponentStatus] = status.Marshal()
+	maps.Copy(out, s.linkComponents())
 	return out
 }
 
@@ -114,7 +116,13 @@ func (s *step) componentUpdates(components map[uint16][]byte) []mls.Proposal {
 	}
 	slices.Sort(ids)
 	for _, id := range ids {
-		out = append(out, appDataUpdate(mls.ComponentID(id), components[id]))
+		data := components[id]
+		if id == policy.ComponentJoinLinks {
+			data = linksUpdate(s.room.policy.JoinLinks, data)
+		}
+		if data != nil {
+			out = append(out, appDataUpdate(mls.ComponentID(id), data))
+		}
 		if !slices.Contains(list, id) {
 			list = append(list, id)
 		}

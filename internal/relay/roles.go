@@ -26,7 +26,7 @@ func (s *step) hierarchy() mapping.Hierarchy {
 			levels = append(levels, p.User(userID(mxid)))
 		}
 	}
-	return s.room.st.Ranks.Hierarchy(p, levels, mapping.HubOptions{JoinRule: m.Join, Encrypted: m.Crypt})
+	return s.room.st.Ranks.Hierarchy(p, levels, mapping.HubOptions{JoinRule: m.Join, JoinCodes: s.anyLink(), Encrypted: m.Crypt})
 }
 
 // hubRole is the role of a Matrix user in a hub room.
@@ -140,7 +140,7 @@ func (s *step) placePower(was before, why cause) {
 	for _, part := range v.policy.Participants {
 		from := was.policy.RoleIndex(part.User)
 		m, ok := v.members.ofURI(part.User)
-		if !ok || from == part.Role || from <= policy.RoleBanned || part.Role <= policy.RoleBanned {
+		if !ok || from == part.Role || from == policy.RoleBanned || part.Role <= policy.RoleBanned {
 			continue
 		}
 		if level, ok := h.LevelOf(part.Role); ok && p.User(userID(m.MXID)) != level {

@@ -41,6 +41,9 @@ type roomView struct {
 	// renewed says when the keys of own leaves were last renewed, in seconds since 1970, by user URI.
 	renewed        map[string]int64
 	renewedChanged bool
+	// links are the join links of a hub room, oldest first.
+	links        []joinLink
+	linksChanged bool
 }
 
 // States of a room (store.Room.State).
@@ -58,6 +61,7 @@ const (
 	keyState   = "relay"
 	keyMatrix  = "matrix"
 	keyRenewed = "renewed"
+	keyLinks   = "links"
 )
 
 // slot returns the place of a room and bounds how many rooms are remembered.
@@ -148,7 +152,7 @@ func (r *Relay) loadRows(ctx context.Context, v *roomView) error {
 	if v.stored, err = r.Store.RoomState(ctx, id); err != nil {
 		return err
 	}
-	for key, into := range map[string]any{keyState: &v.st, keyMatrix: &v.matrix, keyRenewed: &v.renewed} {
+	for key, into := range map[string]any{keyState: &v.st, keyMatrix: &v.matrix, keyRenewed: &v.renewed, keyLinks: &v.links} {
 		if s := v.stored[key]; s != "" {
 			if err := json.Unmarshal([]byte(s), into); err != nil {
 				return fmt.Errorf("read the %s state of room %s: %w", key, id, err)

@@ -66,7 +66,7 @@ type lent struct {
 	Credential []byte `json:"credential"` // SHA-256 of the credential and the key
 	User       string `json:"user"`
 	UntilMS    int64  `json:"until"`
-	Code       bool   `json:"code,omitempty"` // a joining code was presented
+	Link       string `json:"link,omitempty"` // id of the join link whose code was presented
 }
 
 type resync struct {
@@ -89,6 +89,11 @@ type asked struct {
 type joining struct {
 	By   string `json:"by"` // MXID
 	Code []byte `json:"code,omitempty"`
+	// Role is the role that the link says, 0 where it says none.
+	Role  uint32 `json:"role,omitempty"`
+	Tries int    `json:"tries,omitempty"`
+	// SinceMS is when it began, in milliseconds since 1970.
+	SinceMS int64 `json:"since,omitempty"`
 }
 
 // matrixState is what is known of the Matrix room.
@@ -141,13 +146,17 @@ func (v *roomView) changedState() (map[string]string, error) {
 		values[keyRenewed] = v.renewed
 		v.renewedChanged = false
 	}
+	if v.linksChanged {
+		values[keyLinks] = v.links
+		v.linksChanged = false
+	}
 	for key, value := range values {
 		b, err := json.Marshal(value)
 		if err != nil {
 			return nil, fmt.Errorf("write the %s state of room %s: %w", key, v.head.ID, err)
 		}
 		s := string(b)
-		if s == "{}" || s == "null" {
+		if s == "{}" || s == "null" || s == "[]" {
 			s = ""
 		}
 		if s != v.stored[key] {

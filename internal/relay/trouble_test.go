@@ -204,7 +204,7 @@ func testJoinByURI(t *testing.T, m mode) {
 	}
 	p.settle()
 	uri := p.a.room(p.room).URI
-	if err := p.b.relay.Join(context.Background(), p.bob, uri, nil); err != nil {
+	if err := p.b.relay.Join(context.Background(), p.bob, uri, ""); err != nil {
 		t.Fatal(err)
 	}
 	p.settle()
@@ -229,14 +229,14 @@ func TestJoinOfPrivateRoomIsRefused(t *testing.T) {
 	_ = eve
 	uri := p.a.room(p.room).URI
 	dave := p.nodesUser("b.example", "dave")
-	if err := p.b.relay.Join(context.Background(), dave, "mimi://a.example/r/nothing", nil); err != nil {
+	if err := p.b.relay.Join(context.Background(), dave, "mimi://a.example/r/nothing", ""); err != nil {
 		t.Fatal(err)
 	}
 	p.settle()
 	if r := p.b.hs.roomOf(dave, "invite"); r != nil {
 		t.Error("dave got into a room that is not there")
 	}
-	if err := p.b.relay.Join(context.Background(), eve, uri, nil); err != nil {
+	if err := p.b.relay.Join(context.Background(), eve, uri, ""); err != nil {
 		t.Fatal(err)
 	}
 	p.settle()

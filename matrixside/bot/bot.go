@@ -26,8 +26,9 @@ type Actions interface {
 	// Plumb joins an existing Matrix room to MIMI; Unplumb ends that.
 	Plumb(ctx context.Context, roomID, by, eventID string) error
 	Unplumb(ctx context.Context, roomID, by, eventID string) error
-	// Join joins a room of another provider, perhaps by a joining code.
-	Join(ctx context.Context, by, uri string, code []byte) error
+	// Join joins a room of another provider by its address and perhaps a joining
+	// code, or by a join link and perhaps its passphrase.
+	Join(ctx context.Context, by, link, secret string) error
 	// StartChat makes a chat of a Matrix user and a MIMI user.
 	StartChat(ctx context.Context, by, user string) error
 	// RoomOf describes the MIMI room of a Matrix room (relay.ErrNoRoom if there

@@ -48,8 +48,8 @@ func (w *world) Plumb(_ context.Context, room, by, ev string) error {
 func (w *world) Unplumb(_ context.Context, room, by, ev string) error {
 	return w.act("unplumb %s %s", room, by)
 }
-func (w *world) Join(_ context.Context, by, uri string, code []byte) error {
-	return w.act("join %s %s %q", by, uri, code)
+func (w *world) Join(_ context.Context, by, link, secret string) error {
+	return w.act("join %s %s %q", by, link, secret)
 }
 func (w *world) StartChat(_ context.Context, by, user string) error {
 	return w.act("start %s %s", by, user)

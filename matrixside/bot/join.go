@@ -5,17 +5,15 @@ import (
 	"strings"
 )
 
-var join = &Handler{Name: "join", Usage: "<mimi room> [code]", Help: "joins a room of another provider", Needs: User, MinArgs: 1, Do: func(ctx context.Context, e *Event) error {
-	uri := strings.Trim(e.Args[0], "<>")
-	if !strings.HasPrefix(strings.ToLower(uri), "mimi://") {
-		return Tell("%s is no MIMI room. They look like `mimi://a.example/r/clubhouse`.", Quote(uri))
+var join = &Handler{Name: "join", Usage: "<mimi room or join link> [code or passphrase]", Help: "joins a room of another provider", Needs: User, MinArgs: 1, Do: func(ctx context.Context, e *Event) error {
+	link := strings.Trim(e.Args[0], "<>")
+	if l := strings.ToLower(link); !strings.HasPrefix(l, "mimi://") && !strings.HasPrefix(l, "https://") {
+		return Tell("%s is no MIMI room. They look like `mimi://a.example/r/clubhouse`.", Quote(link))
 	}
-	var code []byte
-	if len(e.Args) > 1 {
-		code = []byte(e.Args[1])
-	}
-	if err := e.Bot.cfg.Actions.Join(ctx, e.Sender, uri, code); err != nil {
+	_, secret, _ := strings.Cut(e.Rest, e.Args[0])
+	if err := e.Bot.cfg.Actions.Join(ctx, e.Sender, link, strings.TrimSpace(secret)); err != nil {
 		return explain(err)
 	}
-	return e.Reply("Asking to join %s: you will be invited when it is done, or told why not.", Quote(uri))
+	room, _, _ := strings.Cut(link, "?")
+	return e.Reply("Asking to join %s: you will be invited when it is done, or told why not.", Quote(room))
 }}

@@ -58,13 +58,15 @@ type runner struct {
 	spoken []*Person // who "everybody" is
 	said   []*said
 	never  []func() error
-	delay  time.Duration
-	result Result
+	// learned are parts of texts by their names in braces.
+	learned map[string]string
+	delay   time.Duration
+	result  Result
 }
 
 // Run plays a script on a stage that fits it.
 func Run(ctx context.Context, w *World, s *Script, play Play) (Result, error) {
-	r := &runner{world: w, wait: play.Wait}
+	r := &runner{world: w, wait: play.Wait, learned: map[string]string{}}
 	if r.wait == 0 {
 		r.wait = 30 * time.Second
 	}
@@ -124,7 +126,13 @@ func (s Step) say(ctx context.Context, r *runner, p *Person) error {
 		}
 		p.call(s.in, room)
 	}
-	return s.verb.person(ctx, r, p, s.args)
+	args := slices.Clone(s.args)
+	for i := range args {
+		for name, text := range r.learned {
+			args[i] = strings.ReplaceAll(args[i], name, text)
+		}
+	}
+	return s.verb.person(ctx, r, p, args)
 }
 
 // audit looks at everything that everybody saw: nothing that was said may stand

@@ -111,7 +111,45 @@ func addSights() {
 			}) != nil
 		})
 	})
+	say("learns STR as STR from WHO", "gets a message or notice that fits the /expression/, whose (group) is then known by that name: {name} in later texts stands for it", func(ctx context.Context, r *runner, p *Person, a []string) error {
+		return r.learn(ctx, p, "", a)
+	})
+	say("learns from the bot STR as STR", "gets an answer of the bridge's bot in the chat with it, and learns from it in the same way", func(ctx context.Context, r *runner, p *Person, a []string) error {
+		return r.learn(ctx, p, botRoom, a)
+	})
 	addMembership()
+}
+
+// learn waits for a text and keeps a part of it. a is the expression, the name
+// and, in a room, who says it.
+func (r *runner) learn(ctx context.Context, p *Person, label string, a []string) error {
+	want, err := expr(a[0])
+	if err != nil {
+		return err
+	}
+	room, err := p.room(label)
+	if err != nil {
+		return err
+	}
+	var sender id.UserID
+	if len(a) > 2 {
+		if sender, err = p.world.MXID(p.short, a[2]); err != nil {
+			return err
+		}
+	}
+	return p.Await(ctx, "something to learn with "+a[0], func(rooms map[id.RoomID]*RoomView) bool {
+		return take(rooms[room], func(e *Seen) bool {
+			text, ok := messageText(e.Event)
+			if !ok || e.Sender == p.UserID || sender != "" && e.Sender != sender {
+				return false
+			}
+			found := want.FindStringSubmatch(text)
+			if found != nil {
+				r.learned["{"+a[1]+"}"] = found[len(found)-1]
+			}
+			return found != nil
+		}) != nil
+	})
 }
 
 // addMembership adds what people see of a room and its members.
