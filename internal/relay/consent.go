@@ -26,6 +26,7 @@ type consentWork struct {
 	Other string `json:"other"`          // MIMI user URI of the other
 	Room  string `json:"room,omitempty"` // room URI, "" for all
 	Send  bool   `json:"send,omitempty"` // a revoke is told to the other
+	Code  string `json:"code,omitempty"` // of an introduction
 }
 
 // What inputs about consent are for.
@@ -36,6 +37,7 @@ const (
 	consentRevoke    = "revoke"    // the user does not, or no longer
 	consentGiven     = "given"     // the other agrees: an invitation that waits goes on
 	consentDenied    = "denied"    // the other does not
+	consentIntroduce = "introduce" // a user of ours presents an introduction
 )
 
 const (
@@ -79,7 +81,20 @@ func (r *Relay) RequestConsent(ctx context.Context, peer string, e *wire.Consent
 			return done, nil
 		}
 		c.State = store.ConsentCancelled
-	case state == store.ConsentRevoked, state == store.ConsentRequested && exact(known, c.Requester, w.Room) == state:
+	case state == store.ConsentRevoked:
+		return done, nil
+	}
+	introduced := false
+	if state != store.ConsentGranted {
+		if introduced, err = r.introduced(ctx, mxid, e); err != nil {
+			return Reply{}, err
+		}
+	}
+	switch {
+	case e.Operation == wire.ConsentCancel:
+	case introduced:
+		w.Do, c.State = consentGrant, store.ConsentGranted
+	case state == store.ConsentRequested && exact(known, c.Requester, w.Room) == state:
 		return done, nil
 	case state == store.ConsentGranted, r.Consent == nil || r.Consent(peer):
 		w.Do, c.State = consentGrant, store.ConsentGranted
@@ -245,6 +260,9 @@ func (r *Relay) UpdateConsent(ctx context.Context, peer string, e *wire.ConsentE
 			if err := tx.PutConsent(ctx, a); err != nil {
 				return err
 			}
+			if a.Room == "" {
+				continue // told apart
+			}
 			id, err := tx.RoomIDByName(ctx, store.NameMIMI, a.Room)
 			if errors.Is(err, store.ErrNotFound) {
 				continue
@@ -260,7 +278,32 @@ func (r *Relay) UpdateConsent(ctx context.Context, peer string, e *wire.ConsentE
 		return nil
 	})
 	r.Wake(woken...)
+	if err == nil {
+		err = r.tellConsent(ctx, w, asked, e)
+	}
 	return Reply{Status: http.StatusCreated}, err
+}
+
+// tellConsent tells a user of ours who asked for no room in particular that the other agrees.
+func (r *Relay) tellConsent(ctx context.Context, w consentWork, asked []store.Consent, e *wire.ConsentEntry) error {
+	if w.Do != consentGiven || exact(ofOwner(asked, e.TargetURI.Key()), e.RequesterURI.Key(), "") != store.ConsentRequested {
+		return nil
+	}
+	mxid, err := r.ownMXID(string(e.RequesterURI))
+	if err != nil {
+		return nil
+	}
+	w.User = mxid
+	return r.consentWork(ctx, w, nil)
+}
+
+func ofOwner(list []store.Consent, owner string) (out []store.Consent) {
+	for _, c := range list {
+		if c.Owner == owner {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // onConsent does what an input about consent is for.
@@ -276,7 +319,14 @@ func (s *step) onConsent(body []byte) error {
 		s.notice(w.Other+" does not ask you any more.", "")
 	case consentGrant, consentRevoke:
 		return s.giveConsent(w)
+	case consentIntroduce:
+		return s.introduce(w)
 	case consentGiven:
+		if w.User != "" {
+			s.openChat(w.User)
+			s.notice(fmt.Sprintf("%s accepts invitations from you now. Say \"start-chat %s\".", w.Other, w.Other), "")
+			return nil
+		}
 		return s.consentAnswered(w, true)
 	case consentDenied:
 		return s.consentAnswered(w, false)
@@ -284,17 +334,22 @@ func (s *step) onConsent(body []byte) error {
 	return nil
 }
 
-// askUser asks a user in the chat with the bot, which is made when there is none.
-func (s *step) askUser(w consentWork) {
+// openChat makes the chat of the bot with a user, where there is none.
+func (s *step) openChat(mxid string) {
 	v := s.room
 	if v.head.MatrixRoomID == "" && !v.st.Portal {
-		o := s.matrix(event.CreateRoom{Preset: "trusted_private_chat", Direct: true, Invite: []id.UserID{userID(w.User)}})
+		o := s.matrix(event.CreateRoom{Preset: "trusted_private_chat", Direct: true, Invite: []id.UserID{userID(mxid)}})
 		ask(o, refPortal, 0)
-		v.st.Portal, v.st.Manager = true, w.User
+		v.st.Portal, v.st.Manager = true, mxid
 		bot, _ := v.members.of(s.cfg.Bot)
 		bot.Membership = string(event.Join)
 		s.setMember(bot)
 	}
+}
+
+// askUser asks a user in the chat with the bot.
+func (s *step) askUser(w consentWork) {
+	s.openChat(w.User)
 	what := "any room"
 	if w.Room != "" {
 		what = "the room " + w.Room

@@ -58,6 +58,7 @@ func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit 
 		{"answer", "shard, room, hash", "until_ms < $1", Millis(now)},
 		{"keypackage_route", "ref", "until_ms < $1", Millis(now)},
 		{"allowance", "name, key, window_ms", "until_ms < $1", Millis(now)},
+		{"introduction", "mxid, id", "until_ms < $1", Millis(now)},
 		{"body", "shard, room, seq", "created_ms < $1 AND NOT EXISTS (SELECT 1 FROM outbound AS o WHERE o.shard = body.shard AND o.room = body.room AND o.body = body.seq)",
 			Millis(now.Add(-bodyGrace))},
 	}

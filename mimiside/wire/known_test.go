@@ -73,6 +73,7 @@ var decoders = map[string]func([]byte) (marshaler, error){
 	"group_info_refused":      func(b []byte) (marshaler, error) { return UnmarshalGroupInfoResponse(b) },
 	"group_info_tree":         func(b []byte) (marshaler, error) { return UnmarshalGroupInfoRatchetTree(b) },
 	"consent_request":         func(b []byte) (marshaler, error) { return UnmarshalConsentEntry(b) },
+	"consent_introduction":    func(b []byte) (marshaler, error) { return UnmarshalConsentEntry(b) },
 	"consent_grant":           func(b []byte) (marshaler, error) { return UnmarshalConsentEntry(b) },
 	"identifier_request":      func(b []byte) (marshaler, error) { return UnmarshalIdentifierRequest(b) },
 	"identifier_response":     func(b []byte) (marshaler, error) { return UnmarshalIdentifierResponse(b) },
