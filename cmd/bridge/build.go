@@ -7,6 +7,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/outbox"
 	"github.com/matrix-mimi/bridge/internal/relay"
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/bot"
 )
 
 // build makes the parts of the bridge and puts them together: this is the only
@@ -49,6 +50,10 @@ func (a *app) build(ctx context.Context) error {
 	}
 	if out, err = a.newOutbox(hs, p, func(rooms []store.RoomID) { mind.Wake(rooms...) }); err != nil {
 		return err
+	}
+	commands.Register(bot.Operate(&operator{app: a, p: p, mind: mind, out: out})...)
+	if err := a.loadBlocked(ctx, p); err != nil {
+		return fmt.Errorf("read who is blocked: %w", err)
 	}
 	a.work = append(a.work, part{"relay", mind.Run}, part{"outbox", out.Run}, part{"upkeep", a.newUpkeep(p).run})
 	return a.buildEdges(hs, p, mind, out)

@@ -15,6 +15,7 @@ import (
 // with the newest data key, and the gauges of the queues are kept up.
 type upkeep struct {
 	app   *app
+	p     *provider
 	now   func() time.Time
 	gauge func(store.Gauges)
 }
@@ -49,7 +50,7 @@ func (a *app) recoverRestored(ctx context.Context) error {
 
 // newUpkeep makes the upkeep and registers its gauges and views.
 func (a *app) newUpkeep(p *provider) *upkeep {
-	u := &upkeep{app: a, now: time.Now, gauge: a.queueGauges()}
+	u := &upkeep{app: a, p: p, now: time.Now, gauge: a.queueGauges()}
 	a.health.Status("queues", func(ctx context.Context) (any, error) { return a.db.Gauges(ctx) })
 	a.health.Status("failing_lanes", func(ctx context.Context) (any, error) { return a.db.FailingLanes(ctx, 100) })
 	a.health.Status("peers", func(ctx context.Context) (any, error) { return a.providers(ctx, p) })
@@ -66,6 +67,9 @@ func (u *upkeep) run(ctx context.Context) error {
 			u.gauge(g)
 		} else if ctx.Err() == nil {
 			log.Warn().Err(err).Msg("the queues were not counted")
+		}
+		if err := u.app.loadBlocked(ctx, u.p); err != nil && ctx.Err() == nil {
+			log.Warn().Err(err).Msg("who is blocked was not read")
 		}
 		if !u.now().Before(clean) {
 			clean = u.now().Add(cleanEvery)

@@ -210,6 +210,34 @@ func (r *Relay) RoomsOf(ctx context.Context, mxid string) ([]RoomInfo, error) {
 	return out, nil
 }
 
+// AllRooms lists at most limit rooms of the bridge that are joined to MIMI, after the one given, in the order of their ids.
+func (r *Relay) AllRooms(ctx context.Context, after store.RoomID, limit int) ([]RoomInfo, error) {
+	const batch = 200
+	var out []RoomInfo
+	for {
+		heads, err := r.Store.Rooms(ctx, after, batch)
+		if err != nil {
+			return nil, err
+		}
+		for _, head := range heads {
+			if head.Kind != store.RoomHub && head.Kind != store.RoomFollower {
+				continue
+			}
+			i, err := r.info(ctx, head)
+			if err != nil {
+				return nil, err
+			}
+			if out = append(out, i); len(out) == limit {
+				return out, nil
+			}
+		}
+		if len(heads) < batch {
+			return out, nil
+		}
+		after = heads[batch-1].ID
+	}
+}
+
 func (r *Relay) info(ctx context.Context, head store.Room) (RoomInfo, error) {
 	i := RoomInfo{ID: head.ID, Kind: head.Kind, State: head.State, URI: head.URI, MatrixRoomID: head.MatrixRoomID, Hub: head.Hub, Epoch: head.Epoch}
 	members, err := r.Store.Members(ctx, head.ID)

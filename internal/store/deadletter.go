@@ -66,3 +66,12 @@ func (tx *Tx) RetryDeadLetter(ctx context.Context, lane Lane, seq, nowMS int64) 
 	}
 	return lanes[0], nil
 }
+
+// DropDeadLetter deletes a dead letter for good. ErrNotFound when it is gone.
+func (tx *Tx) DropDeadLetter(ctx context.Context, lane Lane, seq int64) error {
+	n, err := tx.exec(ctx, `DELETE FROM dead_letter WHERE shard = $1 AND room = $2 AND dest = $3 AND seq = $4`, lane.Room.Shard(), lane.Room, lane.Dest, seq)
+	if err == nil && n == 0 {
+		return ErrNotFound
+	}
+	return err
+}

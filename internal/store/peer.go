@@ -34,10 +34,14 @@ func (tx *Tx) PutDirectory(ctx context.Context, domain, directory string, nowMS 
 	return err
 }
 
-// SetPeer changes whether a provider is blocked, and its data.
-func (tx *Tx) SetPeer(ctx context.Context, domain string, blocked bool, data string) error {
-	_, err := tx.exec(ctx, `INSERT INTO peer (domain, blocked, data) VALUES ($1, $2, $3)
-		ON CONFLICT (domain) DO UPDATE SET blocked = excluded.blocked, data = excluded.data`, domain, bit(blocked), data)
+// BlockedPeers lists the providers that an administrator has blocked.
+func (r *Reader) BlockedPeers(ctx context.Context) ([]string, error) {
+	return column[string](ctx, r, `SELECT domain FROM peer WHERE blocked = 1 ORDER BY domain`)
+}
+
+// SetPeerBlocked says whether a provider is blocked.
+func (tx *Tx) SetPeerBlocked(ctx context.Context, domain string, blocked bool) error {
+	_, err := tx.exec(ctx, `INSERT INTO peer (domain, blocked) VALUES ($1, $2) ON CONFLICT (domain) DO UPDATE SET blocked = excluded.blocked`, domain, bit(blocked))
 	return err
 }
 

@@ -164,9 +164,9 @@ func TestUsersGhostsAndPeers(t *testing.T) {
 		missing(t, "no ghost", err)
 
 		must(t, db, func(ctx context.Context, tx *store.Tx) error {
-			return errors.Join(tx.PutDirectory(ctx, "a", "{}", 1), tx.PeerFailed(ctx, "a", "no route", 2), tx.PeerFailed(ctx, "a", "timeout", 3), tx.SetPeer(ctx, "a", true, "d"), tx.PeerAnswered(ctx, "b", 9))
+			return errors.Join(tx.PutDirectory(ctx, "a", "{}", 1), tx.PeerFailed(ctx, "a", "no route", 2), tx.PeerFailed(ctx, "a", "timeout", 3), tx.SetPeerBlocked(ctx, "a", true), tx.PeerAnswered(ctx, "b", 9))
 		})
-		a := store.Peer{Domain: "a", Directory: "{}", DirectoryMS: 1, Blocked: true, Failures: 2, FailingSince: 2, LastError: "timeout", Data: "d"}
+		a := store.Peer{Domain: "a", Directory: "{}", DirectoryMS: 1, Blocked: true, Failures: 2, FailingSince: 2, LastError: "timeout"}
 		same(t, "failing", ok(db.Peers(ctx))(t), []store.Peer{a, {Domain: "b", LastContact: 9}})
 		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.PeerAnswered(ctx, "a", 10) })
 		a.Failures, a.FailingSince, a.LastError, a.LastContact = 0, 0, "", 10

@@ -91,6 +91,8 @@ type Handler struct {
 	Aliases []string
 	// Usage shows the arguments, Help says in one line what it does.
 	Usage, Help string
+	// More is what `help <command>` says beside that, in Markdown: when to use it, an example. It may be empty.
+	More string
 	// Needs is who may use it.
 	Needs Level
 	// InRoom says that it makes sense only in a room, not in the chat with the bot.
@@ -193,7 +195,7 @@ func (b *Bot) Command(ctx context.Context, c relay.Command) (err error) {
 	}
 	h := b.handlers[name]
 	if h == nil || h.Needs > e.Level {
-		return e.Reply("I do not know %s. Say `%s` for what I know.", Quote(name), b.say(e, "help"))
+		return e.Reply("I do not know %s.%s Say `%s` for what I know.", Quote(name), b.guess(e, name), b.say(e, "help"))
 	}
 	e.Args = words[1:]
 	_, e.Rest, _ = strings.Cut(strings.TrimSpace(c.Text), words[0])
@@ -219,6 +221,44 @@ func (b *Bot) say(e *Event, command string) string {
 		return command
 	}
 	return b.cfg.Prefix + " " + command
+}
+
+// guess names the command that somebody may have meant, "" if none comes close.
+func (b *Bot) guess(e *Event, name string) string {
+	if len(name) > 40 {
+		return ""
+	}
+	best, at := "", 3 // a slip or two
+	for known, h := range b.handlers {
+		if d := distance(name, known); h.Needs <= e.Level && (d < at || d == at && best != "" && known < best) && d < len(known)-1 {
+			best, at = known, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return " Did you mean `" + b.say(e, best) + "`?"
+}
+
+// distance counts the letters that must be changed, put in or left out to make b of a (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		corner := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := corner
+			if a[i] != b[j] {
+				cost++
+			}
+			corner = row[j+1]
+			row[j+1] = min(cost, row[j]+1, corner+1)
+		}
+	}
+	return row[len(b)]
 }
 
 func usage(h *Handler) string { return strings.TrimSpace(h.Name + " " + h.Usage) }

@@ -98,7 +98,7 @@ func (i *Identifier) Identify(r *http.Request) (domain string, err error) {
 
 func (i *Identifier) verify(chain []*x509.Certificate, domain string) error {
 	rules, now := i.book.current(), i.now()
-	rule := rules.Of(domain)
+	rule := i.book.Of(domain)
 	if rule.Blocked {
 		return ErrBlocked
 	}

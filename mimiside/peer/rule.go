@@ -108,7 +108,11 @@ func (r *Rules) Of(domain string) Rule {
 }
 
 // Book holds the rules in force. They can be replaced while it is in use; the next request sees the new ones.
-type Book struct{ rules atomic.Pointer[Rules] }
+// On top of them stand the providers that were blocked while it runs.
+type Book struct {
+	rules   atomic.Pointer[Rules]
+	blocked atomic.Pointer[map[string]bool]
+}
 
 // NewBook returns a Book with these rules.
 func NewBook(r Rules) *Book {
@@ -120,8 +124,23 @@ func NewBook(r Rules) *Book {
 // Replace puts new rules in force.
 func (b *Book) Replace(r Rules) { b.rules.Store(&r) }
 
+// Block refuses these domains beside those that the rules refuse. The list takes the place of the one before.
+func (b *Book) Block(domains []string) {
+	set := make(map[string]bool, len(domains))
+	for _, d := range domains {
+		set[wire.LowerDomain(d)] = true
+	}
+	b.blocked.Store(&set)
+}
+
 // Of returns the rule in force for a domain.
-func (b *Book) Of(domain string) Rule { return b.rules.Load().Of(domain) }
+func (b *Book) Of(domain string) Rule {
+	rule := b.rules.Load().Of(domain)
+	if set := b.blocked.Load(); set != nil && (*set)[wire.LowerDomain(domain)] {
+		rule.Blocked = true
+	}
+	return rule
+}
 
 // current returns the rules in force; two calls give the same pointer as long as they were not replaced.
 func (b *Book) current() *Rules { return b.rules.Load() }

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/matrix-mimi/bridge/internal/config"
+	"github.com/matrix-mimi/bridge/internal/store/storetest"
+	"github.com/matrix-mimi/bridge/mimiside/peer"
+)
+
+// A block holds at once, over a reload of the rules and over a restart, and stands in the audit log.
+func TestAdministratorsBlockProviders(t *testing.T) {
+	db := storetest.Open(t, storetest.Config(t, "sqlite"))
+	cfg := &config.Config{}
+	cfg.MIMI.Domain = "b.example"
+	start := func() *operator {
+		o := &operator{app: &app{db: db, cfg: cfg}, p: &provider{book: peer.NewBook(peer.Rules{})}}
+		if err := o.loadBlocked(t.Context(), o.p); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	o := start()
+	if o.p.book.Of("spam.example").Blocked {
+		t.Fatal("blocked before anybody said so")
+	}
+	if err := o.SetBlocked(t.Context(), "@admin:hs", "Spam.example", true); err != nil {
+		t.Fatal(err)
+	}
+	o.p.book.Replace(peer.Rules{})
+	for name, book := range map[string]*peer.Book{"now": o.p.book, "after a restart": start().p.book} {
+		if !book.Of("SPAM.example").Blocked || book.Of("ham.example").Blocked {
+			t.Errorf("%s: the wrong ones are blocked", name)
+		}
+	}
+	if err := o.SetBlocked(t.Context(), "@admin:hs", "spam.example", false); err != nil {
+		t.Fatal(err)
+	}
+	if o.p.book.Of("spam.example").Blocked || start().p.book.Of("spam.example").Blocked {
+		t.Error("still blocked")
+	}
+	for _, domain := range []string{"", "b.example", "no domain", "a.example/x"} {
+		if err := o.SetBlocked(t.Context(), "@admin:hs", domain, true); err == nil {
+			t.Errorf("%q was blocked", domain)
+		}
+	}
+	log, err := o.AuditLog(t.Context(), 10)
+	if err != nil || len(log) != 2 || log[1].Action != "block" || log[1].Actor != "@admin:hs" || log[1].Subject != "spam.example" {
+		t.Errorf("audit log %+v, %v", log, err)
+	}
+}
