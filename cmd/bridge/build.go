@@ -37,6 +37,7 @@ func (a *app) build(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("relay: %w", err)
 	}
+	p.publish(mind.Authorities())
 	commands, err := a.newBot(hs, p, mind)
 	if err != nil {
 		return err

@@ -75,8 +75,10 @@ func caFiles(cfg *config.Config) []config.Path {
 		out = append(out, p)
 	}
 	for _, peer := range cfg.MIMI.Peers {
-		if peer.CAFile != "" {
-			out = append(out, peer.CAFile)
+		for _, file := range []config.Path{peer.CAFile, peer.CredentialCAFile} {
+			if file != "" {
+				out = append(out, file)
+			}
 		}
 	}
 	return out

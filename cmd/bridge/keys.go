@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/matrix-mimi/bridge/internal/config"
+	"github.com/matrix-mimi/bridge/internal/relay"
 	"github.com/matrix-mimi/bridge/internal/sealed"
 	"github.com/matrix-mimi/bridge/internal/store"
 )
@@ -37,6 +38,8 @@ func newKeys(o *options) *cobra.Command {
 		&cobra.Command{Use: "show", Short: "Print the fingerprints of the sealing key and of the certificate", Args: cobra.NoArgs, RunE: withConfig(showKeys)},
 		&cobra.Command{Use: "rotate", Short: "Make a new sealing key and seal everything in the database anew; the bridge must not run with SQLite, and must be restarted after it with PostgreSQL",
 			Args: cobra.NoArgs, RunE: withConfig(rotateKeys)},
+		&cobra.Command{Use: "authority", Short: "Print the certificates of the authority that certifies the bridge's users, for mimi.peers.<domain>.credential_ca_file of others",
+			Args: cobra.NoArgs, RunE: withConfig(showAuthority)},
 		&cobra.Command{Use: "fingerprint <certificate.pem>", Short: "Print the pin of a peer's certificate, for mimi.peers.<domain>.pins", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				pin, err := certificatePin(args[0])
@@ -81,6 +84,32 @@ func showKeys(_ context.Context, w io.Writer, cfg *config.Config) error {
 	}
 	_, err = fmt.Fprintf(w, "certificate   %s\n", pin)
 	return err
+}
+
+// showAuthority prints the authorities that the bridge made when it first ran with
+// mls.credential: x509.
+func showAuthority(ctx context.Context, w io.Writer, cfg *config.Config) error {
+	sc, err := storeConfig(cfg, zerolog.Nop())
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, sc)
+	if err != nil {
+		return err
+	}
+	list, err := relay.StoredAuthorities(ctx, db)
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		return errors.New("there is no authority yet; the bridge makes one when it starts with mls.credential: x509")
+	}
+	for _, a := range list {
+		if err := pem.Encode(w, &pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate.Raw}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // certificatePin returns the SHA-256 of the SubjectPublicKeyInfo of the first

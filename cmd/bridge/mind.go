@@ -27,7 +27,7 @@ func relayConfig(cfg *config.Config, bot string) relay.Config {
 		past = -1 // none at all; 0 is the engine's default
 	}
 	return relay.Config{
-		Suite: mls.Suite(cfg.MLS.CipherSuites[0]), Bot: bot, BotName: cfg.Appservice.Bot.Displayname,
+		Suite: mls.Suite(cfg.MLS.CipherSuites[0]), X509: cfg.MLS.Credential == config.CredentialX509, Bot: bot, BotName: cfg.Appservice.Bot.Displayname,
 		CommandPrefix: cfg.Bridge.CommandPrefix, GhostName: cfg.Bridge.GhostName, MaxExport: cfg.Bridge.MaxExport,
 		Stock: cfg.MLS.KeyPackageStock, Renew: cfg.MLS.UpdateInterval.D(), Waiting: waiting,
 		InviteTimeout: cfg.Bridge.InviteTimeout.D(), Consistency: cfg.Bridge.ConsistencyInterval.D(),
@@ -61,7 +61,17 @@ func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake
 			trust, allowed := a.cfg.PeerTrust(peer)
 			return allowed && trust.Consent != config.ConsentClosed
 		},
-		Blocked:    func(domain string) bool { return p.book.Of(domain).Blocked },
+		Blocked: func(domain string) bool { return p.book.Of(domain).Blocked },
+		PeerAuthorities: func(ctx context.Context, domain string) ([][]byte, error) {
+			if p.book.Of(domain).Blocked {
+				return nil, nil
+			}
+			return p.authorities(ctx, a.cfg, domain)
+		},
+		DemandCertificates: func(domain string) bool {
+			trust, _ := a.cfg.PeerTrust(domain)
+			return trust.RequireCertificates && domain != a.cfg.MIMI.Domain
+		},
 		MayShare:   p.client.MayShare,
 		Requester:  mimiRequester{p.client},
 		Homeserver: homeserver{hs},

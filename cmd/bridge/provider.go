@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strconv"
@@ -145,6 +146,25 @@ func directory(cfg *config.Config) (*wire.Directory, error) {
 		}
 	}
 	return wire.NewDirectory(publicURL(cfg)+server.DefaultPrefix, own)
+}
+
+// authorities returns who certifies the users of a provider: whom the operator named, or else whom the provider publishes.
+func (p *provider) authorities(ctx context.Context, cfg *config.Config, domain string) ([][]byte, error) {
+	if file := cfg.MIMI.Peers[domain].CredentialCAFile; file != "" {
+		return peer.ReadCertificates(string(file))
+	}
+	dir, err := p.client.FreshDirectory(ctx, domain)
+	if err != nil || dir.Bridge == nil {
+		return nil, err
+	}
+	return dir.Bridge.Authorities, nil
+}
+
+// publish says in the directory who certifies our users. It is called before the directory is read.
+func (p *provider) publish(authorities [][]byte) {
+	if p.directory.Bridge != nil {
+		p.directory.Bridge.Authorities = authorities
+	}
 }
 
 // certificateExpiry returns the seconds until the own certificate ends.

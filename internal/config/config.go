@@ -111,10 +111,11 @@ type TLS struct {
 
 // Trust says how a peer proves who it is and what it may ask.
 type Trust struct {
-	Roots              Roots   `yaml:"roots"`
-	CAFile             Path    `yaml:"ca_file"`
-	RequireClientUsage bool    `yaml:"require_client_usage"` // demand the clientAuth key usage
-	Consent            Consent `yaml:"consent"`
+	Roots               Roots   `yaml:"roots"`
+	CAFile              Path    `yaml:"ca_file"`
+	RequireClientUsage  bool    `yaml:"require_client_usage"` // demand the clientAuth key usage
+	RequireCertificates bool    `yaml:"require_certificates"` // refuse basic credentials of its users
+	Consent             Consent `yaml:"consent"`
 }
 
 // Peer is what differs for one provider. Fields that are empty (nil) take the
@@ -123,8 +124,10 @@ type Peer struct {
 	Address             string   `yaml:"address"` // host:port to dial instead of DNS
 	Roots               Roots    `yaml:"roots"`
 	CAFile              Path     `yaml:"ca_file"`
-	Pins                []string `yaml:"pins"` // SHA-256 of the SubjectPublicKeyInfo, hex
+	CredentialCAFile    Path     `yaml:"credential_ca_file"` // PEM: the authorities that certify its users, instead of those that it publishes
+	Pins                []string `yaml:"pins"`               // SHA-256 of the SubjectPublicKeyInfo, hex
 	RequireClientUsage  *bool    `yaml:"require_client_usage"`
+	RequireCertificates *bool    `yaml:"require_certificates"`
 	Consent             Consent  `yaml:"consent"`
 	AllowPrivateAddress bool     `yaml:"allow_private_address"`
 	Blocked             bool     `yaml:"blocked"`
@@ -132,13 +135,14 @@ type Peer struct {
 
 // MLS holds the settings of groups and keys.
 type MLS struct {
-	CipherSuites    []int    `yaml:"cipher_suites"`     // in order of preference; the first makes new groups
-	KeyPackageStock int      `yaml:"key_package_stock"` // ready packages a user
-	UpdateInterval  Duration `yaml:"update_interval"`   // leaf keys renewed
-	PastEpochs      int      `yaml:"past_epochs"`
-	PastEpochAge    Duration `yaml:"past_epoch_age"`
-	MaxForward      int      `yaml:"max_forward"` // generations ahead that are followed
-	MaxSkipped      int      `yaml:"max_skipped"` // kept keys of skipped generations a sender
+	CipherSuites    []int          `yaml:"cipher_suites"`     // in order of preference; the first makes new groups
+	Credential      CredentialKind `yaml:"credential"`        // what own leaves show
+	KeyPackageStock int            `yaml:"key_package_stock"` // ready packages a user
+	UpdateInterval  Duration       `yaml:"update_interval"`   // leaf keys renewed
+	PastEpochs      int            `yaml:"past_epochs"`
+	PastEpochAge    Duration       `yaml:"past_epoch_age"`
+	MaxForward      int            `yaml:"max_forward"` // generations ahead that are followed
+	MaxSkipped      int            `yaml:"max_skipped"` // kept keys of skipped generations a sender
 }
 
 // Encryption holds the settings of Matrix end-to-bridge encryption.

@@ -39,7 +39,7 @@ func Default() Config {
 			Extensions: true, RequestTimeout: Duration(30 * time.Second), IdentifierQuery: QueryHandle,
 		},
 		MLS: MLS{
-			CipherSuites:    []int{1, 2, 3, 5, 7},
+			CipherSuites: []int{1, 2, 3, 5, 7}, Credential: CredentialBasic,
 			KeyPackageStock: 20, UpdateInterval: 7 * day,
 			PastEpochs: 2, PastEpochAge: 10 * minute, MaxForward: 1000, MaxSkipped: 256,
 		},

@@ -55,6 +55,9 @@ func (c *Config) PeerTrust(domain string) (Trust, bool) {
 	if peer.RequireClientUsage != nil {
 		t.RequireClientUsage = *peer.RequireClientUsage
 	}
+	if peer.RequireCertificates != nil {
+		t.RequireCertificates = *peer.RequireCertificates
+	}
 	if peer.Consent != "" {
 		t.Consent = peer.Consent
 	}

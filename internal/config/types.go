@@ -227,6 +227,20 @@ func (q *QueryPolicy) UnmarshalText(text []byte) error {
 	return choose(q, text, QueryOff, QueryHandle, QueryOptIn)
 }
 
+// CredentialKind says what the leaves of own clients show.
+type CredentialKind string
+
+// The values of CredentialKind.
+const (
+	CredentialBasic CredentialKind = "basic" // the client's URI
+	CredentialX509  CredentialKind = "x509"  // a certificate of the provider's authority
+)
+
+// UnmarshalText takes one of the constants.
+func (c *CredentialKind) UnmarshalText(text []byte) error {
+	return choose(c, text, CredentialBasic, CredentialX509)
+}
+
 // ReceiptPolicy says which Matrix read receipts become MIMI status reports.
 type ReceiptPolicy string
 

@@ -178,6 +178,8 @@ func (v *validator) mls() {
 	} {
 		v.positive("mls."+key, n)
 	}
+	v.want(m.Credential != CredentialX509 || m.UpdateInterval <= 28*day, "mls.update_interval", "is longer than 28d, and certificates are renewed with the keys",
+		"shorten it, or set mls.credential to basic")
 	v.want(m.PastEpochs >= 0 && m.PastEpochs <= 16, "mls.past_epochs", "is not between 0 and 16", "leave it at 2: each kept epoch weakens forward secrecy")
 }
 

@@ -251,10 +251,13 @@ func (a *ActivityPub) newPackages(ctx context.Context, actor string) ([]store.Ke
 	return out, nil
 }
 
+// apClaimMargin is how long a KeyPackage must still be valid when it is handed out, in milliseconds.
+const apClaimMargin = 24 * 3600 * 1000
+
 // Claim implements activitypub.Backend: one KeyPackage a requester, S000-053.
 func (a *ActivityPub) Claim(ctx context.Context, name, requester string) (ap.Offer, error) {
 	actor, now := a.Site.User(name), a.Clock().UnixMilli()
-	kp, err := a.Store.ClaimedKeyPackage(ctx, actor, requester, now+claimMargin)
+	kp, err := a.Store.ClaimedKeyPackage(ctx, actor, requester, now+apClaimMargin)
 	if err == nil {
 		return offer(kp), nil
 	}
@@ -269,7 +272,7 @@ func (a *ActivityPub) Claim(ctx context.Context, name, requester string) (ap.Off
 					return err
 				}
 			}
-			kp, err = tx.ClaimKeyPackage(ctx, actor, []int64{int64(apSuite)}, requester, "", now, now+claimMargin)
+			kp, err = tx.ClaimKeyPackage(ctx, actor, []int64{int64(apSuite)}, requester, "", now, now+apClaimMargin)
 			return err
 		})
 		if err == nil && !kp.LastResort || made != nil || err != nil && !errors.Is(err, store.ErrNotFound) {

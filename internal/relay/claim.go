@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
@@ -75,8 +76,16 @@ func (s *step) distinct(suite mls.Suite) ([]mls.Suite, error) {
 	return list, nil
 }
 
-// required are the capabilities that a client must have in this room.
+// required are the capabilities that a client must have in this room: it must read the credentials that are given out here.
 func (s *step) required() mls.RequiredCapabilities {
+	c := s.requiredByRoom()
+	if s.cfg.X509 && !slices.Contains(c.Credentials, mls.CredentialX509) {
+		c.Credentials = append(slices.Clone(c.Credentials), mls.CredentialX509)
+	}
+	return c
+}
+
+func (s *step) requiredByRoom() mls.RequiredCapabilities {
 	if g := s.room.group; g != nil {
 		if data, ok := g.Context().Extensions.Find(mls.ExtensionRequiredCapabilities); ok {
 			if c, err := mls.UnmarshalRequiredCapabilities(data); err == nil {

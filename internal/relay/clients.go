@@ -5,34 +5,40 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/puppets"
 )
 
-// clientCache remembers the MLS clients of bridged users. A client never changes.
+// clientCache remembers the MLS clients of bridged users. Of a client only its certificate changes.
 type clientCache struct {
 	mu sync.Mutex
-	by map[string]puppets.Client
+	by map[string]cachedClient
+}
+
+type cachedClient struct {
+	client puppets.Client
+	until  time.Time // when its credential is to be made anew; the zero time for never
 }
 
 const maxClients = 20000
 
-func (c *clientCache) get(mxid string) (puppets.Client, bool) {
+func (c *clientCache) get(mxid string, now time.Time) (puppets.Client, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v, ok := c.by[mxid]
-	return v, ok
+	return v.client, ok && (v.until.IsZero() || now.Before(v.until))
 }
 
-func (c *clientCache) put(mxid string, v puppets.Client) {
+func (c *clientCache) put(mxid string, v puppets.Client, until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.by == nil || len(c.by) >= maxClients {
-		c.by = map[string]puppets.Client{}
+		c.by = map[string]cachedClient{}
 	}
-	c.by[mxid] = v
+	c.by[mxid] = cachedClient{v, until}
 }
 
 func (c *clientCache) forget() {
@@ -47,7 +53,7 @@ const userActive = "active"
 // client returns the MLS client of a Matrix user and makes it when the user has none. That is a transaction of its own, so
 // that of two rooms that export the same user at once both use the same key.
 func (r *Relay) client(ctx context.Context, mxid string) (puppets.Client, error) {
-	if c, ok := r.clients.get(mxid); ok {
+	if c, ok := r.clients.get(mxid, r.Clock()); ok {
 		return c, nil
 	}
 	u, err := r.Store.User(ctx, mxid)
@@ -61,13 +67,12 @@ func (r *Relay) client(ctx context.Context, mxid string) (puppets.Client, error)
 	if err != nil {
 		return puppets.Client{}, fmt.Errorf("client of %s: %w", mxid, err)
 	}
-	c := puppets.Client{UserURI: u.URI, ClientURI: u.ClientURI, Credential: puppets.BasicCredential(u.ClientURI), Key: key}
-	if r.Credential != nil {
-		if c.Credential, err = r.Credential(u.URI, u.ClientURI, key); err != nil {
-			return puppets.Client{}, fmt.Errorf("credential of %s: %w", mxid, err)
-		}
+	c := puppets.Client{UserURI: u.URI, ClientURI: u.ClientURI, Key: key}
+	until, err := r.certify(&c, mxid)
+	if err != nil {
+		return puppets.Client{}, fmt.Errorf("credential of %s: %w", mxid, err)
 	}
-	r.clients.put(mxid, c)
+	r.clients.put(mxid, c, until)
 	return c, nil
 }
 

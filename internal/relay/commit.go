@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -47,7 +48,11 @@ func (s *step) advance() error {
 		if err != nil || p == nil || p.empty() {
 			return err
 		}
-		staged, err := v.group.StageCommit(s.Rand, s.now, s.commitParams(p))
+		params, err := s.commitParams(p)
+		if err != nil {
+			return err
+		}
+		staged, err := v.group.StageCommit(s.Rand, s.now, params)
 		if err != nil {
 			if err = s.planFailed(p, err); err != nil {
 				return err
@@ -66,10 +71,28 @@ func (s *step) advance() error {
 	return nil
 }
 
-func (s *step) commitParams(p *plan) mls.CommitParams {
+func (s *step) commitParams(p *plan) (mls.CommitParams, error) {
 	g := s.room.group
-	return mls.CommitParams{Leaf: p.leaf, Proposals: p.proposals, Refs: p.refs, Path: p.path, AAD: room.HandshakeAAD(g.Dictionary())}
+	params := mls.CommitParams{Leaf: p.leaf, Proposals: p.proposals, Refs: p.refs, Path: p.path, AAD: room.HandshakeAAD(g.Dictionary())}
+	if !p.renews() {
+		return params, nil
+	}
+	// A commit with a path brings a new leaf: it shows the credential that the client has today.
+	_, client, err := s.clientOfURI(s.ctx, p.committer)
+	if err != nil {
+		return params, err
+	}
+	s.shown(&client)
+	m, ok := g.Member(p.leaf)
+	if !ok || m.Leaf.Credential.Equal(&client.Credential) || !bytes.Equal(m.Leaf.SignatureKey, client.Key.Public()) {
+		return params, nil
+	}
+	params.NewLeaf = &mls.LeafParams{Credential: client.Credential, Capabilities: m.Leaf.Capabilities, Extensions: m.Leaf.Extensions}
+	return params, nil
 }
+
+// renews tells whether a commit brings a new leaf of the committer.
+func (p *plan) renews() bool { return p.path || len(p.removed) > 0 }
 
 // planFailed judges a commit that could not be made. One wish alone that MLS does not allow is given up; several are
 // tried one by one.
@@ -436,7 +459,7 @@ func (s *step) dropPending(again bool, why string) error {
 
 // renewed notes whose keys a commit of ours renewed: a path renews the committer's leaf.
 func (s *step) renewed(p *plan) {
-	if p.path || len(p.removed) > 0 {
+	if p.renews() {
 		s.noteRenewal(p.committer)
 	}
 }

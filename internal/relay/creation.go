@@ -65,7 +65,7 @@ func (s *step) newGroup(participants policy.ParticipantList) error {
 	if err != nil {
 		return err
 	}
-	g, err := mls.NewGroup(s.Rand, s.now, s.mlsc, mls.GroupParams{
+	g, err := mls.NewGroup(s.Rand, s.now, s.room.mlsc, mls.GroupParams{
 		Suite:   s.cfg.Suite,
 		GroupID: s.room.head.GroupID,
 		Extensions: mls.Extensions{

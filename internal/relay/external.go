@@ -234,7 +234,7 @@ func (s *step) rejoinWith(user string, info *wire.OpenedGroupInfo) error {
 		return s.sendPending(pendingRejoin, staged, pendingBlob{Staged: staged.Marshal(), Commit: staged.Commit(), Actor: user, User: user}, nil)
 	}
 	params.Tree = treeOf(info)
-	staged, err := mls.StageExternalCommit(s.Rand, s.now, s.mlsc, params)
+	staged, err := mls.StageExternalCommit(s.Rand, s.now, s.room.mlsc, params)
 	if err != nil {
 		return s.externalFailed(err)
 	}
@@ -283,7 +283,7 @@ func (s *step) externalParams(user string, info *wire.OpenedGroupInfo) (mls.Exte
 			p.SelfRemoves = append(p.SelfRemoves, pending.Proposal.Raw)
 		}
 	}
-	public, err := mls.NewPublicGroup(s.now, s.mlsc, mls.PublicGroupParams{GroupInfo: info.GroupInfo, Tree: treeOf(info)})
+	public, err := mls.NewPublicGroup(s.now, s.room.mlsc, mls.PublicGroupParams{GroupInfo: info.GroupInfo, Tree: treeOf(info)})
 	if err != nil {
 		return p, fmt.Errorf("read the group of room %s: %w", s.room.head.ID, err)
 	}
@@ -310,11 +310,11 @@ func (s *step) externalFailed(cause error) error {
 // mergeExternal: the hub took the external commit by which we joined (T15).
 func (s *step) mergeExternal(blob *pendingBlob) error {
 	v := s.room
-	staged, err := mls.LoadStagedExternal(s.mlsc, blob.Staged)
+	staged, err := mls.LoadStagedExternal(s.room.mlsc, blob.Staged)
 	if err != nil {
 		return fmt.Errorf("read the external commit of room %s: %w", v.head.ID, err)
 	}
-	g, err := mls.NewGroupFromStaged(s.now, s.mlsc, staged)
+	g, err := mls.NewGroupFromStaged(s.now, s.room.mlsc, staged)
 	if err != nil {
 		return fmt.Errorf("join room %s: %w", v.head.ID, err)
 	}
@@ -425,7 +425,7 @@ func (s *step) joinWith(user string, info *wire.OpenedGroupInfo) error {
 		return s.joinHeld(user, info, params)
 	}
 	params.Tree = treeOf(info)
-	staged, err := mls.StageExternalCommit(s.Rand, s.now, s.mlsc, params)
+	staged, err := mls.StageExternalCommit(s.Rand, s.now, s.room.mlsc, params)
 	if err != nil {
 		return s.externalFailed(err)
 	}

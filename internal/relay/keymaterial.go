@@ -47,6 +47,12 @@ func (r *Relay) keyMaterialOfOurs(ctx context.Context, peer, verb string, q *wir
 	if id, err := room.IdentityOf(&q.RequesterCredential); err != nil || !id.User.Same(q.RequestingUser) {
 		return Reply{}, fmt.Errorf("key material for %s: %w", q.TargetUser, ErrForbidden)
 	}
+	if err := r.checkCredential(ctx, &q.RequesterCredential, q.RequesterSignatureKey); err != nil {
+		if errors.Is(err, ErrTemporary) {
+			return Reply{}, err
+		}
+		return Reply{}, fmt.Errorf("key material for %s: %w: %w", q.TargetUser, ErrForbidden, err)
+	}
 	user := store.DerivedRoomID("user", q.TargetUser.Key())
 	hash := requestHash(peer, verb, "", body)
 	if a, err := r.Store.AnswerTo(ctx, user, hash); err == nil && r.stillGood(ctx, a.Body, q) {

@@ -9,25 +9,31 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/room"
 )
 
-// mlsConfig is what all our groups have in common.
-func (r *Relay) mlsConfig() mls.Config {
-	c := mls.Config{
-		Validator:  mls.ValidatorFunc(r.validate),
-		Components: map[mls.ComponentID]mls.ComponentLogic{},
+// newJudge gives a room its authentication service, and with it what its group is made and loaded with.
+func (r *Relay) newJudge(v *roomView) {
+	v.judge = &judge{r: r}
+	v.mlsc = mls.Config{
+		Validator:  mls.ValidatorFunc(v.judge.validate),
+		Components: r.components,
 		Limits:     r.cfg.Limits,
 	}
+}
+
+// componentLogic is what all our groups have in common.
+func componentLogic() map[mls.ComponentID]mls.ComponentLogic {
+	out := map[mls.ComponentID]mls.ComponentLogic{}
 	for id, logic := range policy.Components() {
-		c.Components[mls.ComponentID(id)] = logic
+		out[mls.ComponentID(id)] = logic
 	}
-	return c
+	return out
 }
 
 var errCredential = errors.New("credential is not accepted")
 
 // validate judges a credential that gets into a group (mimi-digest §4.8): it must name a MIMI user or, for an external
 // sender, a provider; a member keeps its user for good. A basic credential proves nothing by itself: that it came
-// from the provider whose user it names is checked where it comes in. One of X.509 is for CheckCredential.
-func (r *Relay) validate(check mls.CredentialCheck) error {
+// from the provider whose user it names is checked where it comes in. One of X.509 must be of that provider's authority.
+func (j *judge) validate(check mls.CredentialCheck) error {
 	if check.Use == mls.CredentialOfExternalSender {
 		if _, err := room.ProviderOf(check.Credential); err != nil {
 			return fmt.Errorf("external sender: %w", err)
@@ -45,10 +51,10 @@ func (r *Relay) validate(check mls.CredentialCheck) error {
 		}
 	}
 	if check.Credential.Type == mls.CredentialX509 {
-		if r.CheckCredential == nil {
-			return fmt.Errorf("%w: X.509 credentials of members are not configured", errCredential)
-		}
-		return r.CheckCredential(check)
+		return j.verify(check, id.Domain())
+	}
+	if demand := j.r.DemandCertificates; demand != nil && demand(id.Domain()) {
+		return fmt.Errorf("%w: %s must certify its users", errCredential, id.Domain())
 	}
 	return nil
 }

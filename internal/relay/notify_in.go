@@ -173,7 +173,7 @@ func (s *step) onWelcome(in *store.Input, item *wire.FanoutMessage) error {
 	if v.group != nil {
 		return s.joinMore(in, params, refs)
 	}
-	g, _, err := mls.JoinWelcome(s.now, s.mlsc, params)
+	g, _, err := mls.JoinWelcome(s.now, s.room.mlsc, params)
 	if err != nil {
 		s.Log.Warn().Err(err).Stringer("room", v.head.ID).Str("fate", "refused").Msg("a Welcome could not be used")
 		s.Alert("welcome", "a Welcome of "+v.head.Hub+" could not be used")

@@ -319,6 +319,7 @@ func (s *step) foldAdd(p *plan, i *store.Intent, d intentData, role uint32) (ver
 		if err != nil {
 			return refused, "", err
 		}
+		s.shown(&client)
 		kp, err := puppets.NewKeyPackage(s.Rand, s.now, client, false)
 		if err != nil {
 			return refused, "", err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
+	"github.com/matrix-mimi/bridge/mimiside/credential"
 	"github.com/matrix-mimi/bridge/mimiside/follower"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/puppets"
@@ -34,6 +35,8 @@ type Config struct {
 	MaxExport int
 	// Stock is how many KeyPackages a user has in stock: puppets.DefaultStock.
 	Stock int
+	// X509 gives own clients certificates of the provider's authority instead of basic credentials.
+	X509 bool
 	// Renew is how often the keys of an own leaf are renewed: puppets.RenewEvery.
 	Renew time.Duration
 	// Waiting bounds what waits for an earlier item: follower.DefaultBounds.
@@ -161,10 +164,11 @@ type Deps struct {
 	PublicURL func(mxc string) string
 	// Blocked tells that a provider is not spoken with.
 	Blocked func(domain string) bool
-	// Credential makes the credential of a client; nil makes basic ones.
-	Credential func(userURI, clientURI string, key *mls.SignatureKey) (mls.Credential, error)
-	// CheckCredential judges X.509 credentials of peers; nil refuses them.
-	CheckCredential func(check mls.CredentialCheck) error
+	// PeerAuthorities returns the certificates (DER) of the authorities by which a provider certifies its users, none when it
+	// certifies none. An error means that it could not be asked. Nil knows of none.
+	PeerAuthorities func(ctx context.Context, domain string) ([][]byte, error)
+	// DemandCertificates tells whether basic credentials of a provider's users are refused. Nil refuses none.
+	DemandCertificates func(domain string) bool
 
 	// MayShare tells whether an extension (docs/extensions.md) may be shared with a peer, without asking it. Nil shares none.
 	MayShare func(domain, name string) bool
@@ -189,14 +193,16 @@ type Deps struct {
 // Relay works off the inputs of all rooms of its shards. It is safe for concurrent use.
 type Relay struct {
 	Deps
-	cfg  Config
-	hub  *hubKeys
-	bot  string // the bot's MIMI user URI
-	mlsc mls.Config
+	cfg         Config
+	hub         *hubKeys
+	bot         string // the bot's MIMI user URI
+	components  map[mls.ComponentID]mls.ComponentLogic
+	authorities []*credential.Authority // of ours, oldest first; the last one signs
 
-	mu    sync.Mutex
-	slots map[store.RoomID]*slot
-	queue *queue
+	mu      sync.Mutex
+	slots   map[store.RoomID]*slot
+	issuers map[string]issuers // by domain
+	queue   *queue
 
 	clients clientCache
 }
@@ -236,7 +242,10 @@ func New(ctx context.Context, d Deps) (*Relay, error) {
 	if err := r.loadHubKeys(ctx); err != nil {
 		return nil, err
 	}
-	r.mlsc = r.mlsConfig()
+	if err := r.loadAuthorities(ctx); err != nil {
+		return nil, err
+	}
+	r.components = componentLogic()
 	return r, nil
 }
 

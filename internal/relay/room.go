@@ -28,6 +28,8 @@ type slot struct {
 type roomView struct {
 	head   store.Room
 	group  *mls.Group    // nil while there is none
+	judge  *judge        // of the credentials in it
+	mlsc   mls.Config    // of the group
 	policy *policy.State // knows how many clients each participant has
 	leaves room.Leaves
 	// providers is what followers remembers, nil when it was not asked yet.
@@ -125,6 +127,7 @@ func (r *Relay) load(ctx context.Context, s *slot, id store.RoomID) (*roomView, 
 	}
 	s.mem = nil
 	v := &roomView{head: head}
+	r.newJudge(v)
 	if err := r.loadRows(ctx, v); err != nil {
 		return nil, err
 	}
@@ -181,7 +184,7 @@ func (r *Relay) loadGroup(ctx context.Context, v *roomView) error {
 	for i, p := range pieces {
 		list[i] = mls.Piece{Key: mls.PieceKey(p.Key), Data: p.Data}
 	}
-	g, err := mls.LoadGroup(r.mlsc, list)
+	g, err := mls.LoadGroup(v.mlsc, list)
 	if err != nil {
 		return fmt.Errorf("load the group of room %s: %w", v.head.ID, err)
 	}

@@ -75,19 +75,29 @@ func (r *Relay) runStep(ctx context.Context, id store.RoomID, in *store.Input, s
 	slot := r.slot(id)
 	slot.mu.Lock()
 	defer slot.mu.Unlock()
+	force, fetches := false, 0
 	for try := 1; ; try++ {
-		s, err := r.tryStep(ctx, slot, id, in, settle, decide)
+		s, err := r.tryStep(ctx, slot, id, in, settle, force, decide)
 		if err == nil {
 			return s, nil
 		}
 		slot.mem = nil
+		var lacks *lacksIssuers
+		if errors.As(err, &lacks) && fetches < maxFetches {
+			if force, err = r.fetchLacking(ctx, lacks, in); err != nil {
+				return nil, err
+			}
+			fetches++
+			try--
+			continue
+		}
 		if !errors.Is(err, store.ErrConflict) || try == maxConflicts || !sleep(ctx, rand.N(time.Millisecond<<try)) {
 			return nil, err
 		}
 	}
 }
 
-func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *store.Input, settle store.Settle, decide func(*step) error) (s *step, err error) {
+func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *store.Input, settle store.Settle, force bool, decide func(*step) error) (s *step, err error) {
 	view, err := r.load(ctx, slot, id)
 	if err != nil {
 		return nil, err
@@ -95,7 +105,12 @@ func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *st
 	slot.mem = nil // until the transaction stands, what decide changes in memory is not what is stored
 	s = &step{Relay: r, ctx: ctx, now: r.Clock(), room: view, input: in}
 	before := view.head
-	if err := s.decide(decide); err != nil {
+	view.judge.forced = force
+	err = s.decide(decide)
+	if lacks := view.lacking(); lacks != nil {
+		return nil, lacks
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := s.askClaims(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/matrix-mimi/bridge/internal/killpoint"
 	"github.com/matrix-mimi/bridge/internal/store"
@@ -71,8 +72,14 @@ func (r *Relay) makeKeyPackage(client puppets.Client, last bool) (store.KeyPacka
 		NotAfterMS: int64(kp.Public.Leaf.Lifetime.NotAfter) * 1000, CreatedMS: now.UnixMilli()}, nil
 }
 
-// claimMargin is how long a KeyPackage must still be valid when it is handed out.
-const claimMargin = 24 * 3600 * 1000
+// claimMargin is how long a KeyPackage must still be valid when it is handed out, in milliseconds: its leaf, and the certificate in
+// it, must last until the leaf is renewed for the first time.
+func (r *Relay) claimMargin() int64 {
+	return min(r.cfg.Renew+24*time.Hour, puppets.Lifetime/2).Milliseconds()
+}
+
+// maxOtherCredential is how many KeyPackages are passed over because they show another kind of credential than is given out now.
+const maxOtherCredential = 64
 
 // claimOne hands out one KeyPackage of a user of ours, in the given transaction (T13). The stock is filled up afterwards; when
 // it is empty the last resort is given, and when there is not even that, one is made on the spot.
@@ -87,28 +94,45 @@ func (r *Relay) claimOne(ctx context.Context, tx *store.Tx, client puppets.Clien
 		return nil, errNothingCompatible
 	}
 	now := r.Clock().UnixMilli()
-	row, err := tx.ClaimKeyPackage(ctx, client.UserURI, want, peer, roomURI, now, now+claimMargin)
-	if errors.Is(err, store.ErrNotFound) {
-		fresh, err := r.makeKeyPackage(client, false)
+	for range maxOtherCredential {
+		row, err := tx.ClaimKeyPackage(ctx, client.UserURI, want, peer, roomURI, now, now+r.claimMargin())
+		if errors.Is(err, store.ErrNotFound) {
+			break
+		}
 		if err != nil {
 			return nil, err
 		}
-		if err := tx.AddKeyPackages(ctx, fresh); err != nil {
-			return nil, err
-		}
-		row, err = tx.ClaimKeyPackage(ctx, client.UserURI, want, peer, roomURI, now, now+claimMargin)
+		kp, err := mls.UnmarshalKeyPackage(row.Public)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("read a KeyPackage of %s: %w", client.UserURI, err)
 		}
-	} else if err != nil {
+		if kp.Leaf.Credential.Type == client.Credential.Type {
+			killpoint.Hit("K36")
+			return kp, nil
+		}
+		if row.LastResort {
+			break // it stays; the stock has nothing better
+		}
+	}
+	return r.claimFresh(ctx, tx, client, peer, roomURI)
+}
+
+// claimFresh makes a KeyPackage and hands it out.
+func (r *Relay) claimFresh(ctx context.Context, tx *store.Tx, client puppets.Client, peer, roomURI string) (*mls.KeyPackage, error) {
+	fresh, err := r.makeKeyPackage(client, false)
+	if err != nil {
 		return nil, err
 	}
-	kp, err := mls.UnmarshalKeyPackage(row.Public)
+	if err := tx.AddKeyPackages(ctx, fresh); err != nil {
+		return nil, err
+	}
+	now := r.Clock().UnixMilli()
+	row, err := tx.ClaimKeyPackage(ctx, client.UserURI, []int64{fresh.Suite}, peer, roomURI, now, now+r.claimMargin())
 	if err != nil {
-		return nil, fmt.Errorf("read a KeyPackage of %s: %w", client.UserURI, err)
+		return nil, err
 	}
 	killpoint.Hit("K36")
-	return kp, nil
+	return mls.UnmarshalKeyPackage(row.Public)
 }
 
 var errNothingCompatible = errors.New("no ciphersuite in common")

@@ -382,7 +382,11 @@ func TestRemovedClientComesBack(t *testing.T) {
 		plan := &plan{committer: s.bot, leaf: leaf}
 		plan.removed = map[mls.LeafIndex]bool{}
 		plan.removeLeaves(s.room.leaves.Of("mimi://b.example/u/bob"))
-		staged, err := s.room.group.StageCommit(s.Rand, s.now, s.commitParams(plan))
+		params, err := s.commitParams(plan)
+		if err != nil {
+			return err
+		}
+		staged, err := s.room.group.StageCommit(s.Rand, s.now, params)
 		if err != nil {
 			return err
 		}

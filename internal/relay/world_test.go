@@ -103,6 +103,10 @@ type node struct {
 	files  *fileWorld
 	plain  map[string]bool // who turned out to share no extensions
 	crypt  *fakeCrypt      // nil: the bridge takes no part in encrypted rooms
+	// silent are the providers that do not say who their authorities are, asked counts how often others did.
+	silent map[string]bool
+	asked  int
+	demand bool // basic credentials of others are refused
 }
 
 func newWorld(t testing.TB, driver string, domains ...string) *world {
@@ -167,6 +171,7 @@ func (n *node) start() {
 		Store:     n.db, Naming: mapping.Naming{Domain: n.domain, Server: n.hs.server}, Config: n.conf,
 		MayShare:  func(domain, _ string) bool { return n.w.offers[n.domain] && !n.plain[domain] },
 		Requester: n, Homeserver: n.hs, Commander: n, Files: n.files.mover.Assets, PublicURL: n.files.public,
+		PeerAuthorities: n.authoritiesOf, DemandCertificates: func(domain string) bool { return n.demand && domain != n.domain },
 		Alert: func(kind, message string) { n.alerts = append(n.alerts, kind+": "+message) },
 		Clock: func() time.Time { return n.w.now }, Log: n.log,
 	})
@@ -174,6 +179,15 @@ func (n *node) start() {
 		n.w.t.Fatal(err)
 	}
 	n.relay = r
+}
+
+// authoritiesOf reads another provider's directory.
+func (n *node) authoritiesOf(_ context.Context, domain string) ([][]byte, error) {
+	n.asked++
+	if n.silent[domain] || n.w.nodes[domain] == nil {
+		return nil, errNetwork
+	}
+	return n.w.nodes[domain].relay.Authorities(), nil
 }
 
 func (n *node) Command(_ context.Context, c Command) error {

@@ -171,6 +171,15 @@ func TestUsersGhostsAndPeers(t *testing.T) {
 		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.PeerAnswered(ctx, "a", 10) })
 		a.Failures, a.FailingSince, a.LastError, a.LastContact = 0, 0, "", 10
 		same(t, "answered", ok(db.Peer(ctx, "a"))(t), a)
+
+		for _, domain := range []string{"a", "new"} {
+			_, err = db.PeerAuthorities(ctx, domain)
+			missing(t, "authorities that were never asked for", err)
+		}
+		for _, certs := range [][][]byte{{{1, 2}, {3}}, {}} {
+			must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.SetPeerAuthorities(ctx, "new", certs) })
+			same(t, "authorities", ok(db.PeerAuthorities(ctx, "new"))(t), certs)
+		}
 	})
 }
 

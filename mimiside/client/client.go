@@ -163,6 +163,12 @@ func (c *Client) Directory(ctx context.Context, domain string) (*wire.Directory,
 	return dir, nil
 }
 
+// FreshDirectory is Directory, but fetches again what is older than a minute.
+func (c *Client) FreshDirectory(ctx context.Context, domain string) (*wire.Directory, error) {
+	c.directories.Expire(domain)
+	return c.Directory(ctx, domain)
+}
+
 // fetchDirectory gets a directory from the peer's own domain, over a connection that is authenticated as the peer.
 func (c *Client) fetchDirectory(ctx context.Context, domain string) (*wire.Directory, time.Duration, error) {
 	const op = "fetch the directory"

@@ -33,6 +33,8 @@ type CredentialCheck struct {
 	Use          CredentialUse
 	Replaces     *Credential // the credential of the same member that this one takes the place of, nil if none
 	Now          time.Time
+	// InTree says that the leaf stands in a tree that is joined: it was judged when it came in, and may have expired since.
+	InTree bool
 }
 
 // CredentialValidator is the authentication service as the group sees it (RFC 9420 §5.3.1). An error refuses the

@@ -96,6 +96,14 @@ func (k *SignatureKey) Suite() Suite { return k.suite }
 // Public returns the public key as it stands in leaf nodes: 32 bytes, or an uncompressed point.
 func (k *SignatureKey) Public() []byte { return k.pub }
 
+// CryptoPublic returns the public key as the standard library has it, for certificates.
+func (k *SignatureKey) CryptoPublic() crypto.PublicKey {
+	if k.ed != nil {
+		return k.ed.Public()
+	}
+	return &k.ec.PublicKey
+}
+
 // Private returns the seed or scalar that NewSignatureKey reads.
 func (k *SignatureKey) Private() Secret {
 	if k.ed != nil {

@@ -264,6 +264,7 @@ type leafChecker struct {
 	rules     *groupRules
 	validator CredentialValidator
 	now       time.Time
+	inTree    bool // CredentialCheck.InTree
 }
 
 // check validates everything about a leaf that can be said without the other members. replaces is the credential of
@@ -285,6 +286,7 @@ func (c *leafChecker) check(l LeafIndex, leaf *LeafNode, replaces *Credential) e
 func (c *leafChecker) credential(op string, leaf *LeafNode, replaces *Credential) error {
 	err := c.validator.ValidateCredential(CredentialCheck{
 		Credential: &leaf.Credential, SignatureKey: leaf.SignatureKey, Use: CredentialOfMember, Replaces: replaces, Now: c.now,
+		InTree: c.inTree,
 	})
 	if err != nil {
 		return &Error{Kind: KindInvalid, Op: op, Err: fmt.Errorf("%w: %w", ErrCredential, err)}
@@ -313,8 +315,10 @@ func (t *ratchetTree) validate(c *leafChecker) error {
 		return err
 	}
 	var err error
+	known := *c
+	known.inTree = true
 	t.each(func(l LeafIndex, leaf *LeafNode) bool {
-		err = c.check(l, leaf, nil)
+		err = known.check(l, leaf, nil)
 		return err == nil
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package peer
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -109,13 +110,39 @@ func (k *Keyring) ClientTLS(book *Book, domain string, now func() time.Time) *tl
 
 // ReadPool reads certificates of authorities from a PEM file.
 func ReadPool(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read authorities: %w", err)
 	}
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
+	if !pool.AppendCertsFromPEM(data) {
 		return nil, fmt.Errorf("read authorities: %w", errors.New(file+" holds no certificate"))
 	}
 	return pool, nil
+}
+
+// ReadCertificates reads all certificates in a PEM file, as DER.
+func ReadCertificates(file string) ([][]byte, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read certificates: %w", err)
+	}
+	var out [][]byte
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return nil, fmt.Errorf("read certificates: %s: %w", file, err)
+		}
+		out = append(out, block.Bytes)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("read certificates: %w", errors.New(file+" holds no certificate"))
+	}
+	return out, nil
 }

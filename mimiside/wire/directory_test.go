@@ -95,12 +95,12 @@ func TestBridgeDirectoryBounds(t *testing.T) {
 	}
 	many := strings.Repeat(`"x",`, 100) + `"y"`
 	d, err := UnmarshalDirectory([]byte(head + `{"version":7,"software":"` + strings.Repeat("x", 300) + `","contact":"a\u0000b","ciphersuites":[1,"2",3,70000],"features":[` + many + `,4],
-		"endpoints":{"keyMaterials":"http://a.example/{x}","other":"https://a.example/{x}"},"assetDomains":["127.0.0.1","cdn.example"],"more":{}}}`))
+		"endpoints":{"keyMaterials":"http://a.example/{x}","other":"https://a.example/{x}"},"assetDomains":["127.0.0.1","cdn.example"],"credentialAuthorities":["MAA=","","?",5,"` + strings.Repeat("AAAA", 1<<12) + `"],"more":{}}}`))
 	if err != nil || d.Bridge == nil {
 		t.Fatal(err)
 	}
 	b := d.Bridge
-	if b.Version != 7 || b.Software != "" || b.Contact != "" || len(b.Suites) != 2 || len(b.Features) != 64 || len(b.Endpoints) != 0 || len(b.AssetDomains) != 1 {
+	if b.Version != 7 || b.Software != "" || b.Contact != "" || len(b.Suites) != 2 || len(b.Features) != 64 || len(b.Endpoints) != 0 || len(b.AssetDomains) != 1 || len(b.Authorities) != 1 {
 		t.Errorf("%+v", b)
 	}
 }

@@ -50,13 +50,16 @@ type BridgeDirectory struct {
 	Features     []string          `json:"features,omitempty"`     // names of the extensions that have no endpoint
 	Endpoints    map[Verb]Template `json:"endpoints,omitempty"`    // of the others; what is not known is left out when read
 	AssetDomains []string          `json:"assetDomains,omitempty"` // hosts of its users' files
-	Contact      string            `json:"contact,omitempty"`      // URI of the operator
+	// Authorities are the certificates (DER) of those who certify its users (docs/credentials.md).
+	Authorities [][]byte `json:"credentialAuthorities,omitempty"`
+	Contact     string   `json:"contact,omitempty"` // URI of the operator
 }
 
 // Bounds of the object; what is beyond is left out.
 const (
-	maxBridgeList = 64  // values of a list
-	maxBridgeText = 256 // bytes of a text
+	maxBridgeList = 64      // values of a list
+	maxBridgeText = 256     // bytes of a text
+	maxAuthority  = 8 << 10 // bytes of a certificate
 )
 
 // Has tells whether an extension is offered: by its endpoint, or among the features where it has none.
@@ -114,6 +117,7 @@ func parseBridgeDirectory(raw json.RawMessage) *BridgeDirectory {
 	b.Software, b.Draft, b.Contact = bridgeText(members["software"]), bridgeText(members["draft"]), bridgeText(members["contact"])
 	b.Suites = bridgeList[uint16](members["ciphersuites"], func(uint16) bool { return true })
 	b.Features = bridgeList[string](members["features"], func(f string) bool { return f != "" && printable(f) })
+	b.Authorities = bridgeList[[]byte](members["credentialAuthorities"], func(der []byte) bool { return len(der) > 0 && len(der) <= maxAuthority })
 	b.AssetDomains = bridgeList[string](members["assetDomains"], ValidDomain)
 	var endpoints map[Verb]json.RawMessage
 	_ = json.Unmarshal(members["endpoints"], &endpoints)
