@@ -42,7 +42,7 @@ func (s matrixSender) Send(ctx context.Context, rows []store.Outbound) outbox.Re
 		Request:  event.Request{Verb: event.Verb(row.Verb), Args: row.Data},
 		Room:     id.RoomID(room.MatrixRoomID),
 		Txn:      row.TxnKey,
-		Repeated: row.Attempts > 0,
+		Repeated: row.Repeated,
 	})
 	out := outbox.Result{Status: res.Status, Body: res.Body, EventID: string(res.EventID()), RetryAfter: res.RetryAfter}
 	switch res.Class {

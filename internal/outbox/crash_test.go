@@ -191,6 +191,51 @@ func TestARequestCutByTheStopIsRepeatedAsItWas(t *testing.T) {
 	})
 }
 
+// A sender is told when an earlier try may have arrived: after a failure, and after the lane's last holder died.
+func TestASenderIsToldOfARepetition(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		room := w.room()
+		var told []bool
+		class := Retry
+		w.answer(func(rows []store.Outbound) Result {
+			told = append(told, rows[0].Repeated)
+			return Result{Class: class}
+		})
+		w.put(&room, "matrix", "send", "a")
+		o := w.outbox()
+		o.turn(ctx)
+		class = Done
+		w.clock.advance(time.Hour)
+		o.turn(ctx)
+		w.put(&room, "matrix", "send", "b")
+		o.turn(ctx)
+		if !slices.Equal(told, []bool{false, true, false}) {
+			t.Errorf("after a failure: %v", told)
+		}
+
+		told = nil
+		living, die := context.WithCancel(ctx)
+		w.put(&room, "matrix", "send", "c")
+		w.put(&room, "matrix", "send", "d")
+		w.answer(func(rows []store.Outbound) Result {
+			told = append(told, rows[0].Repeated)
+			die()
+			return Result{Class: Retry}
+		})
+		o.turn(living) // dies in the middle
+		w.answer(func(rows []store.Outbound) Result {
+			told = append(told, rows[0].Repeated)
+			return Result{Class: Done}
+		})
+		w.clock.advance(store.LeaseLife)
+		w.outbox().turn(ctx)
+		if !slices.Equal(told, []bool{false, true, false}) {
+			t.Errorf("after a death: %v", told)
+		}
+		w.took()
+	})
+}
+
 // Two processes on one database: every row is sent once, in order, never two of a lane at a time.
 func TestTwoOutboxesShareTheLanes(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, cfg store.Config) {

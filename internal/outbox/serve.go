@@ -109,7 +109,11 @@ func (o *Outbox) work(ctx, sending context.Context, r *run) (more bool, err erro
 			if ctx.Err() != nil {
 				return true, o.drop(sending, r)
 			}
-			batch := o.batch(rows, lease.Unclean && sent == 0)
+			unclean := lease.Unclean && sent == 0
+			batch := o.batch(rows, unclean)
+			for i := range batch {
+				batch[i].Repeated = unclean || batch[i].Attempts > 0
+			}
 			rows = rows[len(batch):]
 			last := len(rows) == 0 && !head.More
 			fate, err := o.deliver(sending, r, batch, last)

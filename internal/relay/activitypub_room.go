@@ -181,9 +181,9 @@ func (x *apStep) enterAll() error {
 			continue
 		}
 		if m.Ghost {
-			x.matrix(event.LeaveRoom{Sender: userID(mxid)})
+			x.matrix(event.LeaveRoom{Sender: userID(mxid), Was: event.Membership(m.Membership)})
 		} else {
-			x.matrix(event.KickUser{Target: userID(mxid), Reason: "no longer in the conversation"})
+			x.matrix(event.KickUser{Target: userID(mxid), Reason: "no longer in the conversation", Was: event.Membership(m.Membership)})
 		}
 		m.Membership = string(event.Leave)
 		x.setMember(m)

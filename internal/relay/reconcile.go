@@ -132,9 +132,10 @@ func (s *step) placeOut(m *store.Member, from uint32, why cause) {
 		if why.actor != m.URI && !why.self[m.URI] {
 			reason = "removed by " + s.nameOf(why.actor)
 		}
-		s.matrix(event.LeaveRoom{Sender: userID(m.MXID), Reason: reason})
+		s.matrix(event.LeaveRoom{Sender: userID(m.MXID), Reason: reason, Was: event.Membership(m.Membership)})
 	} else {
-		s.matrix(event.KickUser{Sender: s.handOf(why), Target: userID(m.MXID), Reason: "removed by " + s.nameOf(why.actor)})
+		s.matrix(event.KickUser{Sender: s.handOf(why), Target: userID(m.MXID), Reason: "removed by " + s.nameOf(why.actor),
+			Was: event.Membership(m.Membership)})
 	}
 	m.Membership = string(event.Leave)
 }

@@ -80,7 +80,7 @@ func (s *step) refuseAdd(i *store.Intent, d intentData, why string) {
 	}
 	if s.own(i.Target) {
 		if s.room.head.Kind == store.RoomFollower && m.Membership == string(event.Join) {
-			s.matrix(event.KickUser{Target: userID(mxid), Reason: why})
+			s.matrix(event.KickUser{Target: userID(mxid), Reason: why, Was: event.Join})
 			m.Membership = string(event.Leave)
 			s.setMember(m)
 		}
@@ -88,7 +88,7 @@ func (s *step) refuseAdd(i *store.Intent, d intentData, why string) {
 		return
 	}
 	if m.Membership == string(event.Invite) || m.Membership == string(event.Join) {
-		s.matrix(event.LeaveRoom{Sender: userID(mxid), Reason: why})
+		s.matrix(event.LeaveRoom{Sender: userID(mxid), Reason: why, Was: event.Membership(m.Membership)})
 		m.Membership = string(event.Leave)
 		s.setMember(m)
 	}

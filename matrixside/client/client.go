@@ -149,7 +149,7 @@ type Row struct {
 	// and differ from that of every other row.
 	Txn string
 	// Repeated says that an earlier try may have reached the homeserver. A message of ours is then looked for in the
-	// room before it is sent again.
+	// room before it is sent again, and a change of membership is compared with what is.
 	Repeated bool
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -422,6 +423,58 @@ func TestRepeatedMessageIsNotDoubled(t *testing.T) {
 		}
 		if r.Class != c.class || string(r.EventID()) != c.id || puts != c.puts {
 			t.Errorf("%s: %v %s %v, sent %d times; want %v %s, %d times", c.name, r.Class, r.EventID(), r.Err, puts, c.class, c.id, c.puts)
+		}
+	}
+}
+
+// A change of membership that may have been carried out is compared with what is: who left and was invited again does
+// not leave twice, and nobody is put out twice.
+func TestRepeatedMembership(t *testing.T) {
+	const ghost, person = id.UserID("@mimi_a:hs"), id.UserID("@person:hs")
+	leave := func(was event.Membership) event.Args { return event.LeaveRoom{Sender: ghost, Was: was} }
+	kick := func(was event.Membership) event.Args { return event.KickUser{Target: person, Was: was} }
+	for _, c := range []struct {
+		name string
+		args event.Args
+		user id.UserID
+		now  string // of the user; "" for a room without the bot, in which the ghost may not look either
+		sent bool
+	}{
+		{"left already", leave(event.Join), ghost, "leave", false},
+		{"left and invited again", leave(event.Join), ghost, "invite", false},
+		{"still there", leave(event.Join), ghost, "join", true},
+		{"declines an invitation", leave(event.Invite), ghost, "invite", true},
+		{"not known what it was", leave(""), ghost, "invite", true},
+		{"a room that nobody may look into", leave(event.Join), ghost, "", false},
+		{"an invitation that nobody may look at", leave(event.Invite), ghost, "", true},
+		{"put out already", kick(event.Join), person, "leave", false},
+		{"put out and invited again", kick(event.Join), person, "invite", false},
+		{"still in", kick(event.Join), person, "join", true},
+		{"accepted meanwhile", kick(event.Invite), person, "join", true},
+		{"invited already", event.InviteUser{Target: person}, person, "join", false},
+		{"not invited", event.InviteUser{Target: person}, person, "leave", true},
+		{"banned already", event.BanUser{Target: person}, person, "ban", false},
+		{"not banned", event.BanUser{Target: person}, person, "join", true},
+		{"unbanned already", event.UnbanUser{Target: person}, person, "leave", false},
+		{"not unbanned", event.UnbanUser{Target: person}, person, "ban", true},
+	} {
+		for _, repeated := range []bool{true, false} {
+			state := "GET /rooms/!r:hs/state/m.room.member/" + string(c.user)
+			f := ghostly(newFake(t)).on("POST /rooms/!r:hs/*", 200, `{}`)
+			if c.now == "" {
+				f.on(state, 403, `{"errcode":"M_FORBIDDEN"}`)
+			} else {
+				f.on(state, 200, `{"membership":"`+c.now+`"}`)
+			}
+			cl := newClient(t, f)
+			cl.setKnown(ghost)
+			q := row(c.args, "k")
+			q.Repeated = repeated
+			res := cl.Do(t.Context(), q)
+			sent := slices.ContainsFunc(f.log, func(call string) bool { return strings.HasPrefix(call, "POST /rooms/") })
+			if res.Class != Done || sent != (c.sent || !repeated) {
+				t.Errorf("%s, repeated %v: %v %v, sent %v", c.name, repeated, res.Class, res.Err, sent)
+			}
 		}
 	}
 }

@@ -40,6 +40,14 @@ func (c *Client) satisfied(ctx context.Context, r Result, room id.RoomID, user i
 	return r
 }
 
+// repeats answers a change of membership that may have been carried out before, nil when it is to be tried.
+func (c *Client) repeats(ctx context.Context, k call, target id.UserID, was event.Membership, wanted ...event.Membership) *Result {
+	if !k.Repeated {
+		return nil
+	}
+	return c.moved(ctx, k.Room, target, was, wanted...)
+}
+
 // membership carries out invite, kick, ban and unban.
 func (c *Client) membership(ctx context.Context, room id.RoomID, action string, sender, target id.UserID, reason string, direct bool) Result {
 	if action == "invite" {
@@ -75,6 +83,9 @@ func (c *Client) invite(ctx context.Context, k call) Result {
 	if bad != nil {
 		return *bad
 	}
+	if r := c.repeats(ctx, k, a.Target, a.Was, event.Invite, event.Join); r != nil {
+		return *r
+	}
 	return c.membership(ctx, k.Room, "invite", a.Sender, a.Target, a.Reason, a.Direct)
 }
 
@@ -82,6 +93,9 @@ func (c *Client) kick(ctx context.Context, k call) Result {
 	a, bad := read[event.KickUser](k)
 	if bad != nil {
 		return *bad
+	}
+	if r := c.repeats(ctx, k, a.Target, a.Was, event.None, event.Leave, event.Ban); r != nil {
+		return *r
 	}
 	return c.membership(ctx, k.Room, "kick", a.Sender, a.Target, a.Reason, false)
 }
@@ -91,6 +105,9 @@ func (c *Client) ban(ctx context.Context, k call) Result {
 	if bad != nil {
 		return *bad
 	}
+	if r := c.repeats(ctx, k, a.Target, a.Was, event.Ban); r != nil {
+		return *r
+	}
 	return c.membership(ctx, k.Room, "ban", a.Sender, a.Target, a.Reason, false)
 }
 
@@ -98,6 +115,9 @@ func (c *Client) unban(ctx context.Context, k call) Result {
 	a, bad := read[event.UnbanUser](k)
 	if bad != nil {
 		return *bad
+	}
+	if r := c.repeats(ctx, k, a.Target, a.Was, event.None, event.Leave, event.Invite, event.Join, event.Knock); r != nil {
+		return *r
 	}
 	return c.membership(ctx, k.Room, "unban", a.Sender, a.Target, a.Reason, false)
 }
@@ -169,6 +189,9 @@ func (c *Client) leave(ctx context.Context, k call) Result {
 	a, bad := read[event.LeaveRoom](k)
 	if bad != nil {
 		return *bad
+	}
+	if r := c.repeats(ctx, k, a.Sender, a.Was, event.None, event.Leave, event.Ban); r != nil {
+		return *r
 	}
 	body := map[string]string{}
 	if a.Reason != "" {

@@ -5,10 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
+
+	"github.com/matrix-mimi/bridge/matrixside/event"
 )
 
 // repeatWindow is how many of the sender's last events of a room are looked through before a send is repeated.
@@ -62,6 +65,28 @@ func (c *Client) sent(ctx context.Context, room id.RoomID, sender id.UserID, typ
 		}
 	}
 	return nil
+}
+
+// moved tells whether an earlier try of a change of membership was carried out, when that cannot be told from its
+// answer: the membership is as wanted, or whoever was in the room when the change was decided (was) is not now. Somebody
+// who left and was invited again meanwhile must not leave once more. nil means that the change is to be tried.
+func (c *Client) moved(ctx context.Context, room id.RoomID, target id.UserID, was event.Membership, wanted ...event.Membership) *Result {
+	now, known := c.current(ctx, room, target)
+	if !known && c.cfg.IsGhost(target) && was == event.Join {
+		// The bot is not in the room. A ghost that may not look at it is not in it either.
+		r := c.raw(ctx, target, http.MethodGet, mautrix.ClientURLPath{"v3", "rooms", room, "state", event.TypeMember, target}, nil, nil)
+		if r.Class == Retry {
+			return &r
+		}
+		if now, known = event.Leave, true; r.Class == Done {
+			now = event.Membership(r.field("membership"))
+		}
+	}
+	if !known || !slices.Contains(wanted, now) && (was != event.Join || now == event.Join) {
+		return nil
+	}
+	there := done(map[string]any{"already": true})
+	return &there
 }
 
 // sameJSON compares two values regardless of the order of keys and of white space.

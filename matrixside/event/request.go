@@ -108,18 +108,25 @@ type KnockRoom struct {
 }
 
 // membership is what [InviteUser] and the others share:
-// Sender ("" is the bot) does it to Target.
+// Sender ("" is the bot) does it to Target. Was is Target's membership when it
+// was decided, "" when it does not matter: see [LeaveRoom].
 type membership struct {
-	Sender id.UserID `json:"sender,omitempty"`
-	Target id.UserID `json:"target"`
-	Reason string    `json:"reason,omitempty"`
-	Direct bool      `json:"direct,omitempty"`
+	Sender id.UserID  `json:"sender,omitempty"`
+	Target id.UserID  `json:"target"`
+	Reason string     `json:"reason,omitempty"`
+	Direct bool       `json:"direct,omitempty"`
+	Was    Membership `json:"was,omitempty"`
 }
 
 // LeaveRoom makes Sender leave the room, decline an invite or take back a knock.
+// Was is Sender's membership when it was decided. Requests of this kind have no
+// transaction id: one whose answer was lost is not carried out again when the
+// membership is another by now, so that who left and was invited anew does not
+// leave twice.
 type LeaveRoom struct {
-	Sender id.UserID `json:"sender"`
-	Reason string    `json:"reason,omitempty"`
+	Sender id.UserID  `json:"sender"`
+	Reason string     `json:"reason,omitempty"`
+	Was    Membership `json:"was,omitempty"`
 }
 
 // InviteUser makes Sender invite Target. Direct marks a conversation of two.

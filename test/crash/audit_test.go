@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/matrix-mimi/bridge/internal/sealed"
 	"github.com/matrix-mimi/bridge/internal/store"
@@ -32,7 +34,9 @@ func quiet(ctx context.Context, b *stage.Bridge) error {
 	}
 	defer db.Close()
 	var left []string
-	err = poll(ctx, b.Domain+" to have nothing left to do", func() (bool, error) {
+	var stir atomic.Int64
+	err = poll(ctx, b.Domain+" to have nothing left to do", stir.Load, func() (bool, error) {
+		before := left
 		left = nil
 		for _, query := range leftovers {
 			lines, err := stage.Lines(ctx, db, query)
@@ -40,6 +44,9 @@ func quiet(ctx context.Context, b *stage.Bridge) error {
 				return false, err
 			}
 			left = append(left, lines...)
+		}
+		if !slices.Equal(left, before) {
+			stir.Add(1)
 		}
 		return len(left) == 0, nil
 	})

@@ -42,6 +42,12 @@ type theatre struct {
 func newTheatre(t *testing.T, bin string, postgres func(context.Context, string) (string, error)) *theatre {
 	t.Helper()
 	dir := t.TempDir()
+	if keep := os.Getenv("CRASH_DIR"); keep != "" { // databases and logs are to be looked at afterwards
+		if err := os.MkdirAll(keep, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		dir = keep
+	}
 	s, err := stage.New(t.Context(), stage.Options{Dir: dir, Bin: bin, Bridges: []string{hub, follower}, Postgres: postgres, LogLevel: "debug"})
 	if err != nil {
 		t.Fatal(err)
@@ -237,9 +243,16 @@ func chosen(t *testing.T, passed map[string]map[string]int) []kill {
 			if fixed, err := strconv.Atoi(at); err == nil {
 				hit = fixed
 			}
-			if only == "" || only == point {
-				all = append(all, kill{domain, point, hit})
+			if only != "" && only != point {
+				continue
 			}
+			if os.Getenv("CRASH") == "every" {
+				for hit := range n {
+					all = append(all, kill{domain, point, hit + 1})
+				}
+				continue
+			}
+			all = append(all, kill{domain, point, hit})
 		}
 	}
 	var never []string
@@ -255,6 +268,9 @@ func chosen(t *testing.T, passed map[string]map[string]int) []kill {
 		return all
 	}
 	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	if os.Getenv("CRASH") == "every" {
+		return all
+	}
 	return all[:min(len(all), 20)]
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,9 +67,13 @@ func settled(t *testing.T, b *stage.Bridge) []string {
 		t.Fatal(err)
 	}
 	var last []string
-	if err := poll(t.Context(), "the database to rest", func() (bool, error) {
+	var stir atomic.Int64
+	if err := poll(t.Context(), "the database to rest", stir.Load, func() (bool, error) {
 		now, err := dump(t.Context(), b)
 		same := err == nil && slices.Equal(now, last)
+		if !same {
+			stir.Add(1)
+		}
 		last = now
 		return same, err
 	}); err != nil {

@@ -14,7 +14,8 @@ import (
 // Domains of the bridges: the hub of every room, and the follower.
 const hub, follower = "a.example", "b.example"
 
-// waitLimit bounds each wait for something to show up on the other side.
+// waitLimit is how long a wait goes on without anything happening. As long as something does the round's own limit holds:
+// on a machine with much else to do everything takes longer.
 const waitLimit = 40 * time.Second
 
 // round is one conversation in a room of its own.
@@ -73,9 +74,46 @@ func (r *round) names() {
 
 // wait waits for a condition at one homeserver.
 func (r *round) wait(h *fakes.Homeserver, what string, holds func() bool) error {
-	ctx, cancel := context.WithTimeout(r.ctx, waitLimit)
+	ctx, cancel := patient(r.ctx, r.stir)
 	defer cancel()
 	return h.Wait(ctx, what, holds)
+}
+
+// stir is a number that changes while something happens: at the homeservers, or between the bridges.
+func (r *round) stir() int64 {
+	n := r.a.Homeserver.Changes() + r.b.Homeserver.Changes()
+	for _, b := range []*stage.Bridge{r.a, r.b} {
+		n += b.Link.Asked.Load() + b.Link.Answered.Load()
+	}
+	return n
+}
+
+// patient is a context that ends when a number has not changed for waitLimit.
+func patient(ctx context.Context, stir func() int64) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(waitLimit / 40)
+		defer tick.Stop()
+		last, since := stir(), time.Now()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			if n := stir(); n != last {
+				last, since = n, time.Now()
+			} else if time.Since(since) > waitLimit {
+				cancel(fmt.Errorf("nothing happened for %v", waitLimit))
+				return
+			}
+		}
+	}()
+	return ctx, func() {
+		close(done)
+		cancel(nil)
+	}
 }
 
 func (r *round) member(b *stage.Bridge, room, user, want string) error {
@@ -243,7 +281,7 @@ func (r *round) collide() error {
 	}
 	r.lastName = fmt.Sprintf("Collided %d", r.n)
 	r.a.Homeserver.Set(r.room, r.alice, "m.room.name", map[string]any{"name": r.lastName})
-	if err := poll(r.ctx, "the hub's commit", func() (bool, error) {
+	if err := poll(r.ctx, "the hub's commit", r.stir, func() (bool, error) {
 		now, err := r.epoch()
 		return now > before, err
 	}); err != nil {
@@ -253,7 +291,7 @@ func (r *round) collide() error {
 	if err := r.enter(r.eve); err != nil {
 		return err
 	}
-	if err := poll(r.ctx, "the follower's commit to be answered", func() (bool, error) {
+	if err := poll(r.ctx, "the follower's commit to be answered", r.stir, func() (bool, error) {
 		return r.a.Link.Asked.Load() > asked && r.a.Link.Answered.Load() > answered, nil
 	}); err != nil {
 		return err
@@ -279,9 +317,9 @@ func (r *round) epoch() (int64, error) {
 	return stage.Count(r.ctx, db, "SELECT epoch FROM room WHERE matrix_room_id = '"+r.room+"'")
 }
 
-// poll asks until a condition holds that nobody announces.
-func poll(ctx context.Context, what string, holds func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, waitLimit)
+// poll asks until a condition holds that nobody announces, as long as stir changes.
+func poll(ctx context.Context, what string, stir func() int64, holds func() (bool, error)) error {
+	ctx, cancel := patient(ctx, stir)
 	defer cancel()
 	for {
 		ok, err := holds()
@@ -290,7 +328,7 @@ func poll(ctx context.Context, what string, holds func() (bool, error)) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w (%v)", what, ctx.Err(), err)
+			return fmt.Errorf("wait for %s: %w (%v)", what, context.Cause(ctx), err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -88,6 +88,9 @@ func (h *Homeserver) handle(f endpoint) http.HandlerFunc {
 		}
 		h.mu.Unlock()
 		switch {
+		case fault == NoAnswer:
+			<-r.Context().Done()
+			panic(http.ErrAbortHandler)
 		case fault == LostAnswer:
 			panic(http.ErrAbortHandler)
 		case bad != nil:

@@ -34,6 +34,8 @@ const (
 	Unavailable
 	// LostAnswer does what is asked and closes the connection.
 	LostAnswer
+	// NoAnswer does what is asked and keeps silent until the bridge gives up or dies.
+	NoAnswer
 )
 
 // Homeserver is a Matrix homeserver that answers at once. It is safe for concurrent use.
@@ -54,6 +56,7 @@ type Homeserver struct {
 	refusal []string
 	queue   []map[string]any
 	changed chan struct{}
+	changes int64
 	fault   func(r *http.Request) Fault
 	pushed  int
 
@@ -123,6 +126,14 @@ func (h *Homeserver) Refusals() []string {
 func (h *Homeserver) touch() {
 	close(h.changed)
 	h.changed = make(chan struct{})
+	h.changes++
+}
+
+// Changes counts what happened at the homeserver so far: a wait that sees it grow waits for something.
+func (h *Homeserver) Changes() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.changes
 }
 
 // Wait returns when the condition holds, or with an error when ctx ends. It is asked again after every change.
@@ -137,7 +148,7 @@ func (h *Homeserver) Wait(ctx context.Context, what string, holds func() bool) e
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("%s waits for %s: %w", h.Name, what, ctx.Err())
+			return fmt.Errorf("%s waits for %s: %w", h.Name, what, context.Cause(ctx))
 		}
 	}
 }

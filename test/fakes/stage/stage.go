@@ -221,8 +221,10 @@ func (b *Bridge) settings(ctx context.Context) (section, error) {
 			"peer_defaults": section{"roots": "file", "ca_file": "ca.pem"}, "peers": peers},
 		"limits": section{"retry_first": "100ms", "retry_max": "1s", "key_claims": 100000, "peer_key_claims": 100000, "group_info_requests": 100000,
 			"peer_requests": 100000},
-		"logging": section{"level": level, "format": "json"},
-		"admin":   section{"listen": harness.Loopback(b.admin)},
+		// The fake homeserver knows no devices.
+		"encryption": section{"allow": false},
+		"logging":    section{"level": level, "format": "json"},
+		"admin":      section{"listen": harness.Loopback(b.admin)},
 	}, nil
 }
 
