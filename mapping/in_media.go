@@ -169,6 +169,9 @@ func (i *in) file(p *content.Part) (Out, bool) {
 	switch b := p.Body.(type) {
 	case content.SinglePart:
 		f.Inline, f.Mimetype = b.Content, mimeType(b.ContentType)
+		if t, err := content.ParseMediaType(b.ContentType); err == nil {
+			f.Name = safeFilename(t.Parameters["name"])
+		}
 	case content.ExternalPart:
 		if p.Disposition == content.Session {
 			return i.session(b), true

@@ -74,14 +74,6 @@ func scheme(s config.SignatureScheme) ap.Scheme {
 	return ""
 }
 
-// accepts is who takes the homeserver's deliveries.
-func (p *activityPub) accepts(mind *relay.Relay) acceptor {
-	if p == nil {
-		return mind
-	}
-	return p.face
-}
-
 // handlers answer WebFinger and everything that is not MIMI's.
 func (p *activityPub) handlers() (webFinger, other http.Handler) {
 	if p == nil {

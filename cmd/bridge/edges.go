@@ -213,7 +213,7 @@ func serveHTTP(ctx context.Context, srv *http.Server, ln net.Listener) error {
 // buildEdges makes what takes work in, and gives it to the relay.
 func (a *app) buildEdges(hs *matrix.Client, p *provider, mind *relay.Relay, out *outbox.Outbox) error {
 	observe := a.observeTransactions(func() { out.Called(routeMatrix) })
-	link := a.newMatrixLink(hs, a.withDevice(sink{a.fedi.accepts(mind)}), mind, observe)
+	link := a.newMatrixLink(hs, a.withDevice(sink{mind}), mind, observe)
 	webFinger, other := a.fedi.handlers()
 	if a.fedi == nil {
 		webFinger = finger{mind.Findable}
@@ -222,7 +222,7 @@ func (a *app) buildEdges(hs *matrix.Client, p *provider, mind *relay.Relay, out 
 	if err != nil {
 		return err
 	}
-	matrixSide, err := a.matrixListener(a.withDevice(sink{a.fedi.accepts(mind)}), queries{mind, a.naming()}, observe)
+	matrixSide, err := a.matrixListener(a.withDevice(sink{mind}), queries{mind, a.naming()}, observe)
 	if err != nil {
 		return err
 	}

@@ -88,12 +88,7 @@ func (h handler) Extension(ctx context.Context, v wire.Verb, r server.Request) (
 func path(r server.Request) wire.IdentifierURI { return r.Path.Identifier() }
 
 // sink stores what the homeserver sends. It implements intake.Sink.
-type sink struct{ relay acceptor }
-
-// acceptor stores deliveries: the relay, or the ActivityPub face before it.
-type acceptor interface {
-	Accept(ctx context.Context, d relay.Delivery) (dup bool, err error)
-}
+type sink struct{ relay *relay.Relay }
 
 // Store implements intake.Sink.
 func (s sink) Store(ctx context.Context, t *intake.Transaction) (dup bool, err error) {

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strings"
 
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/content"
@@ -53,7 +54,15 @@ type Upload struct {
 	Limit     int64                `json:"limit"` // octets of plaintext
 	// Thumbnail becomes a preview if it is small enough.
 	Thumbnail *Upload `json:"thumbnail,omitempty"`
+	// Inline is up to how many octets a file becomes no asset: it travels in the message.
+	Inline int64 `json:"inline,omitempty"`
 }
+
+// inlineScheme begins the URL of a file that travels in the message.
+const inlineScheme = "inline:"
+
+// IsInline tells whether an address is one of a file that travels in the message (Uploaded.Inline).
+func IsInline(address string) bool { return strings.HasPrefix(address, inlineScheme) }
 
 // Uploaded is an asset.
 type Uploaded struct {
@@ -64,6 +73,8 @@ type Uploaded struct {
 	Sniffed     string               `json:"sniffed,omitempty"` // media type that the content looks like, "" if that says nothing
 	Preview     []byte               `json:"preview,omitempty"`
 	PreviewType string               `json:"preview_type,omitempty"`
+	// Inline is the file itself when it is no asset; Part then has an address that IsInline knows, and Token is no file's.
+	Inline []byte `json:"inline,omitempty"`
 }
 
 // Fetch is a file of a MIMI message that is to be put into the Matrix media repository.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -119,8 +120,19 @@ func (m *Mover) upload(ctx context.Context, job *Upload) (*Uploaded, error) {
 	if err != nil {
 		return nil, err
 	}
+	var octets io.Reader = plain
+	if job.Inline > 0 {
+		b, err := io.ReadAll(io.LimitReader(plain, job.Inline+1))
+		if err != nil {
+			return nil, err
+		}
+		if int64(len(b)) <= job.Inline {
+			return inline(job, b, plain)
+		}
+		octets = io.MultiReader(bytes.NewReader(b), plain)
+	}
 	head := &prefix{}
-	token, part, err := m.Assets.Put(io.TeeReader(plain, head), job.Limit, func() error { return plain.verify(job.Encrypted) })
+	token, part, err := m.Assets.Put(io.TeeReader(octets, head), job.Limit, func() error { return plain.verify(job.Encrypted) })
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +141,16 @@ func (m *Mover) upload(ctx context.Context, job *Upload) (*Uploaded, error) {
 		up.Preview, up.PreviewType = m.preview(ctx, t)
 	}
 	return up, nil
+}
+
+// inline is a file that was read whole and travels in the message.
+func inline(job *Upload, b []byte, plain *cipherReader) (*Uploaded, error) {
+	if err := plain.verify(job.Encrypted); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(append([]byte(job.MXC+"\n"), b...))
+	token := inlineScheme + hex.EncodeToString(sum[:16])
+	return &Uploaded{Token: token, Inline: b, Size: int64(len(b)), Sniffed: sniff(b[:min(len(b), 512)]), Part: content.ExternalPart{URL: token, Size: uint64(len(b))}}, nil
 }
 
 // preview fetches a thumbnail that is small enough to travel in the message. Without it the file is as good.

@@ -133,6 +133,9 @@ func (r *Relay) accept(ctx context.Context, tx *store.Tx, ev *event.Event) (in s
 		}
 		kind = inputEncrypted
 	}
+	if room.State == stateAP {
+		kind = threadKind(kind)
+	}
 	if kind == inputMatrix && ev.StateKey == nil && room.Kind == store.RoomNone {
 		return in, false, nil
 	}

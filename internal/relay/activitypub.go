@@ -22,7 +22,8 @@ import (
 // ActivityPub is the relay's second face: conversations with ActivityPub actors. Each is a room of its own kind in the same store, with the
 // same step, outbox and MLS engine; its MLS group is one of ActivityPub actors (activitypub.md §2.8). It implements activitypub.Backend.
 //
-// Requests and Matrix events are worked off at once, inside whoever brings them: the step's transaction is what makes them durable.
+// Requests are worked off at once, inside whoever brings them: the step's transaction is what makes them durable. Matrix events are inputs of
+// the relay's worker like those of other rooms.
 type ActivityPub struct {
 	*Relay
 	Site   ap.Site
@@ -49,8 +50,10 @@ type apPerson struct {
 
 // NewActivityPub makes the face of a relay.
 func NewActivityPub(r *Relay, site ap.Site, people *ap.People) *ActivityPub {
-	return &ActivityPub{Relay: r, Site: site, People: people, mls: mls.Config{Validator: ap.Validator{}, Limits: r.cfg.Limits},
+	a := &ActivityPub{Relay: r, Site: site, People: people, mls: mls.Config{Validator: ap.Validator{}, Limits: r.cfg.Limits},
 		forks: map[store.RoomID]*ap.Fork{}, known: map[string]apPerson{}, pulled: map[store.RoomID]time.Time{}}
+	r.threads = a
+	return a
 }
 
 // apSuite is the one suite that clients in use take.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/matrix-mimi/bridge/internal/media"
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
@@ -216,16 +217,15 @@ func (x *apStep) showAP(in *mapping.Incoming, data apLink) error {
 	}
 	for i := range res.Events {
 		out := &res.Events[i]
+		var job *media.Fetch
 		if out.File != nil {
-			out.Fail("files are not carried over")
+			job = x.fetchJob(in, out)
 		}
-		req := out.Request()
-		o := store.Outbound{Dest: destMatrix, Verb: string(req.Verb), Data: req.Args}
-		if x.room.head.MatrixRoomID == "" {
-			o.State = store.OutboundHeld
+		if job != nil {
+			x.blank()
+		} else {
+			x.matrixRequest(out.Request())
 		}
-		row := x.row(o)
-		row.TxnKey = txnKey(x.room.head.ID, row.Seq)
 		if out.Kind == "" {
 			continue
 		}
@@ -236,8 +236,12 @@ func (x *apStep) showAP(in *mapping.Incoming, data apLink) error {
 		if !out.First.IsZero() {
 			link.FirstID = out.First[:]
 		}
+		row := &x.fx.out[len(x.fx.out)-1]
 		row.AnswerTo, row.AnswerSeq = store.AnswerLink, link.Seq
 		x.fx.links = append(x.fx.links, link)
+		if job != nil {
+			x.fetch(job, out, link.Seq, row.Seq)
+		}
 	}
 	return nil
 }
@@ -249,23 +253,6 @@ func (a *ActivityPub) Owns(ctx context.Context, roomID string) (store.RoomID, bo
 		return store.RoomID{}, false, nil
 	}
 	return room.ID, err == nil && room.State == stateAP, err
-}
-
-// OnMatrix takes an event of such a room: what a user of ours says goes to the group, who leaves it leaves the group.
-func (a *ActivityPub) OnMatrix(ctx context.Context, room store.RoomID, ev event.Event) error {
-	return a.run(ctx, room, func(x *apStep) error {
-		fresh, err := x.fresh("event", string(ev.ID))
-		if err != nil || !fresh || x.thread == nil {
-			return err
-		}
-		if ev.Type == event.TypeMember {
-			return x.onMembership(ev)
-		}
-		if ev.StateKey != nil || x.ours(string(ev.Sender)) || !x.exported(string(ev.Sender)) {
-			return nil
-		}
-		return x.speak(ev)
-	})
 }
 
 // onMembership notes who came, and takes out of the group who left.
@@ -323,14 +310,19 @@ func (x *apStep) speak(ev event.Event) error {
 		return err
 	}
 	links := &linkFinder{s: x.step}
-	out := x.mappingAP(links).ToMIMI(ev, salt, nil)
+	files, assets, err := x.uploaded(ev)
+	if err != nil {
+		return err
+	}
+	out := x.mappingAP(links).ToMIMI(ev, salt, files)
 	if links.err != nil {
 		return links.err
 	}
+	if x.waitsForFile(ev, &out) {
+		return nil
+	}
 	if out.Message == nil {
-		if len(out.Needs) > 0 {
-			x.failed(string(ev.ID), sender, "files are not carried over", false)
-		} else if _, why, tell := out.Drop.Tell(); tell {
+		if _, why, tell := out.Drop.Tell(); tell {
 			x.failed(string(ev.ID), sender, why, false)
 		}
 		return nil
@@ -345,6 +337,9 @@ func (x *apStep) speak(ev event.Event) error {
 	if err != nil {
 		x.failed(string(ev.ID), sender, err.Error(), false)
 		return nil
+	}
+	if c.Item != nil {
+		x.putInline(c.Item, assets)
 	}
 	data := apLink{linkData: linkData{Memory: out.Memory}, AS2: c.ID, Author: actor}
 	switch c.Type {
@@ -366,6 +361,7 @@ func (x *apStep) speak(ev event.Event) error {
 		link.FirstID = out.First[:]
 	}
 	x.fx.links = append(x.fx.links, link)
+	x.keepAssets(assets, link.Seq)
 	return x.sendMLS(actor, e.Message, x.thread.Actors())
 }
 
@@ -438,25 +434,4 @@ func (a *ActivityPub) StartChat(ctx context.Context, by, handle string) error {
 		}
 		return x.sendMLS(me, e.Welcome, []string{them.ID})
 	})
-}
-
-// Accept stores a delivery of the homeserver as Relay.Accept does; events of conversations with ActivityPub actors are worked off first, each in a
-// transaction of its own that a second delivery finds done.
-func (a *ActivityPub) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
-	rest := d.Events[:0:0]
-	for _, ev := range d.Events {
-		room, own, err := a.Owns(ctx, string(ev.Room))
-		if err != nil {
-			return false, err
-		}
-		if !own {
-			rest = append(rest, ev)
-			continue
-		}
-		if err := a.OnMatrix(ctx, room, ev); err != nil {
-			return false, err
-		}
-	}
-	d.Events = rest
-	return a.Relay.Accept(ctx, d)
 }

@@ -41,11 +41,17 @@ type needPerson struct{ actor string }
 // Error implements error.
 func (n needPerson) Error() string { return "actor " + n.actor + " is not known yet" }
 
-// run makes a step of a conversation. An actor that it needs is asked for outside of it, and the step is made anew.
+// run makes a step of a conversation.
 func (a *ActivityPub) run(ctx context.Context, room store.RoomID, decide func(*apStep) error) error {
+	_, err := a.runInput(ctx, room, nil, store.Settle{}, decide)
+	return err
+}
+
+// runInput makes a step of a conversation. What it needs from other servers is asked for outside of it, and the step is made anew.
+func (a *ActivityPub) runInput(ctx context.Context, room store.RoomID, in *store.Input, settle store.Settle, decide func(*apStep) error) (*step, error) {
 	for try := 0; ; try++ {
 		var fork *ap.Fork
-		_, err := a.runStep(ctx, room, nil, store.Settle{}, func(s *step) error {
+		done, err := a.runStep(ctx, room, in, settle, func(s *step) error {
 			s.drop = true // the group in the room is judged by other rules: it is loaded anew each time
 			x := &apStep{step: s, face: a}
 			if s.room.group != nil {
@@ -63,7 +69,7 @@ func (a *ActivityPub) run(ctx context.Context, room store.RoomID, decide func(*a
 		var need needPerson
 		if errors.As(err, &need) && try < 50 {
 			if _, err := a.person(ctx, need.actor); err != nil {
-				return err
+				return nil, err
 			}
 			continue
 		}
@@ -74,7 +80,7 @@ func (a *ActivityPub) run(ctx context.Context, room store.RoomID, decide func(*a
 			}
 			a.mu.Unlock()
 		}
-		return err
+		return done, err
 	}
 }
 

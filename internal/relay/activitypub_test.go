@@ -64,7 +64,7 @@ func (n *apNode) turn(t *testing.T) int {
 	t.Helper()
 	ctx, total := context.Background(), 0
 	if d, ok := n.hs.delivery(); ok {
-		if _, err := n.face.Accept(ctx, d); err != nil {
+		if _, err := n.relay.Accept(ctx, d); err != nil {
 			t.Fatal(err)
 		}
 		total++

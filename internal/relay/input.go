@@ -20,6 +20,10 @@ const (
 	inputEncrypted = "encrypted" // an encrypted event of the Matrix room, as received
 	inputConsent   = "consent"   // a consent was asked for or given
 	inputAction    = "action"    // something that the bot or an operator asked for
+
+	// Of conversations with ActivityPub actors.
+	inputThread          = "thread"           // an event of its Matrix room, as received
+	inputThreadEncrypted = "thread-encrypted" // an encrypted event of its Matrix room, as received
 )
 
 // What timers are for.

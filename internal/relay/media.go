@@ -101,6 +101,12 @@ func (s *step) fileRight(mimetype string, size int64, d content.Disposition) str
 	if err != nil {
 		t = content.MediaType{Type: "application/octet-stream"}
 	}
+	if s.room.head.State == stateAP {
+		if size > s.cfg.Media.Max+content.SealOverhead {
+			return "it is too large"
+		}
+		return ""
+	}
 	p := &s.room.policy.Asset
 	switch {
 	case uint64(max(size, 0)) > p.MaxSize(t, d) || size > s.cfg.Media.Max+content.SealOverhead:

@@ -47,7 +47,7 @@ func (s *step) fetchJob(in *mapping.Incoming, out *mapping.Out) *media.Fetch {
 		return job
 	}
 	job.Limit = s.cfg.Media.Max + content.SealOverhead
-	if t, err := content.ParseMediaType(f.Mimetype); err == nil {
+	if t, err := content.ParseMediaType(f.Mimetype); err == nil && v.head.State != stateAP {
 		if most := v.policy.Asset.MaxSize(t, d); most < uint64(s.cfg.Media.Max) {
 			job.Limit = int64(most) + content.SealOverhead
 		}
@@ -66,6 +66,10 @@ func (s *step) fetchWay(in *mapping.Incoming, job *media.Fetch) string {
 	u, err := wire.CheckDownloadURL(job.External.URL)
 	if err != nil {
 		return "its address is not one that files are fetched from"
+	}
+	if v.head.State == stateAP {
+		job.Direct = true
+		return ""
 	}
 	if !p.MayUploadTo(wire.IdentifierURI(in.SenderURI).Domain(), v.uri().Domain(), u.Host()) {
 		return "its host is not one of the room's"

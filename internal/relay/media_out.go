@@ -115,7 +115,7 @@ func (s *step) startUpload(ev event.Event, needs []mapping.File) {
 	switch {
 	case s.Files == nil:
 		why = "this bridge carries no files"
-	case why == "" && !p.MayUploadTo(s.Naming.Domain, s.room.uri().Domain(), s.cfg.Media.Host):
+	case why == "" && s.room.head.State != stateAP && !p.MayUploadTo(s.Naming.Domain, s.room.uri().Domain(), s.cfg.Media.Host):
 		why = "the room takes no files from this provider"
 	case why == "" && len(st.Uploads) >= maxUploads:
 		why = "too many files are on their way"
@@ -129,6 +129,9 @@ func (s *step) startUpload(ev event.Event, needs []mapping.File) {
 		return
 	}
 	job := media.Upload{MXC: f.MXC, Encrypted: f.Encrypted, Mimetype: f.Mimetype, Limit: s.cfg.Media.Max}
+	if s.room.head.State == stateAP {
+		job.Inline = apInline
+	}
 	if t := f.Thumbnail; t != nil && t.Size <= media.MaxPreview {
 		job.Thumbnail = &media.Upload{MXC: t.MXC, Encrypted: t.Encrypted, Mimetype: t.Mimetype, Limit: media.MaxPreview}
 	}

@@ -205,6 +205,8 @@ type Relay struct {
 	queue   *queue
 
 	clients clientCache
+	// threads is the ActivityPub face, nil when there is none.
+	threads threads
 }
 
 // New makes a Relay and the provider's own keys where the database has none yet.

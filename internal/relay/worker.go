@@ -201,6 +201,9 @@ func (r *Relay) failed(ctx context.Context, id store.RoomID, in *store.Input, ca
 
 // work works off one input. What must be asked of the homeserver for it is asked before the step.
 func (r *Relay) work(ctx context.Context, id store.RoomID, in *store.Input, settle store.Settle) (*step, error) {
+	if r.threads != nil && ofThread(in) {
+		return r.threads.workThread(ctx, id, in, settle)
+	}
 	decide := func(s *step) error { return s.dispatch(in) }
 	switch in.Kind {
 	case inputEncrypted:

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/matrix-mimi/bridge/mimiside/content"
 )
 
 // ErrContent: application data that is no message. It is permanent.
@@ -42,12 +44,14 @@ type Item struct {
 	AttributedTo string
 	MediaType    string
 	// Content is the HTML of a Note or Article, sanitised; Data the octets of a file.
-	Content     string
-	Data        []byte
-	Name        string
-	Summary     string
-	InReplyTo   string
-	URL         string // of an external file, https only
+	Content   string
+	Data      []byte
+	Name      string
+	Summary   string
+	InReplyTo string
+	URL       string // of an external file, https only
+	// External is an encrypted file at its URL, nil for others. It is an extension of ours (mimi:external) for files that are too large for a message.
+	External    *content.ExternalPart
 	Attachments []Item
 	Tags        []Tag
 }
@@ -199,6 +203,7 @@ func (i *Item) content(o Object) error {
 		return i.dataURL(address)
 	case strings.HasPrefix(address, "https://") && validURL(address):
 		i.URL = address
+		i.External = readExternal(o, i)
 	}
 	return nil
 }
@@ -277,6 +282,9 @@ func (i *Item) object(dataURLs bool) Object {
 		if dataURLs && len(i.Data) <= maxDataURL {
 			o["url"] = "data:" + i.MediaType + ";base64," + text
 		}
+	}
+	if i.External != nil {
+		writeExternal(o, i.External)
 	}
 	if len(i.Attachments) > 0 {
 		list := []any{}

@@ -209,11 +209,28 @@ func (i *Item) part() (content.Part, bool) {
 	}
 	switch {
 	case i.Data != nil:
-		return content.Part{Disposition: d, Body: content.SinglePart{ContentType: t, Content: i.Data}}, true
+		return content.Part{Disposition: d, Body: content.SinglePart{ContentType: named(t, i.Name), Content: i.Data}}, true
+	case i.External != nil:
+		x := *i.External
+		x.ContentType = t
+		return content.Part{Disposition: d, Body: x}, true
 	case i.URL != "":
 		return content.Part{Disposition: d, Body: content.ExternalPart{ContentType: t, URL: i.URL, Filename: i.Name, Description: i.Summary}}, true
 	}
 	return content.Part{}, false
+}
+
+// named is a media type with the name of the file as its parameter, where that can be written.
+func named(mediaType, name string) string {
+	t, err := content.ParseMediaType(mediaType)
+	if err != nil || name == "" || len(name) > 255 {
+		return mediaType
+	}
+	t.Parameters = map[string]string{"name": name}
+	if back, err := content.ParseMediaType(t.String()); err != nil || back.Parameters["name"] != name {
+		return mediaType
+	}
+	return t.String()
 }
 
 // announce shows a message of the group, or an address of the web, with the comment of whoever shares it.
@@ -320,7 +337,11 @@ func (i *Item) fill(m *content.Message, mention func(string) (string, string)) {
 				i.Attachments = append(i.Attachments, Item{Type: fileType(b.ContentType), MediaType: b.ContentType, Data: b.Content})
 			}
 		case content.ExternalPart:
-			i.Attachments = append(i.Attachments, Item{Type: fileType(b.ContentType), MediaType: b.ContentType, URL: b.URL, Name: b.Filename, Summary: b.Description})
+			file := Item{Type: fileType(b.ContentType), MediaType: b.ContentType, URL: b.URL, Name: b.Filename, Summary: b.Description}
+			if b.EncAlg != content.NoAEAD {
+				file.External = &b
+			}
+			i.Attachments = append(i.Attachments, file)
 		}
 	}
 	i.Content = strings.Join(text, "")

@@ -1,0 +1,83 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+)
+
+// threads works off the inputs of conversations with ActivityPub actors; *ActivityPub does. It is an interface so that a relay without that
+// face has none.
+type threads interface {
+	// workThread works off one input of a conversation.
+	workThread(ctx context.Context, id store.RoomID, in *store.Input, settle store.Settle) (*step, error)
+}
+
+// ofThread tells whether an input is one of a conversation.
+func ofThread(in *store.Input) bool {
+	switch in.Kind {
+	case inputThread, inputThreadEncrypted:
+		return true
+	}
+	return false
+}
+
+// threadKind is the kind of input that an event of the Matrix room of a conversation becomes.
+func threadKind(kind string) string {
+	switch kind {
+	case inputMatrix:
+		return inputThread
+	case inputEncrypted:
+		return inputThreadEncrypted
+	}
+	return kind
+}
+
+// workThread implements threads.
+func (a *ActivityPub) workThread(ctx context.Context, id store.RoomID, in *store.Input, settle store.Settle) (*step, error) {
+	decide := func(*apStep) error { return nil }
+	switch in.Kind {
+	case inputThread:
+		if ev, err := event.ParseChecked(in.Body); err == nil {
+			decide = func(x *apStep) error { return x.onThreadEvent(ev) }
+		}
+	case inputThreadEncrypted:
+		ev, err := event.ParseChecked(in.Body)
+		if err != nil || a.Decrypter == nil {
+			break
+		}
+		plain, err := a.Decrypter.Decrypt(ctx, ev)
+		var missing *NoKeyError
+		switch {
+		case errors.As(err, &missing) && a.Clock().UnixMilli()-in.CreatedMS < keyPatience.Milliseconds():
+			return nil, a.waitForKey(ctx, id, in, string(ev.Room), missing.Session)
+		case missing != nil, errors.Is(err, ErrUnreadable):
+			decide = func(x *apStep) error { return x.unreadable(ev, errors.Join(ErrUnreadable, err)) }
+		case err != nil:
+			return nil, fmt.Errorf("%w: %w", errLater, err)
+		case plain.StateKey == nil:
+			decide = func(x *apStep) error {
+				x.opened = true
+				return x.onThreadEvent(plain)
+			}
+		}
+	}
+	return a.runInput(ctx, id, in, settle, decide)
+}
+
+// onThreadEvent takes an event of the Matrix room: what a user of ours says goes to the group, who comes and leaves there does so here.
+func (x *apStep) onThreadEvent(ev event.Event) error {
+	if x.thread == nil {
+		return nil
+	}
+	if ev.Type == event.TypeMember {
+		return x.onMembership(ev)
+	}
+	if ev.StateKey != nil || !x.exported(string(ev.Sender)) {
+		return nil
+	}
+	return x.speak(ev)
+}
