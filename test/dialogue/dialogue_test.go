@@ -218,6 +218,21 @@ func TestAuditFindsDoubledAndMisplacedMessages(t *testing.T) {
 	}
 }
 
+// The audit of logs finds what must not stand there and does not say it once more.
+func TestAuditOfLogsFindsWhatLeaked(t *testing.T) {
+	secrets := map[string][]string{"a token": {"s3cr3t-token"}, "what alice@one said": {"the roses are in bloom"}}
+	for log, want := range map[string]string{
+		"ids only\n$event\n":                                  "",
+		"a line\n{\"err\":\"401 for s3cr3t-token\"}\n":        "the log of b.example holds a token, in line 2",
+		"{\"body\":\"the roses are in bloom\"}\nanother line": "the log of b.example holds what alice@one said, in line 1",
+	} {
+		err := leaks("b.example", []byte(log), secrets)
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%q: %v, want %q", log, err, want)
+		}
+	}
+}
+
 // A script that does not come true fails at its line, with what was seen.
 func TestAScriptThatIsNotTrueFails(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -87,7 +87,7 @@ func Run(ctx context.Context, w *World, s *Script, play Play) (Result, error) {
 			return r.result, fmt.Errorf("%s:%d: %s: %s\n%w%s", s.Name, step.Line, step.Actor, step.Text, err, w.logTails(3000))
 		}
 	}
-	if err := r.audit(); err != nil {
+	if err := errors.Join(r.audit(), r.auditLogs()); err != nil {
 		return r.result, fmt.Errorf("%s: audit: %w%s", s.Name, err, w.logTails(3000))
 	}
 	return r.result, nil
