@@ -24,6 +24,9 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	if err := forbidDumps(); err != nil {
+		return err
+	}
 	if ctx == nil {
 		ctx = context.Background()
 	}
