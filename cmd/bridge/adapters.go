@@ -45,20 +45,22 @@ type pendingEvents struct{ db *store.DB }
 
 // Resolve implements client.Pending.
 func (p pendingEvents) Resolve(ctx context.Context, room id.RoomID, mimiID []byte, part int) (id.EventID, error) {
-	own, err := p.db.RoomIDByName(ctx, store.NameMatrix, string(room))
-	if errors.Is(err, store.ErrNotFound) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	links, err := p.db.LinksByMIMI(ctx, own, mimiID)
-	if err != nil {
-		return "", err
-	}
-	for _, l := range links {
-		if l.Part == int64(part) {
-			return id.EventID(l.EventID), nil
+	for _, kind := range []store.NameKind{store.NameMatrix, store.NameChannel} {
+		own, err := p.db.RoomIDByName(ctx, kind, string(room))
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		links, err := p.db.LinksByMIMI(ctx, own, mimiID)
+		if err != nil {
+			return "", err
+		}
+		for _, l := range links {
+			if l.Part == int64(part) {
+				return id.EventID(l.EventID), nil
+			}
 		}
 	}
 	return "", nil

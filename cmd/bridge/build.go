@@ -48,6 +48,7 @@ func (a *app) build(ctx context.Context) error {
 	}
 	if a.fedi != nil {
 		commands.Register(a.fedi.commands()...)
+		commands.UseChannels(a.fedi.face)
 	}
 	if out, err = a.newOutbox(hs, p, func(rooms []store.RoomID) { mind.Wake(rooms...) }); err != nil {
 		return err

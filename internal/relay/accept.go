@@ -68,6 +68,13 @@ func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
 				inputs = append(inputs, in)
 				rooms = append(rooms, in.Room)
 			}
+			if in, ok, err = r.acceptChannel(ctx, tx, &d.Events[i]); err != nil {
+				return err
+			}
+			if ok {
+				inputs = append(inputs, in)
+				rooms = append(rooms, in.Room)
+			}
 		}
 		for i := range d.Ephemeral {
 			in, ok, err := r.acceptReceipts(ctx, tx, &d.Ephemeral[i])
@@ -182,6 +189,7 @@ func (r *Relay) newRoom(ctx context.Context, tx *store.Tx, matrixRoom string) (s
 // memberReader answers who is in a room.
 type memberReader interface {
 	Member(ctx context.Context, room store.RoomID, mxid string) (store.Member, error)
+	RoomIDByName(ctx context.Context, kind store.NameKind, name string) (store.RoomID, error)
 }
 
 // isCommand tells whether a message is for the bot: it begins with the command prefix, or the room is a chat with the bot.
@@ -195,6 +203,9 @@ func (r *Relay) isCommand(ctx context.Context, db memberReader, room *store.Room
 	}
 	if room.Kind != store.RoomNone || m.MsgType != event.MsgText {
 		return false, nil
+	}
+	if channel, err := r.hasChannel(ctx, db, room.MatrixRoomID); err != nil || channel {
+		return false, err
 	}
 	bot, err := db.Member(ctx, room.ID, r.cfg.Bot)
 	if errors.Is(err, store.ErrNotFound) || err == nil && bot.Membership != string(event.Join) {

@@ -46,6 +46,8 @@ var _ ap.Backend = (*ActivityPub)(nil)
 // apPerson is what is known of an actor of another server.
 type apPerson struct {
 	Actor, Acct, Name, Inbox, Shared string
+	// Dialect is how the actor is spoken with in a channel of ours.
+	Dialect ap.Dialect
 }
 
 // NewActivityPub makes the face of a relay.
@@ -53,6 +55,7 @@ func NewActivityPub(r *Relay, site ap.Site, people *ap.People) *ActivityPub {
 	a := &ActivityPub{Relay: r, Site: site, People: people, mls: mls.Config{Validator: ap.Validator{}, Limits: r.cfg.Limits},
 		forks: map[store.RoomID]*ap.Fork{}, known: map[string]apPerson{}, pulled: map[store.RoomID]time.Time{}}
 	r.threads = a
+	r.channels = a
 	return a
 }
 
@@ -97,6 +100,9 @@ func (a *ActivityPub) subject(ctx context.Context, name string) (mapping.Subject
 
 // exists tells whether a Matrix user is one of ours who may take part.
 func (a *ActivityPub) exists(ctx context.Context, mxid string) error {
+	if a.mimiGhost(mxid) {
+		return a.visits(ctx, mxid)
+	}
 	if a.ours(mxid) || !a.Permitted(mxid) {
 		return ap.ErrNotFound
 	}
@@ -134,6 +140,9 @@ func (a *ActivityPub) Find(ctx context.Context, resource string) (ap.Found, erro
 	if errors.Is(err, mapping.ErrIdentifier) {
 		err = ap.ErrNotFound
 	}
+	if errors.Is(err, ap.ErrNotFound) {
+		return a.findChannel(ctx, resource)
+	}
 	if err != nil {
 		return ap.Found{}, err
 	}
@@ -152,16 +161,12 @@ func (a *ActivityPub) User(ctx context.Context, name string) (ap.Profile, error)
 	if strings.Contains(username, "%") {
 		username = name // no server takes an escape in a user name
 	}
-	return ap.Profile{Name: name, Username: username, Acct: s.Acct, MIMI: string(s.URI), MXID: s.MXID, PublicPEM: pem}, err
+	p := ap.Profile{Name: name, Username: username, Acct: s.Acct, MIMI: string(s.URI), MXID: s.MXID, PublicPEM: pem}
+	if g, ghostErr := a.Store.Ghost(ctx, s.MXID); ghostErr == nil {
+		p.DisplayName = g.Display
+	}
+	return p, err
 }
-
-// Room implements activitypub.Backend. No room of ours is a channel.
-func (a *ActivityPub) Room(context.Context, string) (ap.RoomProfile, error) {
-	return ap.RoomProfile{}, ap.ErrNotFound
-}
-
-// Members implements activitypub.Backend.
-func (a *ActivityPub) Members(context.Context, string) ([]string, error) { return nil, ap.ErrNotFound }
 
 // Instance implements activitypub.Backend.
 func (a *ActivityPub) Instance(ctx context.Context) (string, error) {
@@ -259,6 +264,9 @@ const apClaimMargin = 24 * 3600 * 1000
 
 // Claim implements activitypub.Backend: one KeyPackage a requester, S000-053.
 func (a *ActivityPub) Claim(ctx context.Context, name, requester string) (ap.Offer, error) {
+	if s, err := a.subject(ctx, name); err != nil || a.mimiGhost(s.MXID) {
+		return ap.Offer{}, ap.ErrNotFound // a MIMI user is met in the room, and over MIMI everywhere else
+	}
 	actor, now := a.Site.User(name), a.Clock().UnixMilli()
 	kp, err := a.Store.ClaimedKeyPackage(ctx, actor, requester, now+apClaimMargin)
 	if err == nil {
@@ -308,9 +316,6 @@ func (a *ActivityPub) Offered(ctx context.Context, name, token, requester string
 	return offer(kp), err
 }
 
-// HostsGroup implements activitypub.Backend. Groups that others host are joined as any other.
-func (a *ActivityPub) HostsGroup(context.Context, string) (bool, error) { return false, nil }
-
 // person returns what is known of an actor of another server, asking its server when need be. It must not be called in a step.
 func (a *ActivityPub) person(ctx context.Context, actor string) (apPerson, error) {
 	if p, ok := a.personKnown(actor); ok {
@@ -318,23 +323,18 @@ func (a *ActivityPub) person(ctx context.Context, actor string) (apPerson, error
 	}
 	r, err := a.People.Actor(ctx, actor, false)
 	if err != nil {
-		return apPerson{}, err
+		return a.recallPerson(ctx, actor, err)
 	}
 	acct, _ := a.People.AcctOf(ctx, r)
 	if acct == "" {
-		acct = "acct:" + ap.EscapeName(strings.TrimPrefix(strings.TrimPrefix(actor, "https://"), "http://")) + "@" + hostOnly(actor)
+		acct = fallbackAcct(actor)
 	}
-	p := apPerson{Actor: actor, Acct: acct, Name: r.Name, Inbox: r.Inbox, Shared: r.SharedInbox}
+	p := apPerson{Actor: actor, Acct: acct, Name: r.Name, Inbox: r.Inbox, Shared: r.SharedInbox, Dialect: ap.ChannelDialectOf(r, false)}
 	if p.Name == "" {
 		p.Name = r.PreferredUsername
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.known) > 10_000 {
-		clear(a.known)
-	}
-	a.known[actor] = p
-	return p, nil
+	a.noteKnown(p)
+	return p, a.rememberPerson(ctx, p)
 }
 
 func (a *ActivityPub) personKnown(actor string) (apPerson, bool) {

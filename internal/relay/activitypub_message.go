@@ -20,6 +20,9 @@ import (
 // Receive implements activitypub.Backend: what the MLS bytes of an activity lead to is committed when it returns. An activity without MLS
 // bytes is not acted on: nothing is spoken in the clear. When it is of an epoch that has not come here, what was missed is asked for.
 func (a *ActivityPub) Receive(ctx context.Context, d ap.Delivered) (bool, error) {
+	if handled, fresh, err := a.receiveChannel(ctx, d); handled || err != nil {
+		return fresh, err
+	}
 	if t := d.Activity.Type; (t == "Update" || t == "Delete") && d.Activity.ObjectID == d.Activity.Actor {
 		a.forget(d.Activity.Actor) // name, keys or inbox may be others now
 		return true, nil
@@ -136,7 +139,7 @@ func (a *ActivityPub) onMLS(ctx context.Context, d ap.Delivered, group, octets [
 		if fresh, err = x.fresh("ap", hex.EncodeToString(hash[:])); err != nil || !fresh {
 			return err
 		}
-		if x.thread == nil || !slices.Contains(x.thread.Actors(), d.Activity.Actor) {
+		if x.room.st.Channel != nil || x.thread == nil || !slices.Contains(x.thread.Actors(), d.Activity.Actor) {
 			return ap.ErrForbidden
 		}
 		x.received(d)

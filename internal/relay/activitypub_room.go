@@ -33,6 +33,8 @@ type apStep struct {
 	*step
 	face   *ActivityPub
 	thread *ap.Thread
+	// packages are KeyPackages of others that were fetched for this step.
+	packages map[string]fetched
 }
 
 // needPerson says that a step needs to know an actor first.
@@ -47,13 +49,14 @@ func (a *ActivityPub) run(ctx context.Context, room store.RoomID, decide func(*a
 	return err
 }
 
-// runInput makes a step of a conversation. What it needs from other servers is asked for outside of it, and the step is made anew.
+// runInput makes a step of a conversation or channel. What it needs from other servers is asked for outside of it, and the step is made anew.
 func (a *ActivityPub) runInput(ctx context.Context, room store.RoomID, in *store.Input, settle store.Settle, decide func(*apStep) error) (*step, error) {
+	packages := map[string]fetched{}
 	for try := 0; ; try++ {
 		var fork *ap.Fork
 		done, err := a.runStep(ctx, room, in, settle, func(s *step) error {
 			s.drop = true // the group in the room is judged by other rules: it is loaded anew each time
-			x := &apStep{step: s, face: a}
+			x := &apStep{step: s, face: a, packages: packages}
 			if s.room.group != nil {
 				var err error
 				if x.thread, err = ap.LoadThread(a.mls, s.room.group.Export(), a.forkOf(room)); err != nil {
@@ -66,12 +69,12 @@ func (a *ActivityPub) runInput(ctx context.Context, room store.RoomID, in *store
 			}
 			return err
 		})
-		var need needPerson
-		if errors.As(err, &need) && try < 50 {
-			if _, err := a.person(ctx, need.actor); err != nil {
-				return nil, err
+		if err != nil && try < maxNeeds {
+			again, needErr := a.satisfy(ctx, err, packages)
+			if again && needErr == nil {
+				continue
 			}
-			continue
+			return nil, needErr
 		}
 		if err == nil {
 			a.mu.Lock()
@@ -245,6 +248,9 @@ func (x *apStep) recipients(actors []string) ([]ap.Recipient, error) {
 
 // sendMLS sends MLS bytes of an actor of ours to the actors of other servers.
 func (x *apStep) sendMLS(actor string, octets []byte, to []string) error {
+	if x.room.st.Channel != nil {
+		return x.channelSay(actor, octets)
+	}
 	list, err := x.recipients(to)
 	if err != nil {
 		return err

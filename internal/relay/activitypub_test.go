@@ -103,15 +103,19 @@ func (n *apNode) deliver(t *testing.T, lane store.Lane) int {
 			t.Fatal(err)
 		}
 		d, err := n.sender.Deliver(ctx, key, row.Target, row.Data)
-		if err != nil || !d.Done() {
+		if err != nil || !d.Done() && !d.Refused() {
 			t.Fatalf("%s: %+v %v", row.Target, d, err)
+		}
+		out := store.Outcome{Class: "done", Status: d.Status}
+		if d.Refused() {
+			out.Class = "refused"
 		}
 		if err := n.db.Tx(ctx, func(tx *store.Tx) error {
 			lease, err := tx.ClaimLane(ctx, lane, "test", 10_000, true)
 			if err != nil {
 				return err
 			}
-			_, _, _, err = tx.CloseOutbound(ctx, lease, []store.Closing{{Row: row, Outcome: store.Outcome{Class: "done"}}}, n.w.now.UnixMilli(), 10_000, false)
+			_, _, _, err = tx.CloseOutbound(ctx, lease, []store.Closing{{Row: row, Outcome: out}}, n.w.now.UnixMilli(), 10_000, false)
 			return err
 		}); err != nil {
 			t.Fatal(err)

@@ -207,6 +207,8 @@ type Relay struct {
 	clients clientCache
 	// threads is the ActivityPub face, nil when there is none.
 	threads threads
+	// channels is the ActivityPub face, nil when there is none.
+	channels channels
 }
 
 // New makes a Relay and the provider's own keys where the database has none yet.

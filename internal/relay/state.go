@@ -49,6 +49,8 @@ type roomState struct {
 	Manager string `json:"manager,omitempty"`
 	// Avatar is the address of the room's picture that was placed.
 	Avatar string `json:"avatar,omitempty"`
+	// Channel is set in a room of the ActivityPub world that is a channel.
+	Channel *channelState `json:"channel,omitempty"`
 	// Pending is when messages stop waiting for our commit, in milliseconds since 1970.
 	PendingUntil int64 `json:"pending_until,omitempty"`
 }

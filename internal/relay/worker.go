@@ -204,6 +204,9 @@ func (r *Relay) work(ctx context.Context, id store.RoomID, in *store.Input, sett
 	if r.threads != nil && ofThread(in) {
 		return r.threads.workThread(ctx, id, in, settle)
 	}
+	if r.channels != nil && ofChannel(in) {
+		return r.channels.work(ctx, id, in, settle)
+	}
 	decide := func(s *step) error { return s.dispatch(in) }
 	switch in.Kind {
 	case inputEncrypted:

@@ -49,6 +49,11 @@ const (
 	NameMatrix NameKind = "matrix" // Matrix room id
 	NameMIMI   NameKind = "mimi"   // room URI
 	NameGroup  NameKind = "group"  // hexadecimal MLS group id
+	// Names of the ActivityPub side. A Matrix room may have both a room of this side, by NameChannel, and one of the MIMI side, by NameMatrix.
+	NameChannel NameKind = "channel" // Matrix room id
+	NameActor   NameKind = "actor"   // id of the actor of a channel of another server
+	NameAccount NameKind = "account" // local part of the acct: URI of a channel of ours
+	NameSet     NameKind = "set"     // the set of people of a group DM (activitypub.SetKey)
 )
 
 // Settle says that the worker saw all inputs up to Work and that the next one is due at DueMS (Never

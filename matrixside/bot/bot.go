@@ -107,6 +107,7 @@ type Handler struct {
 // Bot answers commands.
 type Bot struct {
 	cfg      Config
+	channels Channels // nil: none are offered
 	handlers map[string]*Handler
 	names    []string
 }

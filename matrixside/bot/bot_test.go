@@ -128,7 +128,7 @@ func TestCommands(t *testing.T) {
 		{"@u:hs", "invite <mimi://a.example/u/bob>", false, "is being invited", "invite !r:hs @u:hs mimi://a.example/u/bob $e"},
 		{"@u:hs", "invite @bob@a.example", false, "mimi://a.example/u/bob is being invited", "invite !r:hs @u:hs mimi://a.example/u/bob $e"},
 		{"@u:hs", "invite nobody", false, "could not find nobody: nobody by this <b>name</b>", ""},
-		{"@u:hs", "invite", false, "Usage: !mimi invite <mimi address>", ""},
+		{"@u:hs", "invite", false, "Usage: !mimi invite <address>", ""},
 		{"@u:hs", "invite mimi://a.example/u/bob", true, "That is for a room", ""},
 		{"@u:hs", "start-chat @bob@a.example", true, "is being made", "start @u:hs mimi://a.example/u/bob"},
 		{"@u:hs", "join mimi://a.example/r/x s3cret", true, "Asking to join", `join @u:hs mimi://a.example/r/x "s3cret"`},

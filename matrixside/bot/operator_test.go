@@ -115,12 +115,12 @@ func TestHelpOnOneCommand(t *testing.T) {
 		want         []string
 		never        string
 	}{
-		{"@u:hs", "help invite", true, []string{"!mimi invite <mimi address> in a room that I am in", "Invites a MIMI user", "acct:bob@two.example"}, ""},
-		{"@u:hs", "help invite", false, []string{"!mimi invite <mimi address>"}, "in a room that I am in"},
+		{"@u:hs", "help invite", true, []string{"!mimi invite <address> in a room that I am in", "Invites somebody", "acct:bob@two.example"}, ""},
+		{"@u:hs", "help invite", false, []string{"!mimi invite <address>"}, "in a room that I am in"},
 		{"@u:hs", "help pm", true, []string{"start-chat <mimi address>", "Also: pm, dm"}, ""},
 		{"@u:hs", "help block", true, []string{"I do not know block"}, "both directions"},
 		{"@admin:hs", "help block", true, []string{"both directions", "block spam.example"}, ""},
-		{"@u:hs", "help", true, []string{"In a room that I am in, after !mimi", "invite <mimi address>"}, "For administrators"},
+		{"@u:hs", "help", true, []string{"In a room that I am in, after !mimi", "invite <address>"}, "For administrators"},
 		{"@admin:hs", "help", true, []string{"For administrators", "dead-letters"}, ""},
 		{"@u:hs", "invte", true, []string{"Did you mean invite?"}, ""},
 		{"@u:hs", "lock", true, []string{"I do not know lock."}, "block"},

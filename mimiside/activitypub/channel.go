@@ -32,6 +32,9 @@ func (c *Channel) Accept(now time.Time, a *Activity, object *MLSObject) (*Effect
 		if err == nil && e.Said != nil && e.Said.Sender != a.Actor {
 			return nil, fmt.Errorf("%w: the message is of %s", ErrActivity, e.Said.Sender)
 		}
+		if err == nil && e.By != "" && e.By != a.Actor {
+			return nil, fmt.Errorf("%w: the commit or proposal is of %s", ErrActivity, e.By)
+		}
 		return e, err
 	}
 	return nil, fmt.Errorf("%w: %s to a channel", ErrActivity, a.Type)

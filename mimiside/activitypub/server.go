@@ -245,6 +245,12 @@ func (s *Server) inbox(w http.ResponseWriter, r *http.Request, owner string) (si
 	return signer, nil
 }
 
+// addsToChannel tells whether a channel passes on that somebody was added to it: who is new does not know the channel yet (AIM §5.2.3). What it leads
+// to is what a Welcome leads to, whoever sent it.
+func addsToChannel(inner *ReceivedActivity, channel string) bool {
+	return inner.Type() == "Add" && ref(inner.raw["target"]) == channel+"/followers"
+}
+
 // goneActor tells that an actor deletes itself and its key is gone already: servers send that to everybody they know.
 func goneActor(r *ReceivedActivity, err error) bool {
 	return (r.Type() == "Delete" || r.Type() == "Update") && errors.Is(err, ErrGone) && ref(r.raw["object"]) == r.Actor()
@@ -263,10 +269,10 @@ func (s *Server) check(r *http.Request, received *ReceivedActivity, signer strin
 	d := &Delivered{Activity: a}
 	carrier := a
 	if a.Type == "Announce" && a.Object != nil && a.Object.typeAmong(activityTypes...) != "" {
-		if !hosts {
+		inner := &ReceivedActivity{raw: a.Object}
+		if !hosts && !addsToChannel(inner, signer) {
 			return nil, ErrForbidden // nothing vouches for what is inside
 		}
-		inner := &ReceivedActivity{raw: a.Object}
 		if inner.Type() == "" || !validURL(inner.Actor()) {
 			return nil, ErrActivity
 		}

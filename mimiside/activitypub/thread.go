@@ -202,21 +202,8 @@ func padding(n int) int {
 // Commit adds clients and removes actors, in the name of an actor of ours, together with the proposals that wait. Without a sequencer it counts at
 // once; Receive undoes it when another commit of the epoch wins.
 func (t *Thread) Commit(rand io.Reader, now time.Time, by string, add []*mls.KeyPackage, remove []string, private bool) (*Effect, error) {
-	leaf, ok := t.Leaf(by)
-	if !ok {
-		return nil, fmt.Errorf("%s: %w", by, ErrNotMember)
-	}
-	params := mls.CommitParams{Leaf: leaf, Refs: t.Group.Committable(leaf), Private: private, TreeInWelcome: true, Path: true}
-	for _, kp := range add {
-		params.Proposals = append(params.Proposals, mls.Proposal{Type: mls.ProposalAdd, Add: kp})
-	}
-	for _, m := range t.Group.Members() {
-		if m.Index != leaf && slices.Contains(remove, string(m.Leaf.Credential.Identity)) {
-			params.Proposals = append(params.Proposals, mls.Proposal{Type: mls.ProposalRemove, Remove: m.Index})
-		}
-	}
 	fork := &Fork{Epoch: t.Group.Epoch(), Pieces: clonePieces(t.Group.Export()), At: now}
-	s, err := t.Group.StageCommit(rand, now, params)
+	s, err := t.stage(rand, now, by, add, remove, private)
 	if err != nil {
 		return nil, err
 	}

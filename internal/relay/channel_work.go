@@ -1,0 +1,244 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+)
+
+// channels works off the inputs of rooms of the ActivityPub world; *ActivityPub does. It is an interface so that a relay without that face has none.
+type channels interface {
+	// work works off one input of a channel.
+	work(ctx context.Context, id store.RoomID, in *store.Input, settle store.Settle) (*step, error)
+}
+
+// ofChannel tells whether an input is one of a channel.
+func ofChannel(in *store.Input) bool {
+	switch in.Kind {
+	case inputChannel, inputChannelEvent, inputChannelEncrypted:
+		return true
+	case store.InputAnswer:
+		var a struct{ Ref string }
+		return json.Unmarshal(in.Body, &a) == nil && strings.HasPrefix(a.Ref, refChannel)
+	}
+	return false
+}
+
+// channelTask is the body of an input of that kind: what a command or a request asks for.
+type channelTask struct {
+	Do    string `json:"do"`
+	By    string `json:"by,omitempty"`    // MXID of who asks
+	Event string `json:"event,omitempty"` // of the command
+	Room  string `json:"room,omitempty"`  // Matrix room id
+	Actor string `json:"actor,omitempty"` // whom it is about
+	ID    string `json:"id,omitempty"`    // of the activity that asks
+	Text  string `json:"text,omitempty"`
+	// Inbox is where activities for the channel go.
+	Inbox string `json:"inbox,omitempty"`
+}
+
+// What tasks do.
+const (
+	taskOffer  = "offer"
+	taskInvite = "invite"
+	taskRemove = "remove"
+	taskFollow = "follow" // somebody asks to be let in
+	taskJoin   = "join"   // a user of ours asks another channel
+	taskAnswer = "answer" // a channel answered such a question
+	taskLeave  = "leave"
+	taskGo     = "go" // a commit may be tried again
+)
+
+// task stores what is to be done in a room of a channel.
+func (a *ActivityPub) task(ctx context.Context, tx *store.Tx, room store.RoomID, t channelTask, seen string) error {
+	in := store.NewInput{Room: room, Kind: inputChannel, Source: t.Do, Epoch: -1, Body: mustJSON(t), CreatedMS: a.Clock().UnixMilli()}
+	if seen != "" {
+		in.SeenKind, in.SeenKey = "ap-activity", seen
+	}
+	_, err := tx.AddInputs(ctx, []store.NewInput{in})
+	return err
+}
+
+// work implements channels.
+func (a *ActivityPub) work(ctx context.Context, id store.RoomID, in *store.Input, settle store.Settle) (*step, error) {
+	decide := func(x *apStep) error { return nil }
+	switch in.Kind {
+	case inputChannelEvent:
+		ev, err := event.ParseChecked(in.Body)
+		if err == nil {
+			decide = func(x *apStep) error { return x.onChannelEvent(ev) }
+		}
+	case inputChannelEncrypted:
+		ev, err := event.ParseChecked(in.Body)
+		if err != nil || a.Decrypter == nil {
+			break
+		}
+		plain, err := a.Decrypter.Decrypt(ctx, ev)
+		var missing *NoKeyError
+		switch {
+		case errors.As(err, &missing) && a.Clock().UnixMilli()-in.CreatedMS < keyPatience.Milliseconds():
+			return nil, a.waitForKey(ctx, id, in, string(ev.Room), missing.Session)
+		case missing != nil, errors.Is(err, ErrUnreadable):
+			decide = func(x *apStep) error { return x.unreadable(ev, errors.Join(ErrUnreadable, err)) }
+		case err != nil:
+			return nil, fmt.Errorf("%w: %w", errLater, err)
+		default:
+			decide = func(x *apStep) error {
+				if plain.StateKey != nil || x.forBot(plain) {
+					return nil
+				}
+				x.opened = true
+				return x.onChannelEvent(plain)
+			}
+		}
+	case inputChannel:
+		var t channelTask
+		if err := json.Unmarshal(in.Body, &t); err != nil {
+			return nil, fmt.Errorf("read a task of a channel: %w", err)
+		}
+		var state []json.RawMessage
+		if t.Do == taskOffer {
+			var err error
+			if state, err = a.Homeserver.RoomState(ctx, a.cfg.Bot, t.Room); err != nil && !errors.Is(err, ErrRefused) {
+				return nil, fmt.Errorf("%w: %w", errLater, err)
+			}
+		}
+		decide = func(x *apStep) error { return x.onTask(t, state) }
+	case store.InputAnswer:
+		var answer store.Answer
+		if err := json.Unmarshal(in.Body, &answer); err != nil {
+			return nil, fmt.Errorf("read an answer: %w", err)
+		}
+		decide = func(x *apStep) error { return x.onChannelAnswer(&answer) }
+	}
+	return a.runInput(ctx, id, in, settle, func(x *apStep) error {
+		if err := decide(x); err != nil {
+			return err
+		}
+		return x.advanceChannel()
+	})
+}
+
+// forBot tells whether a message is a command.
+func (x *apStep) forBot(ev event.Event) bool {
+	m, ok := ev.Message()
+	if !ok || ev.Type != event.TypeMessage {
+		return false
+	}
+	_, prefixed := cutPrefix(m.Body, x.cfg.CommandPrefix)
+	return prefixed
+}
+
+// fetched is a KeyPackage that was got for a step, or why there is none.
+type fetched struct {
+	package_ *mls.KeyPackage
+	err      error
+}
+
+// needPackage says that a step needs a KeyPackage of somebody first.
+type needPackage struct{ actor string }
+
+// Error implements error.
+func (n needPackage) Error() string { return "a KeyPackage of " + n.actor + " is not here yet" }
+
+// maxNeeds bounds what is fetched for one step.
+const maxNeeds = 100
+
+// fetchTime bounds what one step waits for one other server.
+const fetchTime = 20 * time.Second
+
+// satisfy gets what a step needs from other servers before it is made anew. false: it was something else that went wrong.
+func (a *ActivityPub) satisfy(ctx context.Context, need error, packages map[string]fetched) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTime)
+	defer cancel()
+	var person needPerson
+	var pack needPackage
+	switch {
+	case errors.As(need, &person):
+		_, err := a.person(ctx, person.actor)
+		if err != nil {
+			err = fmt.Errorf("%w: %w", errLater, err)
+		}
+		return true, err
+	case errors.As(need, &pack):
+		kp, err := a.fetchPackage(ctx, pack.actor)
+		packages[pack.actor] = fetched{kp, err}
+		return true, nil
+	}
+	return false, need
+}
+
+// fetchPackage gets and checks a KeyPackage of an actor of another server.
+func (a *ActivityPub) fetchPackage(ctx context.Context, actor string) (*mls.KeyPackage, error) {
+	them, err := a.People.Actor(ctx, actor, false)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.person(ctx, actor); err != nil {
+		return nil, err
+	}
+	if them.KeyPackages == nil {
+		return nil, fmt.Errorf("%w: %s cannot take encrypted messages", ErrRefused, actor)
+	}
+	list, err := a.People.Packages(ctx, them, func(kp *mls.KeyPackage) bool { return kp.Suite == apSuite })
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%w: %s offers no KeyPackage", ErrRefused, actor)
+	}
+	return list[0].KeyPackage, a.People.CheckPackage(ctx, actor, list[0].KeyPackage)
+}
+
+// packageOf is the KeyPackage of somebody of another server that was fetched for this step.
+func (x *apStep) packageOf(actor string) (*mls.KeyPackage, error) {
+	f, ok := x.packages[actor]
+	if !ok {
+		return nil, needPackage{actor}
+	}
+	return f.package_, f.err
+}
+
+// ownPackage makes a KeyPackage of an actor of ours for a group that it is added to at once.
+func (x *apStep) ownPackage(actor string) (mls.JoinKey, error) {
+	key, err := x.face.clientKey(x.ctx, actor)
+	if err != nil {
+		return mls.JoinKey{}, err
+	}
+	kp, private, err := mls.NewKeyPackage(x.Rand, mls.KeyPackageParams{Suite: apSuite, Credential: mls.BasicCredential([]byte(actor)), SignatureKey: key,
+		Capabilities: ap.Capabilities(), Lifetime: mls.Lifetime{NotBefore: uint64(x.now.Add(-time.Hour).Unix()), NotAfter: uint64(x.now.Add(apLifetime).Unix())}})
+	return mls.JoinKey{KeyPackage: kp, Private: private}, err
+}
+
+// onTask does what a task asks for.
+func (x *apStep) onTask(t channelTask, state []json.RawMessage) error {
+	switch t.Do {
+	case taskOffer:
+		return x.onOffer(t, state)
+	case taskInvite:
+		return x.onInvite(t)
+	case taskRemove:
+		return x.change(t.By, nil, []string{t.Actor}, t.Event)
+	case taskFollow:
+		return x.onFollow(t)
+	case taskJoin:
+		return x.onJoin(t)
+	case taskAnswer:
+		return x.onFollowAnswer(t)
+	case taskLeave:
+		return x.onLeaveTask(t)
+	case taskGo:
+		if x.room.st.Channel != nil {
+			x.room.st.Channel.Refused = 0
+		}
+	}
+	return nil
+}
