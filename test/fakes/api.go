@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 )
 
@@ -52,6 +53,7 @@ func (h *Homeserver) routes() http.Handler {
 		"GET " + v3 + "/rooms/{room}/state/{type}/{key}":      h.oneState,
 		"GET " + v3 + "/rooms/{room}/state/{type}/{$}":        h.oneState,
 		"GET " + v3 + "/rooms/{room}/event/{event}":           h.event,
+		"GET " + v3 + "/rooms/{room}/messages":                h.messages,
 		"POST " + v3 + "/join/{room}":                         h.membership("join"),
 		"POST " + v3 + "/rooms/{room}/leave":                  h.membership("leave"),
 		"POST " + v3 + "/rooms/{room}/invite":                 h.membership("invite"),
@@ -214,6 +216,28 @@ func (h *Homeserver) event(q *request) (any, *problem) {
 		}
 	}
 	return nil, notFound
+}
+
+// messages are the last events of a room, the newest first, of the senders and types that the filter names.
+func (h *Homeserver) messages(q *request) (any, *problem) {
+	if q.room.members[q.user] != "join" {
+		return nil, forbidden("not in the room")
+	}
+	var filter struct {
+		Senders []string `json:"senders"`
+		Types   []string `json:"types"`
+	}
+	limit, err := strconv.Atoi(q.URL.Query().Get("limit"))
+	if err != nil || json.Unmarshal([]byte(q.URL.Query().Get("filter")), &filter) != nil || q.URL.Query().Get("dir") != "b" {
+		return nil, &problem{http.StatusBadRequest, "M_INVALID_PARAM", "dir, limit and filter are needed"}
+	}
+	chunk := []any{}
+	for _, ev := range slices.Backward(q.room.timeline) {
+		if slices.Contains(filter.Senders, ev.Sender) && slices.Contains(filter.Types, ev.Type) && len(chunk) < limit {
+			chunk = append(chunk, encode(q.room, ev))
+		}
+	}
+	return map[string]any{"chunk": chunk}, nil
 }
 
 func (h *Homeserver) membership(what string) endpoint {
