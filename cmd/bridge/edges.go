@@ -93,6 +93,7 @@ func (a *app) newOutbox(hs *matrix.Client, p *provider, wake func([]store.RoomID
 		media.Kind:  a.mediaRoute(),
 		routeMIMI:   {Sender: mimiSender{request: mimiRequester{p.client}.request}, Join: joinNotify, Most: most},
 	}
+	routes[routeAside] = outbox.Route{Sender: routes[routeMIMI].Sender, Most: most, Waits: asideWaits}
 	if a.fedi != nil {
 		routes[routeActivityPub] = outbox.Route{Sender: a.fedi, Most: most}
 	}

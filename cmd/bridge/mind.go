@@ -73,6 +73,8 @@ func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake
 			return trust.RequireCertificates && domain != a.cfg.MIMI.Domain
 		},
 		MayShare:   p.client.MayShare,
+		NameOf:     a.nameOf(hs),
+		ShowTyping: a.showTyping(hs),
 		Requester:  mimiRequester{p.client},
 		Homeserver: homeserver{hs},
 		Decrypter:  a.decrypter(),

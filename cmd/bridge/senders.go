@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"maunium.net/go/mautrix/id"
 
@@ -23,7 +24,11 @@ import (
 const (
 	routeMatrix = "matrix"
 	routeMIMI   = "mimi"
+	routeAside  = "aside" // requests of extensions that are of use for a while only
 )
+
+// asideWaits are the pauses between the tries of what goes aside.
+var asideWaits = []time.Duration{10 * time.Second, time.Minute, 5 * time.Minute}
 
 // matrixSender carries rows out at the homeserver. It sends one row at a time.
 type matrixSender struct {

@@ -77,6 +77,8 @@ type Bridge struct {
 	ExternalIDs           bool          `yaml:"external_ids"`
 	PrefixSilentMentions  bool          `yaml:"prefix_silent_mentions"`
 	ReadReceipts          ReceiptPolicy `yaml:"read_receipts"`
+	Typing                bool          `yaml:"typing"`
+	ShareProfiles         bool          `yaml:"share_profiles"`
 }
 
 // Database says where state is kept.

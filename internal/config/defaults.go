@@ -30,6 +30,8 @@ func Default() Config {
 			MaxExport: 500, InviteTimeout: 14 * day, ConsistencyInterval: hour,
 			PrefixSilentMentions: true,
 			ReadReceipts:         ReceiptsRoom,
+			Typing:               true,
+			ShareProfiles:        true,
 		},
 		Database: Database{Type: SQLite, URI: "bridge.db", SealingKeyFile: "sealing.key", MaxConnections: 20},
 		MIMI: MIMI{

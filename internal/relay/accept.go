@@ -100,6 +100,9 @@ func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
 	}
 	killpoint.Hit("K3")
 	r.Wake(rooms...)
+	for i := range d.Ephemeral {
+		r.setTyping(&d.Ephemeral[i])
+	}
 	return dup, nil
 }
 

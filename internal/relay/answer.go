@@ -38,6 +38,10 @@ func (s *step) onAnswer(a *store.Answer) error {
 		return s.onUploaded(a, rest)
 	case refAvatar:
 		return s.onAvatar(a, rest)
+	case refProfiles:
+		return s.onProfiles(a, rest)
+	case refPicture:
+		return s.onPicture(a, rest)
 	case refFetched:
 		return s.onFetched(a)
 	case refMember:

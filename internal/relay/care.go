@@ -60,6 +60,8 @@ func (s *step) onTimer(what string) error {
 		s.tryUpgrade()
 	case timerReport:
 		return s.onReport()
+	case timerProfiles:
+		s.wantProfiles()
 	case timerLinks:
 		return s.onLinkEnds()
 	case timerJoin:
@@ -72,6 +74,7 @@ func (s *step) onTimer(what string) error {
 	case timerCheck:
 		if v.group != nil && v.head.MatrixRoomID != "" {
 			s.readRoom()
+			s.wantProfiles()
 			s.later(timerCheck, s.now.Add(s.cfg.Consistency).UnixMilli())
 		}
 	default:

@@ -9,11 +9,15 @@ import (
 // Verbs of the extensions (docs/extensions.md).
 const (
 	verbKeyMaterials = string(wire.VerbKeyMaterials)
+	verbProfiles     = string(wire.VerbProfiles)
+	verbStatus       = string(wire.VerbStatus)
 )
 
 // extensions are the requests of the extensions, by verb. path is what the path of the request names.
 var extensions = map[string]func(r *Relay, ctx context.Context, peer string, path wire.IdentifierURI, body []byte) (Reply, error){
 	verbKeyMaterials: (*Relay).KeyMaterials,
+	verbProfiles:     (*Relay).Profiles,
+	verbStatus:       (*Relay).Status,
 }
 
 // Extension answers a request of an extension that the peer shares with us.

@@ -447,7 +447,12 @@ func (s *step) dropLent(joiner *room.Identity, newcomer bool) {
 
 // allow counts a use of something limited by the hour.
 func (r *Relay) allow(ctx context.Context, what, key string, limit int64) error {
-	err := r.Store.Tx(ctx, func(tx *store.Tx) error { return tx.Allow(ctx, what, key, 1, limit, time.Hour, r.Clock()) })
+	return r.allowN(ctx, what, key, 1, limit)
+}
+
+// allowN counts n uses.
+func (r *Relay) allowN(ctx context.Context, what, key string, n, limit int64) error {
+	err := r.Store.Tx(ctx, func(tx *store.Tx) error { return tx.Allow(ctx, what, key, n, limit, time.Hour, r.Clock()) })
 	if errors.Is(err, store.ErrNoCapacity) {
 		return fmt.Errorf("%s: %w", what, ErrBusy)
 	}

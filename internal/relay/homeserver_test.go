@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"maunium.net/go/mautrix/id"
+
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
 )
@@ -29,7 +31,9 @@ type fakeHS struct {
 	n         int
 	txn       int
 	users     map[string]bool
-	rows      []string // what the bridge did, for assertions
+	typed     []string             // what ghosts were shown typing
+	names     map[string][2]string // display name and picture, by user
+	rows      []string             // what the bridge did, for assertions
 	refuse    func(verb string, args event.Object) bool
 	down      bool
 }
@@ -53,7 +57,7 @@ type hsEvent struct {
 }
 
 func newHS(server string, clock func() time.Time, ours func(string) bool) *fakeHS {
-	return &fakeHS{server: server, ours: ours, clock: clock, rooms: map[string]*hsRoom{}, aliases: map[string]string{}, txns: map[string]string{}, users: map[string]bool{}}
+	return &fakeHS{server: server, ours: ours, clock: clock, rooms: map[string]*hsRoom{}, aliases: map[string]string{}, txns: map[string]string{}, users: map[string]bool{}, names: map[string][2]string{}}
 }
 
 func (h *fakeHS) mxid(local string) string { return "@" + local + ":" + h.server }
@@ -188,6 +192,28 @@ func (h *fakeHS) RoomState(_ context.Context, as, roomID string) ([]json.RawMess
 	return out, nil
 }
 
+// types lets users type in a room, and nobody else.
+func (h *fakeHS) types(r *hsRoom, users ...string) {
+	e := event.Ephemeral{Type: event.TypeTyping, Room: id.RoomID(r.id)}
+	for _, u := range users {
+		e.Typing = append(e.Typing, userID(u))
+	}
+	h.ephemeral = append(h.ephemeral, e)
+}
+
+func (h *fakeHS) showTyping(_ context.Context, room id.RoomID, ghost id.UserID, lasts time.Duration) error {
+	if h.rooms[string(room)].members[string(ghost)] != "join" {
+		return ErrRefused
+	}
+	h.typed = append(h.typed, fmt.Sprintf("%s %s", local(string(ghost)), lasts))
+	return nil
+}
+
+func (h *fakeHS) nameOf(_ context.Context, mxid string) (name, avatar string, err error) {
+	p := h.names[mxid]
+	return p[0], p[1], nil
+}
+
 func (h *fakeHS) Event(_ context.Context, as, roomID, eventID string) (json.RawMessage, error) {
 	r := h.rooms[roomID]
 	if r == nil {
@@ -304,6 +330,15 @@ func (h *fakeHS) execIn(r *hsRoom, verb event.Verb, args event.Object, sender st
 		}
 		key := args.Str("state_key")
 		return "done", h.emit(r, sender, args.Str("type"), &key, args["content"], 0)
+	case event.VerbProfile:
+		p, user := h.names[args.Str("user")], args.Str("user")
+		if _, ok := args["name"]; ok {
+			p[0] = args.Str("name")
+		}
+		if _, ok := args["avatar"]; ok {
+			p[1] = args.Str("avatar")
+		}
+		h.names[user] = p
 	case event.VerbReceipt:
 		if !in {
 			return "refused", ""

@@ -28,21 +28,22 @@ const (
 
 // What timers are for.
 const (
-	timerPending = "pending"  // messages stop waiting for our commit
-	timerAsk     = "ask"      // a commit that met another epoch: ask the hub
-	timerWaiting = "waiting"  // items that wait for an earlier one are too old
-	timerResync  = "resync"   // try to join the group anew
-	timerRenew   = "renew"    // renew the keys of a leaf
-	timerCommit  = "commit"   // commit proposals that nobody committed
-	timerGo      = "go"       // go on with the wishes that stand
-	timerReport  = "report"   // send the reports of what was read and delivered
-	timerUpgrade = "upgrade"  // try to follow into the room that replaces another
-	timerExpire  = "expire:"  // a message expires; its id stands behind the colon
-	timerPortal  = "portal"   // ask for the portal again
-	timerConsent = "consent:" // somebody has not answered; the number of the wish stands behind the colon
-	timerCheck   = "check"    // compare the room with its Matrix room
-	timerLinks   = "links"    // the time of a join link is up
-	timerJoin    = "join"     // try to join by a link again
+	timerPending  = "pending"  // messages stop waiting for our commit
+	timerAsk      = "ask"      // a commit that met another epoch: ask the hub
+	timerWaiting  = "waiting"  // items that wait for an earlier one are too old
+	timerResync   = "resync"   // try to join the group anew
+	timerRenew    = "renew"    // renew the keys of a leaf
+	timerCommit   = "commit"   // commit proposals that nobody committed
+	timerGo       = "go"       // go on with the wishes that stand
+	timerReport   = "report"   // send the reports of what was read and delivered
+	timerUpgrade  = "upgrade"  // try to follow into the room that replaces another
+	timerExpire   = "expire:"  // a message expires; its id stands behind the colon
+	timerPortal   = "portal"   // ask for the portal again
+	timerConsent  = "consent:" // somebody has not answered; the number of the wish stands behind the colon
+	timerCheck    = "check"    // compare the room with its Matrix room
+	timerProfiles = "profiles" // ask for the profiles that are missing
+	timerLinks    = "links"    // the time of a join link is up
+	timerJoin     = "join"     // try to join by a link again
 )
 
 // References by which answers are known.
@@ -59,6 +60,8 @@ const (
 	refEvidence  = "evidence"   // the group's state to judge our pending commit by
 	refExternal  = "external"   // the group's state for a first join
 	refUpgrade   = "upgrade"    // the bot joined the room that replaces another, which stands behind the colon
+	refProfiles  = "profiles"   // profiles of users; the provider stands behind the colon
+	refPicture   = "picture"    // the picture of a user; the ghost stands behind the colon
 	refMember    = "member"     // a change of membership in Matrix; the user stands behind the colon
 )
 

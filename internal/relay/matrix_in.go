@@ -73,6 +73,9 @@ func (s *step) onMember(ev event.Event) error {
 	if s.Naming.IsGhost(target) && s.ours(sender) {
 		return nil // our own doing, written down when it was asked for
 	}
+	if !s.ours(target) && s.exported(target) && m.Membership == event.Join && had.Membership == string(event.Join) {
+		s.current.renamedUser(target)
+	}
 	move := m.Classify(event.Membership(had.Membership), had.Display != m.DisplayName && m.DisplayName != "")
 	had.Membership, had.Ghost = string(m.Membership), s.Naming.IsGhost(target)
 	if m.DisplayName != "" && !had.Ghost {

@@ -85,6 +85,9 @@ func (s *step) placeUser(user string, from, to uint32, why cause) error {
 		s.placeBanned(&m, why)
 	default:
 		s.placeIn(&m, from, why)
+		if m.Ghost {
+			s.wantProfile(user)
+		}
 	}
 	s.setMember(m)
 	return nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix/id"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
@@ -74,6 +75,8 @@ type Config struct {
 	GroupInfos int64
 	// Workers is how many rooms are worked on at once: 8.
 	Workers int
+	// CurrentWorkers is to how many providers current status is sent at once: 8.
+	CurrentWorkers int
 	// CachedRooms bounds the rooms kept in memory: 1,000.
 	CachedRooms int
 	// Owner names this process in leases. Random by default.
@@ -99,6 +102,7 @@ func (c Config) withDefaults() Config {
 	def(&c.GroupInfos, 10)
 	def(&c.Workers, 8)
 	def(&c.CachedRooms, 1000)
+	def(&c.CurrentWorkers, 8)
 	c.Media = c.Media.withDefaults()
 	return c
 }
@@ -173,6 +177,12 @@ type Deps struct {
 	// MayShare tells whether an extension (docs/extensions.md) may be shared with a peer, without asking it. Nil shares none.
 	MayShare func(domain, name string) bool
 
+	// NameOf returns the display name and the picture (mxc) of a Matrix user, "" for none. Nil tells none to others.
+	NameOf func(ctx context.Context, mxid string) (name, avatar string, err error)
+
+	// ShowTyping shows a ghost typing in a Matrix room for a time, 0 ends it. Nil tells and shows no typing.
+	ShowTyping func(ctx context.Context, room id.RoomID, ghost id.UserID, lasts time.Duration) error
+
 	Requester  Requester
 	Homeserver Homeserver
 	Commander  Commander
@@ -209,6 +219,9 @@ type Relay struct {
 	threads threads
 	// channels is the ActivityPub face, nil when there is none.
 	channels channels
+	current  *current
+	// statuses bounds what providers tell of the current status of people.
+	statuses *quota
 }
 
 // New makes a Relay and the provider's own keys where the database has none yet.
@@ -219,7 +232,7 @@ func New(ctx context.Context, d Deps) (*Relay, error) {
 	if err := d.Naming.Check(); err != nil {
 		return nil, err
 	}
-	r := &Relay{Deps: d, cfg: d.Config.withDefaults(), slots: map[store.RoomID]*slot{}, queue: newQueue()}
+	r := &Relay{Deps: d, cfg: d.Config.withDefaults(), slots: map[store.RoomID]*slot{}, queue: newQueue(), current: newCurrent(), statuses: newQuota(statusesAnHour)}
 	if r.Clock == nil {
 		r.Clock = time.Now
 	}

@@ -17,6 +17,7 @@ func userID(mxid string) id.UserID { return id.UserID(mxid) }
 const (
 	destMatrix = "matrix"
 	destCreate = "matrix:new" // rooms are made apart from what waits to be done in them
+	destAside  = "aside:"
 	destMIMI   = "mimi:"
 )
 
@@ -65,6 +66,11 @@ func txnKey(room store.RoomID, seq int64) string { return fmt.Sprintf("%s.%d", r
 // mimi queues a request to another provider.
 func (s *step) mimi(domain, verb string, body []byte) *store.Outbound {
 	return s.row(store.Outbound{Dest: destMIMI + domain, Verb: verb, Target: s.room.head.URI, Data: body})
+}
+
+// aside queues a request of an extension to another provider, in a lane of its own: messages never wait for it.
+func (s *step) aside(domain, verb string, body []byte) *store.Outbound {
+	return s.row(store.Outbound{Dest: destAside + domain, Verb: verb, Target: providerURI(domain), Data: body})
 }
 
 // ask lets the outcome of a row come back as an input; ref says what it was about.

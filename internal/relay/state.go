@@ -45,6 +45,8 @@ type roomState struct {
 	Uploads map[string]*uploading `json:"uploads,omitempty"`
 	// AssetHosts are the hosts of the asset policy that were noted (as hub).
 	AssetHosts []string `json:"asset_hosts,omitempty"`
+	// ProfileTries counts how often profiles were missing in an answer, by provider.
+	ProfileTries map[string]int `json:"profile_tries,omitempty"`
 	// Manager is the user with whom the bot will talk in the Matrix room that is being made.
 	Manager string `json:"manager,omitempty"`
 	// Avatar is the address of the room's picture that was placed.

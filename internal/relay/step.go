@@ -30,6 +30,8 @@ type step struct {
 	drop bool
 	// again says that the inbox must be read again: an earlier input became ready.
 	again bool
+	// profiles are the users whose profiles are to be asked for, by provider.
+	profiles map[string][]string
 	// claims are the wishes whose users are to be asked for.
 	claims []int64
 	// written and stands are the kill points that the step passes before and after its COMMIT.
@@ -116,6 +118,7 @@ func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *st
 	if err := s.askClaims(); err != nil {
 		return nil, err
 	}
+	s.askProfiles()
 	if err := s.settleMedia(); err != nil {
 		return nil, err
 	}

@@ -160,7 +160,7 @@ func sqliteConfig(t testing.TB) store.Config {
 // start makes the bridge anew on its database.
 func (n *node) start() {
 	n.w.t.Helper()
-	n.conf.Bot = n.hs.mxid("mimibot")
+	n.conf.Bot, n.conf.CurrentWorkers = n.hs.mxid("mimibot"), 1
 	n.startMedia()
 	var decrypter Decrypter
 	if n.crypt != nil {
@@ -172,6 +172,7 @@ func (n *node) start() {
 		MayShare:  func(domain, _ string) bool { return n.w.offers[n.domain] && !n.plain[domain] },
 		Requester: n, Homeserver: n.hs, Commander: n, Files: n.files.mover.Assets, PublicURL: n.files.public,
 		PeerAuthorities: n.authoritiesOf, DemandCertificates: func(domain string) bool { return n.demand && domain != n.domain },
+		NameOf: n.hs.nameOf, ShowTyping: n.hs.showTyping,
 		Alert: func(kind, message string) { n.alerts = append(n.alerts, kind+": "+message) },
 		Clock: func() time.Time { return n.w.now }, Log: n.log,
 	})
@@ -364,6 +365,7 @@ func (n *node) turn() int {
 	for _, r := range rooms {
 		total += n.drain(r.ID)
 	}
+	n.relay.FlushCurrent(ctx)
 	return total + n.pump()
 }
 
@@ -482,7 +484,7 @@ func (n *node) send(row store.Outbound) (out store.Outcome, ok bool) {
 	if strings.HasPrefix(row.Dest, destFetch) {
 		return n.sendMedia(row)
 	}
-	domain := row.Dest[len(destMIMI):]
+	_, domain, _ := strings.Cut(row.Dest, ":")
 	r, err := n.w.request(n.domain, domain, row.Verb, row.Target, row.Data)
 	if err != nil || r.Status >= 500 || r.Status == 429 {
 		return out, false

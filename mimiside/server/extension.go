@@ -20,6 +20,8 @@ type extension struct {
 // extensions are all that are served, to peers that publish them, too.
 var extensions = map[wire.Verb]extension{
 	wire.VerbKeyMaterials: {domainPath, small, decoded(wire.UnmarshalKeyMaterialsRequest)},
+	wire.VerbProfiles:     {domainPath, small, decoded(wire.UnmarshalProfilesRequest)},
+	wire.VerbStatus:       {roomPath, small, decoded(wire.UnmarshalStatusMessage)},
 }
 
 func small(c *Config) int64 { return c.SmallBody }

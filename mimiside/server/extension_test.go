@@ -17,7 +17,11 @@ import (
 func extensionBodies() map[wire.Verb][]byte {
 	keys := wire.KeyMaterialsRequest{TargetUsers: []wire.IdentifierURI{user},
 		KeyMaterialRequest: wire.KeyMaterialRequest{RequestingUser: "mimi://b.example/u/bob", AcceptableSuites: []mls.Suite{1}, RequesterCredential: mls.BasicCredential(nil)}}
-	return map[wire.Verb][]byte{wire.VerbKeyMaterials: keys.Marshal()}
+	return map[wire.Verb][]byte{
+		wire.VerbKeyMaterials: keys.Marshal(),
+		wire.VerbProfiles:     (&wire.ProfilesRequest{Users: []wire.IdentifierURI{user}}).Marshal(),
+		wire.VerbStatus:       (&wire.StatusMessage{Epoch: 1, Nonce: make([]byte, 12), Ciphertext: []byte{1}}).Marshal(),
+	}
 }
 
 // sharesWith lets a.example share the extensions with these domains.

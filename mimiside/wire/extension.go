@@ -8,6 +8,8 @@ import (
 // Verbs of the extensions: endpoints that bridges of this kind offer one another beside the draft's (docs/extensions.md).
 const (
 	VerbKeyMaterials Verb = "keyMaterials"
+	VerbProfiles     Verb = "profiles"
+	VerbStatus       Verb = "status"
 )
 
 // extensions are the verbs of the extensions in the order of docs/extensions.md, with the variables of our templates.
@@ -16,6 +18,8 @@ var extensions = []struct {
 	variable string
 }{
 	{VerbKeyMaterials, "targetDomain"},
+	{VerbProfiles, "targetDomain"},
+	{VerbStatus, "roomId"},
 }
 
 // ExtensionVerbs returns the verbs of all extensions that have an endpoint.

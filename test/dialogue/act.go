@@ -144,6 +144,9 @@ func addMessages() {
 		_, err = p.UserTyping(ctx, room, true, 20*time.Second)
 		return err
 	})
+	say("calls itself STR", "changes its display name", func(ctx context.Context, _ *runner, p *Person, a []string) error {
+		return p.SetDisplayName(ctx, a[0])
+	})
 	say("reads STR", "sends a read receipt for a message", func(ctx context.Context, r *runner, p *Person, a []string) error {
 		room, target, err := p.message(a[0])
 		if err != nil {

@@ -117,7 +117,22 @@ func addSights() {
 	say("learns from the bot STR as STR", "gets an answer of the bridge's bot in the chat with it, and learns from it in the same way", func(ctx context.Context, r *runner, p *Person, a []string) error {
 		return r.learn(ctx, p, botRoom, a)
 	})
+	say("sees WHO called STR", "finds that somebody has this display name in the room", func(ctx context.Context, _ *runner, p *Person, a []string) error {
+		return p.seeCalled(ctx, a)
+	})
 	addMembership()
+}
+
+// seeCalled waits until somebody has a display name in the current room.
+func (p *Person) seeCalled(ctx context.Context, a []string) error {
+	who, err := p.world.MXID(p.short, a[0])
+	if err != nil {
+		return err
+	}
+	return p.inRoom(ctx, a[0]+" called "+a[1], func(v *RoomView) bool {
+		m := v.member(who)
+		return m != nil && m.Content.AsMember().Displayname == a[1]
+	})
 }
 
 // learn waits for a text and keeps a part of it. a is the expression, the name

@@ -1,0 +1,196 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
+)
+
+// together is a pair that shares the extensions, in a conversation.
+func together(t *testing.T, m mode, more ...string) *pair {
+	p := newPair(t, m, more...)
+	for _, d := range p.order {
+		p.offers[d] = true
+	}
+	return p.begin()
+}
+
+func TestTypingBothWays(t *testing.T) {
+	for name, m := range map[string]mode{"warm": warm, "restarting": restarting, "doubling": doubling} {
+		t.Run(name, func(t *testing.T) {
+			p := together(t, m)
+			p.a.hs.types(p.room, p.alice, p.bobAtA) // a ghost's typing does not go back
+			p.settle()
+			p.equal("seen at B", p.b.hs.typed, []string{local(p.aliceAtB) + " 30s"})
+			p.pass(25 * time.Second) // still typing: said again
+			p.equal("seen at B", p.b.hs.typed, []string{local(p.aliceAtB) + " 30s", local(p.aliceAtB) + " 30s"})
+			p.a.hs.types(p.room)
+			p.settle()
+			p.last("at B", p.b.hs.typed, local(p.aliceAtB)+" 0s")
+			p.b.hs.types(p.portal, p.bob)
+			p.settle()
+			p.equal("seen at A", p.a.hs.typed, []string{local(p.bobAtA) + " 30s"})
+			// Somebody who is forgotten typing ends.
+			p.pass(10 * time.Minute)
+			p.last("at A", p.a.hs.typed, local(p.bobAtA)+" 0s")
+			n := len(p.a.hs.typed)
+			p.pass(10 * time.Minute)
+			p.equal("typing", len(p.a.hs.typed), n)
+			p.noTrouble()
+		})
+	}
+}
+
+// The hub passes typing on to those that share it, and not back.
+func TestTypingThroughTheHub(t *testing.T) {
+	p := together(t, warm, "c.example", "d.example")
+	p.offers["d.example"] = false
+	rooms := map[string]*hsRoom{}
+	for _, d := range []string{"c.example", "d.example"} {
+		n := p.nodes[d]
+		carol := n.hs.mxid("carol")
+		n.hs.users[carol] = true
+		p.a.hs.invite(p.room, p.alice, p.a.ghost("mimi://"+d+"/u/carol"))
+		p.settle()
+		rooms[d] = n.hs.roomOf(carol, "invite")
+		if rooms[d] == nil {
+			t.Fatalf("carol of %s was not invited", d)
+		}
+		n.hs.join(rooms[d], carol)
+		p.settle()
+	}
+	p.b.hs.types(p.portal, p.bob)
+	p.settle()
+	p.equal("at A", p.a.hs.typed, []string{local(p.bobAtA) + " 30s"})
+	p.equal("at B", p.b.hs.typed, []string(nil))
+	p.equal("at C", p.nodes["c.example"].hs.typed, []string{local(p.nodes["c.example"].ghost(bobURI)) + " 30s"})
+	p.equal("at D", p.nodes["d.example"].hs.typed, []string(nil))
+	p.noTrouble()
+}
+
+func TestNoTypingTowardsOthers(t *testing.T) {
+	p := newPair(t, warm).begin()
+	p.a.hs.types(p.room, p.alice)
+	p.settle()
+	p.equal("at B", p.b.hs.typed, []string(nil))
+	p.equal("calls", p.calls[verbStatus], 0)
+}
+
+// A new name is seen at once.
+func TestNewNameIsToldAtOnce(t *testing.T) {
+	p := together(t, warm)
+	p.b.hs.names[p.bob] = [2]string{"Robert", p.b.files.add(onePixel)}
+	p.b.hs.join(p.portal, p.bob) // the homeserver says it by a member event
+	p.pass(time.Second)
+	got := p.a.hs.names[p.bobAtA]
+	p.equal("bob at A", got[0], "Robert (b.example)")
+	p.equal("picture", len(p.a.files.repo[got[1]]), len(onePixel))
+	n := p.calls[verbStatus]
+	p.b.hs.join(p.portal, p.bob) // nothing new
+	p.settle()
+	p.equal("calls", p.calls[verbStatus], n)
+	p.noTrouble()
+}
+
+// A status that is not its sender's to say, late, of another epoch or overtaken has no effect.
+func TestStatusIsChecked(t *testing.T) {
+	p := together(t, warm)
+	ctx := context.Background()
+	var captured []byte
+	p.fault = func(from, _, verb string, body []byte) fault {
+		if verb == verbStatus {
+			captured = slices.Clone(body)
+			return dropRequest
+		}
+		return deliver
+	}
+	p.b.hs.types(p.portal, p.bob)
+	p.settle()
+	p.fault = nil
+	p.b.relay.current = newCurrent() // bob is not heard of again
+	if captured == nil {
+		t.Fatal("nothing was sent")
+	}
+	room := p.view(p.a).uri()
+	give := func(peer string, body []byte) error {
+		_, err := p.a.relay.Status(ctx, peer, room, body)
+		p.settle()
+		return err
+	}
+	if err := give("c.example", captured); !errors.Is(err, ErrForbidden) {
+		t.Errorf("in the name of another provider: %v", err)
+	}
+	m, err := wire.UnmarshalStatusMessage(captured)
+	must0(t, err)
+	spoiled := *m
+	spoiled.Ciphertext = append(slices.Clone(m.Ciphertext[:len(m.Ciphertext)-1]), m.Ciphertext[len(m.Ciphertext)-1]^1)
+	if err := give("b.example", spoiled.Marshal()); !errors.Is(err, wire.ErrSignature) {
+		t.Errorf("a status that was changed: %v", err)
+	}
+	own := *m
+	own.Leaf = 0 // the bot's
+	if err := give("b.example", own.Marshal()); !errors.Is(err, ErrForbidden) {
+		t.Errorf("a status of our own client: %v", err)
+	}
+	old := *m
+	old.Epoch--
+	must0(t, give("b.example", old.Marshal()))
+	p.equal("typing", p.a.hs.typed, []string(nil))
+	must0(t, give("b.example", captured))
+	must0(t, give("b.example", captured)) // again
+	p.equal("typing", p.a.hs.typed, []string{local(p.bobAtA) + " 30s"})
+	p.now = p.now.Add(3 * time.Minute)
+	p.a.relay.current = newCurrent()
+	must0(t, give("b.example", captured)) // late
+	p.equal("typing", len(p.a.hs.typed), 1)
+	if _, err := p.b.relay.Status(ctx, "c.example", room, captured); !errors.Is(err, ErrForbidden) {
+		t.Errorf("a follower takes a status from another than the hub: %v", err)
+	}
+	if _, err := p.a.relay.Status(ctx, "b.example", "mimi://a.example/r/none", captured); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a room that is not there: %v", err)
+	}
+	// Nothing of all that was written.
+	row, err := p.a.db.Room(ctx, p.a.room(p.room).ID)
+	must0(t, err)
+	must0(t, give("b.example", captured))
+	again, err := p.a.db.Room(ctx, row.ID)
+	must0(t, err)
+	p.equal("version", again.Version, row.Version)
+}
+
+func (p *pair) view(n *node) *roomView {
+	return n.view(map[*node]*hsRoom{p.a: p.room, p.b: p.portal}[n])
+}
+
+// What waits to go out is bounded, and the newest counts.
+func TestCurrentIsBounded(t *testing.T) {
+	c := newCurrent()
+	for n := range maxCurrent + 10 {
+		c.put(currentKey{to: "x", room: string(rune(n))}, currentItem{untilMS: int64(n)})
+	}
+	c.put(currentKey{to: "x", room: string(rune(50))}, currentItem{untilMS: store.Never})
+	to, items := c.take()
+	if len(to) != 1 || len(items["x"]) != maxCurrent || !slices.ContainsFunc(items["x"], func(i currentItem) bool { return i.untilMS == store.Never }) {
+		t.Errorf("%q, %d items", to, len(items["x"]))
+	}
+	q := newQuota(2)
+	now := time.Unix(1e9, 0)
+	var got []string
+	for _, k := range strings.Fields("a a a b") {
+		if q.take(k, now) {
+			got = append(got, k)
+		}
+	}
+	if q.take("a", now.Add(time.Hour)) {
+		got = append(got, "later")
+	}
+	if strings.Join(got, " ") != "a a b later" {
+		t.Errorf("%q", got)
+	}
+}
