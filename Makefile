@@ -12,7 +12,7 @@ endif
 REPORT   = go run ./test/report
 # Arguments for one run of go test in the main module.
 MAIN     = -tags $(TAGS) -timeout $(TIMEOUT) $(TESTFLAGS)
-TIMEOUT ?= 10m
+TIMEOUT ?= 20m
 FUZZTIME ?= 60s
 # Modules of their own, whose tests belong to the whole.
 INTEROP  = $(if $(wildcard test/interop/go.mod),-- -C test/interop -timeout $(TIMEOUT) ./...)

@@ -70,7 +70,8 @@ func postgres(ctx context.Context, hint string) (string, error) {
 }
 
 // TestScripts plays every script under scripts/. Those with bridges are played
-// twice: with the databases that they name, and with PostgreSQL everywhere.
+// twice: with the databases that they name, and with PostgreSQL everywhere. As many
+// worlds stand side by side as there are processors: mostly they wait.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("scripts/*.txt")
 	if err != nil || len(files) == 0 {
@@ -98,7 +99,8 @@ func TestScripts(t *testing.T) {
 }
 
 func play(t *testing.T, s *Script, allPostgres bool) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	if err := prepare(ctx, len(s.Bridges) > 0); err != nil {
 		t.Fatal(err)
@@ -117,7 +119,8 @@ func play(t *testing.T, s *Script, allPostgres bool) {
 			t.Error(err)
 		}
 	})
-	result, err := Run(ctx, w, s, Play{Tell: func(told Told) {
+	// Generous, because a build machine has other work: only what never comes takes that long.
+	result, err := Run(ctx, w, s, Play{Wait: 90 * time.Second, Tell: func(told Told) {
 		t.Logf("%7.3fs %6dms  %s: %s", told.Since.Seconds(), told.Took.Milliseconds(), told.Step.Actor, told.Step.Text)
 	}})
 	if err != nil {
