@@ -126,16 +126,55 @@ func (p *activityPub) commands() []*bot.Handler {
 			return e.Reply("A chat with %s is being made: you will be invited to it. It is encrypted as far as this bridge, which reads it.", bot.Quote(e.Args[0]))
 		},
 	}, {
-		Name: "fingerprint", Usage: "<@user@domain>", Needs: bot.User, MinArgs: 1,
-		Help: "shows the keys of somebody on an ActivityPub server, to compare them over another way",
+		Name: "fingerprint", Usage: "<@user@domain> [verify [first digits]]", Needs: bot.User, MinArgs: 1,
+		Help: "shows the keys of somebody on an ActivityPub server, to compare them over another way, and notes that they are right",
 		Do: func(ctx context.Context, e *bot.Event) error {
 			ctx, cancel := context.WithTimeout(ctx, commandTime)
 			defer cancel()
-			list, err := p.face.Fingerprints(ctx, e.Args[0])
+			if len(e.Args) > 1 && e.Args[1] == "verify" {
+				return p.verifyKeys(ctx, e)
+			}
+			list, err := p.face.Fingerprints(ctx, string(e.Sender), e.Args[0])
 			if err != nil {
 				return bot.Tell("No keys of %s: %s", bot.Quote(e.Args[0]), bot.Quote(err.Error()))
 			}
-			return e.Reply("Keys of %s: `%s`", bot.Quote(e.Args[0]), strings.Join(list, "`, `"))
+			lines := []string{"Keys of " + bot.Quote(e.Args[0]) + ":"}
+			for _, f := range list {
+				lines = append(lines, "* "+keyLine(f))
+			}
+			return e.Reply("%s", strings.Join(lines, "\n"))
 		},
 	}}
+}
+
+// keyLine tells of one key.
+func keyLine(f relay.Fingerprint) string {
+	line := "`" + f.Text + "`"
+	if f.Client != "" {
+		line += " of " + bot.Quote(f.Client)
+	}
+	switch {
+	case !f.Offered:
+		line += ", offered no longer"
+	case f.New:
+		line += ", new since " + f.Seen.UTC().Format(time.DateOnly)
+	default:
+		line += ", seen since " + f.Seen.UTC().Format(time.DateOnly)
+	}
+	if f.Verified {
+		return line + ", you found it right"
+	}
+	return line + ", not compared by you"
+}
+
+// verifyKeys notes that the sender compared keys.
+func (p *activityPub) verifyKeys(ctx context.Context, e *bot.Event) error {
+	n, err := p.face.VerifyKeys(ctx, string(e.Sender), e.Args[0], strings.Join(e.Args[2:], ""))
+	switch {
+	case err != nil:
+		return bot.Tell("No keys of %s: %s", bot.Quote(e.Args[0]), bot.Quote(err.Error()))
+	case n == 0:
+		return bot.Tell("%s has no key that begins so. Write the first eight digits or more.", bot.Quote(e.Args[0]))
+	}
+	return e.Reply("Noted: you found %d key(s) of %s right.", n, bot.Quote(e.Args[0]))
 }

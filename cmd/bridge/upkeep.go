@@ -102,6 +102,11 @@ func (u *upkeep) hourly(ctx context.Context) error {
 	if _, err := db.Reseal(ctx, resealBatch); err != nil {
 		errs = append(errs, fmt.Errorf("seal anew: %w", err))
 	}
+	if u.app.fedi != nil {
+		if err := u.app.fedi.face.CareForKeys(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("KeyPackages of ActivityPub: %w", err))
+		}
+	}
 	return errors.Join(errs...)
 }
 

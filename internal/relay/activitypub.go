@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -52,10 +51,9 @@ type apPerson struct {
 
 // NewActivityPub makes the face of a relay.
 func NewActivityPub(r *Relay, site ap.Site, people *ap.People) *ActivityPub {
-	a := &ActivityPub{Relay: r, Site: site, People: people, mls: mls.Config{Validator: ap.Validator{}, Limits: r.cfg.Limits},
+	a := &ActivityPub{Relay: r, Site: site, People: people, mls: mls.Config{Limits: r.cfg.Limits},
 		forks: map[store.RoomID]*ap.Fork{}, known: map[string]apPerson{}, pulled: map[store.RoomID]time.Time{}}
-	r.threads = a
-	r.channels = a
+	r.threads, r.channels, a.mls.Validator = a, a, a.validator()
 	return a
 }
 
@@ -296,6 +294,9 @@ func (a *ActivityPub) Claim(ctx context.Context, name, requester string) (ap.Off
 			made = made[:apStock]
 		}
 	}
+	if n := len(made); err == nil && n > 0 && made[n-1].LastResort {
+		err = a.tellPeers(ctx, actor, a.offering(actor, &made[n-1], nil), nil)
+	}
 	return offer(kp), err
 }
 
@@ -310,7 +311,7 @@ func (a *ActivityPub) Offered(ctx context.Context, name, token, requester string
 		return ap.Offer{}, ap.ErrNotFound
 	}
 	kp, err := a.Store.KeyPackage(ctx, ref)
-	if errors.Is(err, store.ErrNotFound) || err == nil && (kp.UserURI != a.Site.User(name) || kp.ClaimedBy != requester || kp.State == store.KeyPackageUsed) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && (kp.UserURI != a.Site.User(name) || kp.ClaimedBy != requester && !kp.LastResort || kp.State == store.KeyPackageUsed || kp.State == store.KeyPackageRevoked) {
 		return ap.Offer{}, ap.ErrNotFound
 	}
 	return offer(kp), err
@@ -371,36 +372,4 @@ func (a *ActivityPub) KeyOf(ctx context.Context, body []byte) (ap.SigningKey, er
 		return ap.SigningKey{}, fmt.Errorf("%w: %.100q is no actor of ours", ap.ErrName, actor)
 	}
 	return a.Key(ctx, actor)
-}
-
-// Fingerprints are the SHA-256 of the signature keys in the KeyPackages that somebody offers now, in hexadecimal groups, each once: people
-// compare them over another way, since a server could put keys of its own in place (S001-099).
-func (a *ActivityPub) Fingerprints(ctx context.Context, handle string) ([]string, error) {
-	acct, err := mapping.Handle(handle)
-	if err != nil {
-		return nil, err
-	}
-	them, err := a.People.Resolve(ctx, acct)
-	if err != nil {
-		return nil, err
-	}
-	list, err := a.People.Packages(ctx, them, nil)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, p := range list {
-		digits := hex.EncodeToString(ap.HashBytes(p.KeyPackage.Leaf.SignatureKey))
-		groups := ""
-		for i := 0; i < len(digits); i += 8 {
-			groups += digits[i:i+8] + " "
-		}
-		if g := strings.TrimSpace(groups); !slices.Contains(out, g) {
-			out = append(out, g)
-		}
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("%w: no KeyPackage is offered", ErrRefused)
-	}
-	return out, nil
 }

@@ -27,6 +27,9 @@ func (a *ActivityPub) Receive(ctx context.Context, d ap.Delivered) (bool, error)
 		a.forget(d.Activity.Actor) // name, keys or inbox may be others now
 		return true, nil
 	}
+	if handled, err := a.onKeyActivity(ctx, d); handled {
+		return err == nil, err
+	}
 	fresh, err := a.take(ctx, d)
 	var early *tooEarly
 	if !errors.As(err, &early) {
@@ -84,9 +87,9 @@ func (a *ActivityPub) onWelcome(ctx context.Context, d ap.Delivered, w *mls.Welc
 	if err != nil || len(keys) == 0 {
 		return false, err // not for us, or used already
 	}
-	joined, _, err := ap.JoinThread(a.Clock(), a.mls, w, keys)
+	joined, err := a.peek(ctx, w, keys)
 	if err != nil {
-		return false, fmt.Errorf("%w: %w", ap.ErrActivity, err)
+		return false, err
 	}
 	if !slices.Contains(joined.Actors(), d.Activity.Actor) {
 		return false, fmt.Errorf("%w: whoever sends a Welcome is in its group", ap.ErrForbidden)
@@ -103,6 +106,9 @@ func (a *ActivityPub) onWelcome(ctx context.Context, d ap.Delivered, w *mls.Welc
 		}
 		x.received(d)
 		x.fx.usedKeys = append(x.fx.usedKeys, refs...)
+		if err := x.withdraw(refs); err != nil {
+			return err
+		}
 		if x.thread != nil {
 			e, err := x.thread.JoinMore(x.now, w, keys)
 			if err != nil {
@@ -123,6 +129,28 @@ func (a *ActivityPub) onWelcome(ctx context.Context, d ap.Delivered, w *mls.Welc
 	})
 	return fresh, err
 }
+
+// peek opens a Welcome to see what it leads to. Keys of members that were not seen before are asked for.
+func (a *ActivityPub) peek(ctx context.Context, w *mls.Welcome, keys []mls.JoinKey) (*ap.Thread, error) {
+	for range maxUnknownKeys {
+		joined, _, err := ap.JoinThread(a.Clock(), a.mls, w, keys)
+		var need needKey
+		if errors.As(err, &need) {
+			if err := a.learnKey(ctx, need); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ap.ErrActivity, err)
+		}
+		return joined, nil
+	}
+	return nil, fmt.Errorf("%w: too many members", ap.ErrActivity)
+}
+
+// maxUnknownKeys bounds how many members a Welcome may bring whom nobody here knows.
+const maxUnknownKeys = 100
 
 // onMLS gives a message, proposal or commit to its group.
 func (a *ActivityPub) onMLS(ctx context.Context, d ap.Delivered, group, octets []byte) (bool, error) {
@@ -390,20 +418,14 @@ func (a *ActivityPub) StartChat(ctx context.Context, by, handle string) error {
 	if ap.DialectOf(them, false) != ap.DialectE2EE {
 		return fmt.Errorf("%w: %s cannot take encrypted messages", ErrRefused, handle)
 	}
-	list, err := a.People.Packages(ctx, them, func(kp *mls.KeyPackage) bool { return kp.Suite == apSuite })
-	if err != nil {
-		return err
-	}
-	if len(list) == 0 {
-		return fmt.Errorf("%w: %s offers no KeyPackage", ErrRefused, handle)
-	}
-	if err := a.People.CheckPackage(ctx, them.ID, list[0].KeyPackage); err != nil {
-		return err
-	}
 	if _, err := a.person(ctx, them.ID); err != nil {
 		return err
 	}
 	me, err := a.actorID(by)
+	if err != nil {
+		return err
+	}
+	kp, err := a.freshPackage(ctx, them.ID, me)
 	if err != nil {
 		return err
 	}
@@ -424,7 +446,7 @@ func (a *ActivityPub) StartChat(ctx context.Context, by, handle string) error {
 		return err
 	}
 	return a.run(ctx, room, func(x *apStep) error {
-		t, e, err := ap.StartThread(x.Rand, x.now, a.mls, string(group), me, key, []*mls.KeyPackage{list[0].KeyPackage}, true)
+		t, e, err := ap.StartThread(x.Rand, x.now, a.mls, string(group), me, key, []*mls.KeyPackage{kp}, true)
 		if err != nil {
 			return err
 		}

@@ -55,6 +55,7 @@ type effects struct {
 	ghosts      []store.Ghost
 	keyPackages []store.KeyPackage
 	usedKeys    [][]byte
+	revokedKeys [][]byte
 	routes      []store.Route
 	consents    []store.Consent
 	settings    []setting
@@ -367,6 +368,9 @@ func (fx *effects) writeGlobal(ctx context.Context, tx *store.Tx, head store.Roo
 		if err := tx.UseKeyPackage(ctx, ref); err != nil {
 			return err
 		}
+	}
+	if err := tx.RevokeKeyPackages(ctx, fx.revokedKeys...); err != nil {
+		return err
 	}
 	if len(fx.routes) > 0 {
 		if err := tx.PutRoutes(ctx, fx.routes...); err != nil {

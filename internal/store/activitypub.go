@@ -10,3 +10,13 @@ func (r *Reader) ClaimedKeyPackage(ctx context.Context, userURI, requester strin
 	kp.Private = nil
 	return kp, err
 }
+
+// EndingKeyPackages are the KeyPackages of users whose URI begins so that can be used and end before a time, without their private parts.
+func (r *Reader) EndingKeyPackages(ctx context.Context, prefix string, beforeMS int64, limit int) ([]KeyPackage, error) {
+	rows, err := list[KeyPackage](ctx, r, `SELECT `+keyPackageColumns+` FROM keypackage WHERE state IN ('ready', 'claimed') AND not_after_ms < $1 AND user_uri LIKE $2
+		ORDER BY not_after_ms, ref LIMIT `+number(limit), beforeMS, prefix+"%")
+	for i := range rows {
+		rows[i].Private = nil
+	}
+	return rows, err
+}

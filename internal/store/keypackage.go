@@ -117,10 +117,10 @@ func (tx *Tx) UseKeyPackage(ctx context.Context, ref []byte) error {
 	return err
 }
 
-// RevokeKeyPackages makes single ready KeyPackages unavailable.
+// RevokeKeyPackages makes single KeyPackages unavailable that no Welcome has used. A Welcome that is on its way can still be opened.
 func (tx *Tx) RevokeKeyPackages(ctx context.Context, refs ...[]byte) error {
 	for _, ref := range refs {
-		if _, err := tx.exec(ctx, `UPDATE keypackage SET state = 'revoked' WHERE ref = $1 AND state = 'ready'`, ref); err != nil {
+		if _, err := tx.exec(ctx, `UPDATE keypackage SET state = 'revoked' WHERE ref = $1 AND state IN ('ready', 'claimed')`, ref); err != nil {
 			return err
 		}
 	}

@@ -132,6 +132,9 @@ type Post struct {
 	Body  Object
 }
 
+// Spread makes one post for each inbox: the shared one of a server where it has one.
+func Spread(to []Recipient, body Object) []Post { return spread(to, body) }
+
 // spread makes one post for each inbox: the shared one of a server where it has one.
 func spread(to []Recipient, body Object) []Post {
 	var out []Post

@@ -115,11 +115,20 @@ func (s Site) RejectOf(e Envelope, activity string) Object {
 	return o
 }
 
+// forAll addresses everybody when nobody is named.
+func (e Envelope) forAll() Envelope {
+	if len(e.To) == 0 {
+		e.To = []string{Public}
+	}
+	return e
+}
+
 // KeyPackageCreate publishes a KeyPackage, KeyPackageAdd puts it into the collection, KeyPackageRemove and KeyPackageDelete take
 // it back (MLS over ActivityPub, "Key storage").
 func (s Site) KeyPackageCreate(e Envelope, object Object) Object {
-	e.To = []string{Public}
+	e = e.forAll()
 	o := s.base(e, "Create")
+	object["to"] = o["to"]
 	o["object"] = object
 	return o
 }
@@ -135,7 +144,7 @@ func (s Site) KeyPackageRemove(e Envelope, id string) Object {
 }
 
 func (s Site) keyPackageMove(e Envelope, kind, id string) Object {
-	e.To = []string{Public}
+	e = e.forAll()
 	o := s.base(e, kind)
 	o["object"], o["target"] = id, e.Actor+"/keyPackages"
 	return o
@@ -143,7 +152,7 @@ func (s Site) keyPackageMove(e Envelope, kind, id string) Object {
 
 // KeyPackageDelete is the last step.
 func (s Site) KeyPackageDelete(e Envelope, id string) Object {
-	e.To = []string{Public}
+	e = e.forAll()
 	o := s.base(e, "Delete")
 	o["object"] = id
 	return o

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 )
@@ -31,8 +32,8 @@ type MLSObject struct {
 	// Message is set for everything framed as MLSMessage. A KeyPackage without frame has KeyPackage only.
 	Message    *mls.MLSMessage
 	KeyPackage *mls.KeyPackage
-	// Suite is the ciphersuite property of a KeyPackage, as its sender wrote it.
-	Suite string
+	// Suite is the ciphersuite property of a KeyPackage, as its sender wrote it; Client the name of its generator.
+	Suite, Client string
 }
 
 // DecodeBase64 reads base64 of the standard or the URL alphabet, with or without padding and line breaks.
@@ -89,9 +90,24 @@ func ParseMLSObject(o Object) (*MLSObject, error) {
 	}
 	x := &MLSObject{ID: o.Str("id", "@id"), Label: o.typeAmong(MLSTypes...), AttributedTo: ref(o["attributedTo"]),
 		Conversation: ref(o.get("conversation", "mls:conversation", "context")), Bytes: b, Hash: sha256.Sum256(b),
-		Suite: o.Str("ciphersuite", "mls:ciphersuite")}
+		Suite: o.Str("ciphersuite", "mls:ciphersuite"), Client: clientOf(o["generator"])}
 	x.Message, x.KeyPackage, err = ParseMLS(b)
 	return x, err
+}
+
+// clientOf is the name of a generator, at most 100 octets of printable text.
+func clientOf(v any) string {
+	o, ok := v.(Object)
+	if !ok {
+		return ""
+	}
+	name := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, plain(firstOf(o.Str("name"), o.Str("id"))))
+	return strings.ToValidUTF8(name[:min(len(name), 100)], "")
 }
 
 // MLSCarrier reads the MLS bytes of the object of an activity that is addressed to one of our channels or conversations: there

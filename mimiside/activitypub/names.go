@@ -143,3 +143,6 @@ func (s Site) Scheme() string {
 	scheme, _, _ := strings.Cut(s.Base, "://")
 	return scheme
 }
+
+// SameOrigin tells whether two addresses are of one server: scheme, host and port.
+func SameOrigin(a, b string) bool { return sameOrigin(a, b) }

@@ -169,6 +169,13 @@ func (p *People) Actor(ctx context.Context, id string, fresh bool) (*RemoteActor
 	return a, nil
 }
 
+// As is a People that fetches as somebody else: what a collection shows depends on who asks. What is remembered is shared.
+func (p *People) As(key SigningKey) *People {
+	q := *p
+	q.fetch = p.fetch.As(key)
+	return &q
+}
+
 // Forget drops what is remembered of an actor, after an Update or Delete of it.
 func (p *People) Forget(id string) { p.actors.drop(id) }
 
@@ -219,6 +226,7 @@ func (p *People) keyOwner(ctx context.Context, keyID string) (string, error) {
 // Package is a KeyPackage that an actor offers.
 type Package struct {
 	ID         string
+	Client     string // the name of its generator, or ""
 	KeyPackage *mls.KeyPackage
 	Bytes      []byte
 }
@@ -296,7 +304,7 @@ func (w *packageWalk) add(o Object) error {
 		return nil
 	}
 	if w.accept == nil || w.accept(x.KeyPackage) {
-		w.out = append(w.out, Package{ID: x.ID, KeyPackage: x.KeyPackage, Bytes: x.KeyPackage.Marshal()})
+		w.out = append(w.out, Package{ID: x.ID, Client: x.Client, KeyPackage: x.KeyPackage, Bytes: x.KeyPackage.Marshal()})
 	}
 	return nil
 }
@@ -311,7 +319,7 @@ func (p *People) CheckPackage(ctx context.Context, actor string, kp *mls.KeyPack
 	if a.KeyPackages == nil {
 		return fmt.Errorf("%w: %s has no keyPackages", ErrActor, actor)
 	}
-	if err := checkOwn(kp, actor); err != nil {
+	if err := CheckOwn(kp, actor); err != nil {
 		return err
 	}
 	list, err := p.Packages(ctx, a, nil)
@@ -327,8 +335,8 @@ func (p *People) CheckPackage(ctx context.Context, actor string, kp *mls.KeyPack
 	return fmt.Errorf("%w: the KeyPackage is not among those of %s", ErrActor, actor)
 }
 
-// checkOwn checks a KeyPackage's signatures and that its credential names the actor.
-func checkOwn(kp *mls.KeyPackage, actor string) error {
+// CheckOwn checks a KeyPackage's signatures and that its credential names the actor.
+func CheckOwn(kp *mls.KeyPackage, actor string) error {
 	if err := kp.Verify(); err != nil {
 		return fmt.Errorf("%w: KeyPackage of %s: %w", ErrActor, actor, err)
 	}
