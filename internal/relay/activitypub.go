@@ -282,7 +282,10 @@ func (a *ActivityPub) Claim(ctx context.Context, name, requester string) (ap.Off
 				}
 			}
 			kp, err = tx.ClaimKeyPackage(ctx, actor, []int64{int64(apSuite)}, requester, "", now, now+apClaimMargin)
-			return err
+			if err != nil || kp.LastResort {
+				return err
+			}
+			return tx.PutActivities(ctx, a.inOutbox(a.offering(actor, &kp, []string{requester})))
 		})
 		if err == nil && !kp.LastResort || made != nil || err != nil && !errors.Is(err, store.ErrNotFound) {
 			break

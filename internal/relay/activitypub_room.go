@@ -76,13 +76,6 @@ func (a *ActivityPub) runInput(ctx context.Context, room store.RoomID, in *store
 			}
 			return nil, needErr
 		}
-		var key needKey
-		if errors.As(err, &key) && try < maxUnknownKeys {
-			if err := a.learnKey(ctx, key); err != nil {
-				return nil, err
-			}
-			continue
-		}
 		if err == nil {
 			a.mu.Lock()
 			if delete(a.forks, room); fork != nil {

@@ -143,8 +143,8 @@ type fetched struct {
 	err      error
 }
 
-// needPackage says that a step needs a KeyPackage of somebody first.
-type needPackage struct{ actor string }
+// needPackage says that a step needs a KeyPackage of somebody first, which one of ours asks for.
+type needPackage struct{ actor, by string }
 
 // Error implements error.
 func (n needPackage) Error() string { return "a KeyPackage of " + n.actor + " is not here yet" }
@@ -161,7 +161,10 @@ func (a *ActivityPub) satisfy(ctx context.Context, need error, packages map[stri
 	defer cancel()
 	var person needPerson
 	var pack needPackage
+	var key needKey
 	switch {
+	case errors.As(need, &key):
+		return true, a.learnKey(ctx, key)
 	case errors.As(need, &person):
 		_, err := a.person(ctx, person.actor)
 		if err != nil {
@@ -169,7 +172,7 @@ func (a *ActivityPub) satisfy(ctx context.Context, need error, packages map[stri
 		}
 		return true, err
 	case errors.As(need, &pack):
-		kp, err := a.fetchPackage(ctx, pack.actor)
+		kp, err := a.fetchPackage(ctx, pack.actor, pack.by)
 		packages[pack.actor] = fetched{kp, err}
 		return true, nil
 	}
@@ -177,34 +180,32 @@ func (a *ActivityPub) satisfy(ctx context.Context, need error, packages map[stri
 }
 
 // fetchPackage gets and checks a KeyPackage of an actor of another server.
-func (a *ActivityPub) fetchPackage(ctx context.Context, actor string) (*mls.KeyPackage, error) {
-	them, err := a.People.Actor(ctx, actor, false)
-	if err != nil {
-		return nil, err
-	}
+func (a *ActivityPub) fetchPackage(ctx context.Context, actor, by string) (*mls.KeyPackage, error) {
 	if _, err := a.person(ctx, actor); err != nil {
 		return nil, err
 	}
-	if them.KeyPackages == nil {
-		return nil, fmt.Errorf("%w: %s cannot take encrypted messages", ErrRefused, actor)
-	}
-	list, err := a.People.Packages(ctx, them, func(kp *mls.KeyPackage) bool { return kp.Suite == apSuite })
-	if err != nil {
-		return nil, err
-	}
-	if len(list) == 0 {
-		return nil, fmt.Errorf("%w: %s offers no KeyPackage", ErrRefused, actor)
-	}
-	return list[0].KeyPackage, a.People.CheckPackage(ctx, actor, list[0].KeyPackage)
+	return a.freshPackage(ctx, actor, by)
 }
 
 // packageOf is the KeyPackage of somebody of another server that was fetched for this step.
 func (x *apStep) packageOf(actor string) (*mls.KeyPackage, error) {
 	f, ok := x.packages[actor]
 	if !ok {
-		return nil, needPackage{actor}
+		return nil, needPackage{actor, x.asker()}
 	}
 	return f.package_, f.err
+}
+
+// asker is an actor of ours that asks others for KeyPackages: one who is in the group, or the instance.
+func (x *apStep) asker() string {
+	if x.thread != nil {
+		for _, actor := range x.thread.Actors() {
+			if x.face.Site.Own(actor) {
+				return actor
+			}
+		}
+	}
+	return x.face.Site.Instance()
 }
 
 // ownPackage makes a KeyPackage of an actor of ours for a group that it is added to at once.

@@ -1,18 +1,5 @@
 -- +goose Up
 
--- Actors of other ActivityPub servers, as last fetched.
-CREATE TABLE ap_actor (
-    id         TEXT   NOT NULL PRIMARY KEY,
-    acct       TEXT   NOT NULL,
-    name       TEXT   NOT NULL DEFAULT '',
-    icon       TEXT   NOT NULL DEFAULT '',
-    inbox      TEXT   NOT NULL,
-    shared     TEXT   NOT NULL DEFAULT '',
-    outbox     TEXT   NOT NULL DEFAULT '',
-    dialect    TEXT   NOT NULL DEFAULT '',
-    updated_ms BIGINT NOT NULL
-);
-
 -- Activities that our actors sent, or received with MLS in them. key is the beginning of the SHA-256 of the id.
 CREATE TABLE ap_activity (
     key         BYTEA  NOT NULL PRIMARY KEY CHECK (length(key) = 16),
@@ -69,4 +56,3 @@ DROP TABLE ap_key_mark;
 DROP TABLE ap_key;
 DROP TABLE ap_listing;
 DROP TABLE ap_activity;
-DROP TABLE ap_actor;

@@ -5,35 +5,6 @@ import (
 	"fmt"
 )
 
-// Actor is what is known of an actor of another ActivityPub server.
-type Actor struct {
-	ID        string `db:"id"`
-	Acct      string `db:"acct"`
-	Name      string `db:"name"`
-	Icon      string `db:"icon"`
-	Inbox     string `db:"inbox"`
-	Shared    string `db:"shared"`
-	Outbox    string `db:"outbox"`
-	Dialect   string `db:"dialect"`
-	UpdatedMS int64  `db:"updated_ms"`
-}
-
-const actorColumns = `id, acct, name, icon, inbox, shared, outbox, dialect, updated_ms`
-
-// Actor returns what is known of an actor, or ErrNotFound.
-func (r *Reader) Actor(ctx context.Context, id string) (Actor, error) {
-	return get[Actor](ctx, r, `SELECT `+actorColumns+` FROM ap_actor WHERE id = $1`, id)
-}
-
-// PutActor writes what is known of an actor.
-func (tx *Tx) PutActor(ctx context.Context, a Actor) error {
-	_, err := tx.exec(ctx, `INSERT INTO ap_actor (`+actorColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-		ON CONFLICT (id) DO UPDATE SET acct = excluded.acct, name = excluded.name, icon = excluded.icon, inbox = excluded.inbox, shared = excluded.shared,
-		outbox = excluded.outbox, dialect = excluded.dialect, updated_ms = excluded.updated_ms`,
-		a.ID, a.Acct, cut(a.Name, 500), a.Icon, a.Inbox, a.Shared, a.Outbox, a.Dialect, a.UpdatedMS)
-	return err
-}
-
 // ActorKey is the signature key of a client of an actor of another server.
 type ActorKey struct {
 	Actor       string `db:"actor"`
