@@ -42,6 +42,7 @@ func (a *app) newBot(hs *matrix.Client, p *provider, mind *relay.Relay) (*bot.Bo
 		b.Register(bot.Search(mind)...)
 		b.Register(bot.Link(mind))
 		b.Register(bot.Introduction(mind)...)
+		b.Register(bot.Knock(mind)...)
 		b.Register(bot.QR(func(ctx context.Context, data []byte, contentType, name string) (string, error) {
 			return hs.Upload(ctx, "", bytes.NewReader(data), int64(len(data)), contentType, name)
 		}))

@@ -32,18 +32,20 @@ type action struct {
 
 // What actions do.
 const (
-	actInvite = "invite"
-	actJoin   = "join"
-	actPlumb  = "plumb"
-	actUnplug = "unplumb"
-	actStart  = "start"
-	actResync = "resync"
-	actRenew  = "renew"
-	actSay    = "say"
-	actRetry  = "retry"
-	actLink   = "link"
-	actLinks  = "links"
-	actUnlink = "unlink"
+	actInvite  = "invite"
+	actJoin    = "join"
+	actPlumb   = "plumb"
+	actUnplug  = "unplumb"
+	actStart   = "start"
+	actResync  = "resync"
+	actRenew   = "renew"
+	actSay     = "say"
+	actRetry   = "retry"
+	actLink    = "link"
+	actLinks   = "links"
+	actUnlink  = "unlink"
+	actKnock   = "knock"
+	actUnknock = "unknock"
 )
 
 // ErrNoRoom says that a Matrix room is not known to the bridge: neither bot nor ghost was ever invited.
@@ -295,6 +297,8 @@ func (s *step) onAction(body []byte) error {
 		return s.actLinks(a)
 	case actUnlink:
 		return s.actUnlink(a)
+	case actKnock, actUnknock:
+		return s.actKnock(a)
 	case actSay:
 		s.notice(a.Text, a.Event)
 	case actRenew:

@@ -40,6 +40,10 @@ func (s *step) onAnswer(a *store.Answer) error {
 		return s.onAvatar(a, rest)
 	case refProfiles:
 		return s.onProfiles(a, rest)
+	case refKnock:
+		return s.onKnocked(a, rest)
+	case refShownKnock:
+		return s.onShownKnock(a, rest)
 	case refPicture:
 		return s.onPicture(a, rest)
 	case refFetched:

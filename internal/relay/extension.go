@@ -11,6 +11,8 @@ const (
 	verbKeyMaterials = string(wire.VerbKeyMaterials)
 	verbProfiles     = string(wire.VerbProfiles)
 	verbStatus       = string(wire.VerbStatus)
+	verbKnock        = string(wire.VerbKnock)
+	verbKnockOutcome = string(wire.VerbKnockOutcome)
 )
 
 // extensions are the requests of the extensions, by verb. path is what the path of the request names.
@@ -18,6 +20,8 @@ var extensions = map[string]func(r *Relay, ctx context.Context, peer string, pat
 	verbKeyMaterials: (*Relay).KeyMaterials,
 	verbProfiles:     (*Relay).Profiles,
 	verbStatus:       (*Relay).Status,
+	verbKnock:        (*Relay).KnockAt,
+	verbKnockOutcome: (*Relay).KnockOutcome,
 }
 
 // Extension answers a request of an extension that the peer shares with us.

@@ -303,8 +303,16 @@ func (h *fakeHS) execIn(r *hsRoom, verb event.Verb, args event.Object, sender st
 			h.invite(r, h.mxid("mimibot"), sender)
 		}
 		return "done", h.member(r, sender, sender, "join", "")
+	case event.VerbKnock:
+		if m := r.members[sender]; m == "join" || m == "invite" || m == "ban" {
+			return map[bool]string{true: "refused", false: "done"}[m == "ban"], ""
+		}
+		if r.str(event.TypeJoinRules, "join_rule") != "knock" {
+			return "refused", ""
+		}
+		return "done", h.member(r, sender, sender, "knock", args.Str("reason"))
 	case event.VerbLeave:
-		if m := r.members[sender]; m != "join" && m != "invite" {
+		if m := r.members[sender]; m != "join" && m != "invite" && m != "knock" {
 			return "done", ""
 		}
 		return "done", h.member(r, sender, sender, "leave", args.Str("reason"))

@@ -48,21 +48,23 @@ const (
 
 // References by which answers are known.
 const (
-	refUpdate    = "update"     // our commit
-	refProposals = "proposals"  // proposals of ours; what they were stands behind the colon
-	refSubmit    = "submit"     // a message; how often it was said stands behind the colon
-	refClaim     = "claim"      // KeyPackages for an intent
-	refClaims    = "claims"     // KeyPackages for several intents
-	refOpenJoin  = "open-join"  // the ghost through which a room is read joined
-	refBotJoin   = "bot-join"   // the bot joined
-	refPortal    = "portal"     // the portal was made
-	refGroupInfo = "group-info" // the group's state for a rejoin
-	refEvidence  = "evidence"   // the group's state to judge our pending commit by
-	refExternal  = "external"   // the group's state for a first join
-	refUpgrade   = "upgrade"    // the bot joined the room that replaces another, which stands behind the colon
-	refProfiles  = "profiles"   // profiles of users; the provider stands behind the colon
-	refPicture   = "picture"    // the picture of a user; the ghost stands behind the colon
-	refMember    = "member"     // a change of membership in Matrix; the user stands behind the colon
+	refUpdate     = "update"      // our commit
+	refProposals  = "proposals"   // proposals of ours; what they were stands behind the colon
+	refSubmit     = "submit"      // a message; how often it was said stands behind the colon
+	refClaim      = "claim"       // KeyPackages for an intent
+	refClaims     = "claims"      // KeyPackages for several intents
+	refOpenJoin   = "open-join"   // the ghost through which a room is read joined
+	refBotJoin    = "bot-join"    // the bot joined
+	refPortal     = "portal"      // the portal was made
+	refGroupInfo  = "group-info"  // the group's state for a rejoin
+	refEvidence   = "evidence"    // the group's state to judge our pending commit by
+	refExternal   = "external"    // the group's state for a first join
+	refUpgrade    = "upgrade"     // the bot joined the room that replaces another, which stands behind the colon
+	refProfiles   = "profiles"    // profiles of users; the provider stands behind the colon
+	refKnock      = "knock"       // a knock of a user of ours; who it is stands behind the colon
+	refShownKnock = "shown-knock" // a knock at a room of ours; the user stands behind the colon
+	refPicture    = "picture"     // the picture of a user; the ghost stands behind the colon
+	refMember     = "member"      // a change of membership in Matrix; the user stands behind the colon
 )
 
 // dispatch decides what an input leads to, and then what can be done of the wishes that stand.

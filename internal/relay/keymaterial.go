@@ -143,6 +143,9 @@ func (r *Relay) findUser(ctx context.Context, q *wire.KeyMaterialRequest) (strin
 // otherwise.
 func (r *Relay) consents(ctx context.Context, q *wire.KeyMaterialRequest) bool {
 	c, err := r.Store.Consent(ctx, store.In, q.TargetUser.Key(), q.RequestingUser.Key(), q.RoomID.Key())
+	if errors.Is(err, store.ErrNotFound) { // who knocked lets anybody of the hub's provider add them
+		c, err = r.Store.Consent(ctx, store.In, q.TargetUser.Key(), providerURI(q.RequestingUser.Domain()), q.RoomID.Key())
+	}
 	if err == nil {
 		switch c.State {
 		case store.ConsentGranted:

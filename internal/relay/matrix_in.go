@@ -138,14 +138,17 @@ func (s *step) onGhostMoved(ev event.Event, move event.Move, m event.Member) err
 			return s.open(m, uri, d)
 		}
 		s.noteGhost(string(m.User), uri)
+		s.knockAnswered(uri, wire.KnockAccepted)
 		s.wish(intentAdd, actor, uri, d)
 		return s.claimOpen()
 	case event.MoveKicked, event.MoveWithdrawn:
+		s.knockAnswered(uri, wire.KnockDeclined)
 		s.cancel(intentAdd, uri)
 		if s.listed(uri) {
 			s.wish(intentRemove, actor, uri, d)
 		}
 	case event.MoveBanned:
+		s.knockAnswered(uri, wire.KnockDeclined)
 		s.cancel(intentAdd, uri)
 		if v.group != nil {
 			s.wish(intentBan, actor, uri, d)

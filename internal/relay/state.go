@@ -45,6 +45,8 @@ type roomState struct {
 	Uploads map[string]*uploading `json:"uploads,omitempty"`
 	// AssetHosts are the hosts of the asset policy that were noted (as hub).
 	AssetHosts []string `json:"asset_hosts,omitempty"`
+	// Knocks are who has knocked and is not answered: as the hub the MIMI users, as a follower the Matrix users.
+	Knocks []string `json:"knocks,omitempty"`
 	// ProfileTries counts how often profiles were missing in an answer, by provider.
 	ProfileTries map[string]int `json:"profile_tries,omitempty"`
 	// Manager is the user with whom the bot will talk in the Matrix room that is being made.

@@ -22,6 +22,8 @@ var extensions = map[wire.Verb]extension{
 	wire.VerbKeyMaterials: {domainPath, small, decoded(wire.UnmarshalKeyMaterialsRequest)},
 	wire.VerbProfiles:     {domainPath, small, decoded(wire.UnmarshalProfilesRequest)},
 	wire.VerbStatus:       {roomPath, small, decoded(wire.UnmarshalStatusMessage)},
+	wire.VerbKnock:        {roomPath, small, decoded(wire.UnmarshalKnockRequest)},
+	wire.VerbKnockOutcome: {domainPath, small, decoded(wire.UnmarshalKnockOutcome)},
 }
 
 func small(c *Config) int64 { return c.SmallBody }

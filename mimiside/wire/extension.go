@@ -10,6 +10,8 @@ const (
 	VerbKeyMaterials Verb = "keyMaterials"
 	VerbProfiles     Verb = "profiles"
 	VerbStatus       Verb = "status"
+	VerbKnock        Verb = "knock"
+	VerbKnockOutcome Verb = "knockOutcome"
 )
 
 // extensions are the verbs of the extensions in the order of docs/extensions.md, with the variables of our templates.
@@ -20,6 +22,8 @@ var extensions = []struct {
 	{VerbKeyMaterials, "targetDomain"},
 	{VerbProfiles, "targetDomain"},
 	{VerbStatus, "roomId"},
+	{VerbKnock, "roomId"},
+	{VerbKnockOutcome, "requesterDomain"},
 }
 
 // ExtensionVerbs returns the verbs of all extensions that have an endpoint.
