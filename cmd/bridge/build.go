@@ -57,6 +57,7 @@ func (a *app) build(ctx context.Context) error {
 	if err := a.loadBlocked(ctx, p); err != nil {
 		return fmt.Errorf("read who is blocked: %w", err)
 	}
-	a.work = append(a.work, part{"relay", mind.Run}, part{"outbox", out.Run}, part{"upkeep", a.newUpkeep(p).run})
+	a.work = append(a.work, part{"relay", mind.Run}, part{"outbox", out.Run}, part{"upkeep", a.newUpkeep(p).run},
+		part{"database", a.watchDatabase})
 	return a.buildEdges(hs, p, mind, out)
 }

@@ -70,8 +70,12 @@ func storeConfig(cfg *config.Config, log zerolog.Logger) (store.Config, error) {
 		u.User = url.UserPassword(u.User.Username(), password)
 		dsn = u.String()
 	}
+	marker := string(d.MarkerFile)
+	if marker == "" && d.Type == config.Postgres {
+		marker = string(d.SealingKeyFile) + ".marker"
+	}
 	return store.Config{
-		Driver: string(d.Type), DSN: dsn, Sealer: key, MaxConns: d.MaxConnections, AllowUnsafe: d.AllowUnsynced, Log: log,
+		Driver: string(d.Type), DSN: dsn, Sealer: key, MaxConns: d.MaxConnections, AllowUnsafe: d.AllowUnsynced, MarkerFile: marker, Log: log,
 	}, nil
 }
 

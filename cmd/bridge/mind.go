@@ -88,13 +88,12 @@ func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake
 	})
 }
 
-// owner is the name under which a part holds leases. With SQLite the file's lock
-// keeps a second process away, so the name can be the same at every start and a
-// process that was killed finds its own leases instead of waiting for their end.
-// With PostgreSQL it is random for each process ("").
+// owner is the name under which a part holds leases. It names the run of the
+// process, so that the next run of this installation ends what a killed one
+// still holds; where nothing would know it again it is random ("").
 func (a *app) owner(part string) string {
-	if a.cfg.Database.Type == config.SQLite {
-		return part + "-of-the-only-process"
+	if life := a.db.Life(); life != "" {
+		return part + "/" + life
 	}
 	return ""
 }

@@ -48,6 +48,30 @@ func (a *app) recoverRestored(ctx context.Context) error {
 	return nil
 }
 
+// markEvery is how often the state of the database is marked: a backup is
+// recognised as older when it was made so much before the last thing written.
+const markEvery = 10 * time.Second
+
+// watchDatabase marks the database's state, and ends the process when another
+// server took over: what the process remembers may be newer than what that one
+// has. The supervisor starts it anew, and the restore is noticed then.
+func (a *app) watchDatabase(ctx context.Context) error {
+	tick := time.NewTicker(markEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.db.FailedOver():
+			return store.ErrFailedOver
+		case <-tick.C:
+			if err := a.db.Mark(ctx); err != nil && ctx.Err() == nil {
+				a.log.Warn().Err(err).Msg("the state of the database was not marked")
+			}
+		}
+	}
+}
+
 // newUpkeep makes the upkeep and registers its gauges and views.
 func (a *app) newUpkeep(p *provider) *upkeep {
 	u := &upkeep{app: a, p: p, now: time.Now, gauge: a.queueGauges()}

@@ -87,6 +87,7 @@ type Database struct {
 	URI            string       `yaml:"uri"`           // file for sqlite, postgres:// URI without a password
 	PasswordFile   Path         `yaml:"password_file"` // PostgreSQL password
 	SealingKeyFile Path         `yaml:"sealing_key_file"`
+	MarkerFile     Path         `yaml:"marker_file"` // "": beside the SQLite file, or the sealing key with PostgreSQL
 	MaxConnections int          `yaml:"max_connections"`
 	AllowUnsynced  bool         `yaml:"allow_unsynced"` // tests only
 }

@@ -113,7 +113,7 @@ func connectionLost(err error) bool {
 
 // Temporary says whether the same call may succeed later without anything being changed.
 func Temporary(err error) bool {
-	return retryCode(err) != "" || connectionLost(err) || errors.Is(err, ErrBusy) || errors.Is(err, ErrUnknownCommit) ||
+	return retryCode(err) != "" || connectionLost(err) || errors.Is(err, ErrBusy) || errors.Is(err, ErrFailedOver) || errors.Is(err, ErrUnknownCommit) ||
 		errors.Is(err, context.DeadlineExceeded) || strings.HasPrefix(sqlState(err), "53") || sqlState(err) == "57014" ||
 		sqliteCode(err)&0xff == sqlite3.SQLITE_FULL || sqliteCode(err)&0xff == sqlite3.SQLITE_IOERR
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/lib/pq"
 )
 
 // LeaseLife and the times that belong to it (scale.md §5): a lease ends 20 s after its last renewal by
@@ -104,15 +106,63 @@ func (r *Reader) ShardOwner(ctx context.Context, s Shard) (string, error) {
 	return value[string](ctx, r, `SELECT owner FROM shard_lease WHERE shard = $1 AND until_ms > {now}`, s)
 }
 
-// endLeases ends the leases of processes that were killed. With SQLite they are known to be gone, because the lock of the
-// file is ours now; with PostgreSQL a lease ends by itself. A lane stays marked as one whose sender ended without a word.
-func (db *DB) endLeases(ctx context.Context) error {
-	if db.dialect != sqliteDialect {
+// applicationName begins the name under which connections appear in pg_stat_activity; the life of the process follows.
+const applicationName = "mimi-bridge"
+
+// Life names this run of the process, for the owners of leases: an owner that ends with it is known to be gone when the
+// installation starts anew. "" when nothing would know it again (no marker file).
+func (db *DB) Life() string {
+	if db.mark.path == "" {
+		return ""
+	}
+	return db.life
+}
+
+// named puts the life into the application name, unless the operator chose another.
+func (db *DB) named(dsn string) (string, error) {
+	c, err := pq.NewConfig(dsn)
+	if err != nil || db.migrating || c.ApplicationName != applicationName {
+		return dsn, err
+	}
+	return withParameter(dsn, "application_name", applicationName+"/"+db.life)
+}
+
+// endLives ends the leases of the process that this one follows, which was killed or could not give them back. That it is
+// gone is certain: its lock on the marker file (SQLite: on the database) is ours now. With PostgreSQL its last
+// statements may still run, so its connections must be gone, too; as long as one is there, or the operator named the
+// connections otherwise, the leases end by themselves. A lane stays marked as one whose sender ended without a word.
+func (db *DB) endLives(ctx context.Context, had map[string]string) error {
+	if db.dialect == sqliteDialect {
+		return db.endLeases(ctx, "")
+	}
+	life := had["life"+db.mark.suffix()]
+	if db.mark.path == "" || life == "" {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, LeaseRenew)
+	defer cancel()
+	for {
+		gone, err := value[int64](ctx, &db.Reader, `SELECT CASE WHEN SUM(CASE WHEN application_name = $1 THEN 1 ELSE 0 END) = 0
+			AND SUM(CASE WHEN application_name = $2 THEN 1 ELSE 0 END) > 0 THEN 1 ELSE 0 END FROM pg_stat_activity`,
+			applicationName+"/"+life, applicationName+"/"+db.life)
+		if err == nil && gone == 1 {
+			return db.endLeases(ctx, life)
+		}
+		select {
+		case <-ctx.Done():
+			db.cfg.Log.Info().Err(err).Msg("connections of the process that ran before are still there: its leases end by themselves")
+			return nil
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// endLeases ends the leases of one life, "" for all.
+func (db *DB) endLeases(ctx context.Context, life string) error {
 	err := db.Tx(ctx, func(tx *Tx) error {
-		for _, query := range []string{`DELETE FROM shard_lease`, `DELETE FROM process`, `UPDATE lane SET until_ms = 0 WHERE owner <> ''`} {
-			if _, err := tx.exec(ctx, query); err != nil {
+		for _, query := range []string{`DELETE FROM shard_lease WHERE owner LIKE $1`, `DELETE FROM process WHERE owner LIKE $1`,
+			`UPDATE lane SET until_ms = 0 WHERE owner <> '' AND owner LIKE $1`} {
+			if _, err := tx.exec(ctx, query, "%"+life+"%"); err != nil {
 				return err
 			}
 		}

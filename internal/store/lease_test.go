@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -104,26 +106,81 @@ func TestAllowancesAreCountedInWindows(t *testing.T) {
 	})
 }
 
-// With SQLite a process that was killed leaves no lease behind that the next one would have to wait for.
+// A process that was killed leaves no lease behind that the next one of its installation would have to wait for. Those of
+// other installations stay, and with PostgreSQL also those of a process whose connections are still there.
 func TestLeasesEndWithTheirProcess(t *testing.T) {
-	cfg := storetest.Config(t, "sqlite")
-	take := func(owner string, want int) {
-		t.Helper()
-		db, err := store.Open(context.Background(), cfg)
-		if err != nil {
-			t.Fatal(err)
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		cfg.MarkerFile = filepath.Join(t.TempDir(), "marker")
+		other := cfg
+		other.MarkerFile = filepath.Join(t.TempDir(), "marker")
+		open := func(cfg store.Config) *store.DB {
+			t.Helper()
+			db, err := store.Open(context.Background(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return db
 		}
+		take := func(db *store.DB, want int) {
+			t.Helper()
+			must(t, db, func(ctx context.Context, tx *store.Tx) error {
+				held, err := tx.RenewShards(ctx, "relay/"+db.Life())
+				if err == nil && len(held) != want {
+					t.Errorf("%d shards are held, want %d", len(held), want)
+				}
+				return err
+			})
+		}
+		room := store.Room{}
+		for range 2 { // nothing is given back
+			db := open(cfg)
+			take(db, store.Shards)
+			room = storetest.Room(t, db)
+			must(t, db, func(ctx context.Context, tx *store.Tx) error {
+				_, err := tx.AddOutbound(ctx, []store.Outbound{{Room: room.ID, Dest: "matrix", Seq: 1, Verb: "x"}})
+				if err == nil {
+					_, err = tx.ClaimLane(ctx, store.Lane{Room: room.ID, Dest: "matrix"}, "outbox/"+db.Life(), store.LeaseLife.Milliseconds(), true)
+				}
+				return err
+			})
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if cfg.Driver == "sqlite" {
+			other = cfg // there is no other beside it
+		} else {
+			db := open(other)
+			take(db, 0)
+			must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.ReleaseShards(ctx, "relay/"+db.Life()) })
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		db := open(cfg)
+		take(db, store.Shards)
 		must(t, db, func(ctx context.Context, tx *store.Tx) error {
-			held, err := tx.RenewShards(ctx, owner)
-			if err == nil && len(held) != want {
-				t.Errorf("%s holds %d shards, want %d", owner, len(held), want)
+			l, err := tx.ClaimLane(ctx, store.Lane{Room: room.ID, Dest: "matrix"}, "outbox/"+db.Life(), 1, true)
+			if err == nil && !l.Unclean {
+				t.Error("the lane does not say that its sender died")
 			}
 			return err
 		})
-		if err := db.Close(); err != nil { // and nothing given back
+		life := db.Life()
+		if err := db.Close(); err != nil || cfg.Driver == "sqlite" {
+			return
+		}
+		// Something of the dead process still runs in the server.
+		conn, err := sql.Open("postgres", cfg.DSN+"&application_name=mimi-bridge/"+life)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	take("killed", 1024)
-	take("next", 1024)
+		defer conn.Close()
+		if err := conn.Ping(); err != nil {
+			t.Fatal(err)
+		}
+		db = open(cfg)
+		defer db.Close()
+		take(db, 0)
+	})
 }

@@ -45,7 +45,8 @@ type Config struct {
 	// a crash rolls back makes nonces be used twice. It is logged as a warning at each start.
 	AllowUnsafe bool
 	// MarkerFile is a small file beside the process by which a restored database is told from the one
-	// that was used last (T17). "" means "<file>.marker" for SQLite and none for PostgreSQL.
+	// that was used last (T17), and its own leases from those of others. "" means "<file>.marker" for SQLite and none for
+	// PostgreSQL. Processes must not share it; its directory must be writable.
 	MarkerFile string
 	// Clock, if set, takes the place of the database's clock. Only for tests.
 	Clock func() time.Time
@@ -71,6 +72,11 @@ type DB struct {
 	keysRead  atomic.Int64 // when the data keys were read, in milliseconds
 	keysMu    sync.Mutex
 	restore   RestoreReport
+	mark      marker
+	life      string                 // random: this run of the process
+	changed   atomic.Bool            // something was written since the last Mark
+	timeline  atomic.Pointer[string] // PostgreSQL's, once it was asked
+	failover  failover
 	closed    atomic.Bool
 	migrating bool
 }
@@ -80,6 +86,7 @@ const (
 	sqliteReaders   = 4
 	sideConns       = 4 // to PostgreSQL, beside those of the pool
 	writerPatience  = 30 * time.Second
+	closingMark     = 3 * time.Second // the marker at the end may take so long
 )
 
 // Open opens a database that Migrate brought up to date, checks that it keeps what it commits, loads
@@ -109,7 +116,7 @@ func (db *DB) start(ctx context.Context) error {
 	if err := db.startKeys(ctx); err != nil {
 		return err
 	}
-	if err := db.endLeases(ctx); err != nil {
+	if err := db.openMarker(); err != nil {
 		return err
 	}
 	return db.detectRestore(ctx)
@@ -120,7 +127,8 @@ func connect(ctx context.Context, cfg Config, migrating bool) (*DB, error) {
 	if cfg.Sealer == nil {
 		return nil, errors.New("opening the database: no key file was given")
 	}
-	db := &DB{cfg: cfg, mapper: reflectx.NewMapper("db"), ring: sealed.NewRing(), rand: rand.Reader, clock: cfg.Clock, migrating: migrating}
+	db := &DB{cfg: cfg, mapper: reflectx.NewMapper("db"), ring: sealed.NewRing(), rand: rand.Reader, clock: cfg.Clock, migrating: migrating,
+		life: newMark()[:16], failover: newFailover()}
 	db.Reader.db = db
 	var err error
 	switch cfg.Driver {
@@ -145,6 +153,11 @@ func (db *DB) Close() error {
 		return nil
 	}
 	var errs []error
+	if db.timeline.Load() != nil && db.failover.err() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closingMark)
+		errs = append(errs, db.Mark(ctx))
+		cancel()
+	}
 	if db.side != nil && db.side != db.sqlPool() {
 		errs = append(errs, db.side.Close())
 	}
@@ -160,6 +173,7 @@ func (db *DB) Close() error {
 	if db.lock != nil {
 		errs = append(errs, db.lock.Close())
 	}
+	errs = append(errs, db.mark.close())
 	return errors.Join(errs...)
 }
 
@@ -266,10 +280,14 @@ func (db *DB) connectPostgres(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pool, err := sqlx.Open("postgres", dsn)
+	if dsn, err = db.named(dsn); err != nil {
+		return err
+	}
+	opened, err := db.openPostgres(dsn)
 	if err != nil {
 		return err
 	}
+	pool := sqlx.NewDb(opened, "postgres")
 	n := db.cfg.MaxConns
 	if n <= 0 {
 		n = defaultMaxConns
@@ -283,7 +301,7 @@ func (db *DB) connectPostgres(ctx context.Context) error {
 	if dsn, err = withParameter(dsn, "binary_parameters", "no"); err != nil {
 		return err
 	}
-	if db.side, err = sql.Open("postgres", dsn); err != nil {
+	if db.side, err = db.openPostgres(dsn); err != nil {
 		return err
 	}
 	db.side.SetMaxOpenConns(sideConns)
@@ -311,7 +329,7 @@ func withParameter(dsn, key, value string) (string, error) {
 var postgresDefaults = [][2]string{
 	{"binary_parameters", "yes"},
 	{"connect_timeout", "10"},
-	{"application_name", "mimi-bridge"},
+	{"application_name", applicationName},
 	{"statement_timeout", "5000"},
 	{"lock_timeout", "2000"},
 	{"idle_in_transaction_session_timeout", "10000"},

@@ -380,6 +380,84 @@ func TestARestoredSQLiteIsDetected(t *testing.T) {
 	}
 }
 
+// A backup that was made while the process ran is recognised too: the process marks the state as it goes, and when it ends.
+func TestABackupOfTheLastRunIsDetected(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		cfg.MarkerFile = filepath.Join(t.TempDir(), "marker")
+		for _, end := range []string{"stopped", "killed after a mark"} {
+			db, err := store.Open(ctx, cfg)
+			if err != nil || db.Restored().Restored {
+				t.Fatal(err, db.Restored())
+			}
+			backup := instanceRows(t, db)
+			must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.SetSetting(ctx, "", "x", end) })
+			if end != "stopped" {
+				if err := db.Mark(ctx); err != nil {
+					t.Fatal(err)
+				}
+				crash(db)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			restoreInstance(t, cfg, backup)
+			if db, err = store.Open(ctx, cfg); err != nil || !db.Restored().Restored || !strings.Contains(db.Restored().Reason, "marker") {
+				t.Fatalf("%s: %v, %+v", end, err, db.Restored())
+			}
+			if _, _, err := db.BeginRecovery(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Another installation on the same database has a marker of its own.
+		other := cfg
+		other.MarkerFile = filepath.Join(t.TempDir(), "marker")
+		for range 2 {
+			for _, c := range []store.Config{cfg, other} {
+				db, err := store.Open(ctx, c)
+				if err != nil || db.Restored().Restored {
+					t.Fatal(err, db.Restored())
+				}
+				if err := db.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
+// crash makes Close write no marker, as a process that is killed does not.
+func crash(db *store.DB) { db.ForgetChanges() }
+
+func instanceRows(t *testing.T, db *store.DB) map[string]string {
+	t.Helper()
+	rows, err := db.Instance(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+// restoreInstance puts back what a database says of itself.
+func restoreInstance(t *testing.T, cfg store.Config, rows map[string]string) {
+	t.Helper()
+	raw, err := sql.Open(cfg.Driver, cfg.DSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	if _, err := raw.Exec(`DELETE FROM instance`); err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range rows {
+		if _, err := raw.Exec(`INSERT INTO instance (key, value) VALUES ($1, $2)`, k, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A crash between the database's marker and the file's is no restore.
 func TestACrashWhileMarkingIsNoRestore(t *testing.T) {
 	cfg := storetest.Config(t, "sqlite")

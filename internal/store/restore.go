@@ -2,12 +2,8 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 )
 
@@ -24,27 +20,29 @@ type RestoreReport struct {
 // Restored returns what Open found out. It stays the same until the process ends.
 func (db *DB) Restored() RestoreReport { return db.restore }
 
-// identity is what changes when the database is another one than last time.
+// identity is what changes when the database is another one than last time. The timeline is that of the log which is
+// written now: what pg_control_checkpoint() says is behind for a while after a promotion.
 func (db *DB) identity(ctx context.Context) (system, timeline string, err error) {
 	if db.dialect == sqliteDialect {
 		return "sqlite", "1", nil
 	}
-	type row struct {
-		System   string `db:"system"`
-		Timeline string `db:"timeline"`
+	if timeline, err = value[string](ctx, &db.Reader, timelineQuery); err != nil {
+		return "", "", err
 	}
-	got, err := get[row](ctx, &db.Reader, `SELECT CAST(s.system_identifier AS TEXT) AS system, CAST(c.timeline_id AS TEXT) AS timeline
-		FROM pg_control_system() AS s, pg_control_checkpoint() AS c`)
+	system, err = value[string](ctx, &db.Reader, `SELECT CAST(system_identifier AS TEXT) FROM pg_control_system()`)
 	if sqlState(err) == "42501" {
-		db.cfg.Log.Warn().Err(err).Msg("this PostgreSQL does not tell its system identifier and timeline: a restore is found by the marker file only")
-		return "unknown", "unknown", nil
+		db.cfg.Log.Warn().Err(err).Msg("this PostgreSQL does not tell its system identifier: a restore is found by timeline and marker file only")
+		return "unknown", timeline, nil
 	}
-	return got.System, got.Timeline, err
+	return system, timeline, err
 }
 
+// timelineQuery asks a primary which timeline it writes, in hexadecimal digits.
+const timelineQuery = `SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`
+
 // detectRestore compares the database with what it said of itself last time, and with the marker
-// file: at each start a new random marker is written to both, the database first. A marker in the
-// file that the database does not know is one of a later time than the database.
+// file: see Mark. A marker in the file that the database does not know is one of a later time than the
+// database.
 func (db *DB) detectRestore(ctx context.Context) error {
 	system, timeline, err := db.identity(ctx)
 	if err != nil {
@@ -64,38 +62,31 @@ func (db *DB) detectRestore(ctx context.Context) error {
 	if had["recovery"] != "" {
 		why = append(why, "an earlier recovery was not finished ("+had["recovery"]+")")
 	}
-	mark, err := db.readMarker()
-	if err != nil {
-		return err
-	}
-	if mark != "" && had["marker"] != mark && had["marker_before"] != mark {
+	if m := &db.mark; m.last != "" && had["marker"+m.suffix()] != m.last && had["marker_before"+m.suffix()] != m.last {
 		why = append(why, "the marker file is newer than the database (a backup or a snapshot was restored)")
 	}
 	db.restore = RestoreReport{Restored: len(why) > 0, Reason: strings.Join(why, "; ")}
 	if db.restore.Restored {
 		db.cfg.Log.Error().Str("reason", db.restore.Reason).Msg("the database was restored: groups are updated before they send")
 	}
-	next := make([]byte, 16)
-	_, _ = rand.Read(next)
-	marker := hex.EncodeToString(next)
 	err = db.Tx(ctx, func(tx *Tx) error {
-		set := map[string]string{"system": system, "timeline": timeline, "marker": marker, "marker_before": had["marker"]}
-		if db.restore.Restored {
-			set["recovery"] = db.restore.Reason // stays until BeginRecovery, also through a crash
+		if err := errors.Join(tx.setInstance(ctx, "system", system), tx.setInstance(ctx, "timeline", timeline)); err != nil {
+			return err
 		}
-		for _, k := range []string{"system", "timeline", "marker", "marker_before", "recovery"} {
-			if v, ok := set[k]; ok {
-				if err := tx.setInstance(ctx, k, v); err != nil {
-					return err
-				}
-			}
+		if !db.restore.Restored {
+			return nil
 		}
-		return nil
+		return tx.setInstance(ctx, "recovery", db.restore.Reason) // stays until BeginRecovery, also through a crash
 	})
 	if err != nil {
 		return fmt.Errorf("writing down who the database is: %w", err)
 	}
-	return db.writeMarker(marker)
+	db.timeline.Store(&timeline)
+	if err := db.endLives(ctx, had); err != nil {
+		return err
+	}
+	db.changed.Store(true)
+	return db.Mark(ctx)
 }
 
 // BeginRecovery carries out T17 after a restore: it flags every room with a group as "refresh" (update
@@ -154,38 +145,4 @@ func (r *Reader) instance(ctx context.Context) (map[string]string, error) {
 func (tx *Tx) setInstance(ctx context.Context, key, value string) error {
 	_, err := tx.exec(ctx, `INSERT INTO instance (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, key, value)
 	return err
-}
-
-func (db *DB) readMarker() (string, error) {
-	if db.cfg.MarkerFile == "" {
-		return "", nil
-	}
-	b, err := os.ReadFile(db.cfg.MarkerFile)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("reading the marker file: %w", err)
-	}
-	return strings.TrimSpace(string(b)), nil
-}
-
-func (db *DB) writeMarker(marker string) error {
-	path := db.cfg.MarkerFile
-	if path == "" {
-		return nil
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".marker-*")
-	if err != nil {
-		return fmt.Errorf("writing the marker file: %w", err)
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.WriteString(marker + "\n")
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("writing the marker file: %w", err)
-	}
-	return nil
 }

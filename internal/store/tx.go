@@ -45,6 +45,7 @@ func (db *DB) Tx(ctx context.Context, fn func(*Tx) error) error {
 	for try := 1; ; try++ {
 		err := db.once(ctx, fn)
 		if err == nil {
+			db.changed.Store(true)
 			return nil
 		}
 		code := retryCode(err)
