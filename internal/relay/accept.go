@@ -118,13 +118,16 @@ func (r *Relay) accept(ctx context.Context, tx *store.Tx, ev *event.Event) (in s
 	}
 	room, err := tx.RoomByName(ctx, store.NameMatrix, string(ev.Room))
 	if errors.Is(err, store.ErrNotFound) {
-		if !r.opens(ev) {
-			return in, false, nil
+		room, ok, err = r.firstSeen(ctx, tx, ev)
+		if err != nil || !ok {
+			return in, false, err
 		}
-		room, err = r.newRoom(ctx, tx, string(ev.Room))
 	}
 	if err != nil {
 		return in, false, err
+	}
+	if room.State == stateAP && r.visitor(string(ev.Sender)) {
+		return in, false, nil // what a conversation itself showed
 	}
 	kind := inputMatrix
 	if ev.Type == event.TypeMessage {
@@ -156,8 +159,11 @@ func (r *Relay) accept(ctx context.Context, tx *store.Tx, ev *event.Event) (in s
 // matters tells whether an event can have an effect. What our own users did was written down when it was asked for; only
 // what happened to other people is of interest then.
 func (r *Relay) matters(ev *event.Event) bool {
-	if r.ours(string(ev.Sender)) {
-		return ev.Type == event.TypeMember && ev.StateKey != nil && !r.ours(*ev.StateKey)
+	if sender := string(ev.Sender); r.echo(sender) {
+		if ev.Type == event.TypeName || ev.Type == event.TypeTopic {
+			return sender == r.cfg.Bot && r.channels != nil
+		}
+		return ev.Type == event.TypeMember && ev.StateKey != nil && !r.echo(*ev.StateKey)
 	}
 	if ev.StateKey != nil {
 		return slices.Contains(stateTypes, ev.Type) || beacon(ev)

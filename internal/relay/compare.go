@@ -43,7 +43,7 @@ func (s *step) compareHub() {
 			s.placeOut(&m, policy.RoleNone, cause{actor: m.URI})
 			s.setMember(m)
 		case m.Ghost:
-		case m.Membership == string(event.Join) && role == policy.RoleNone && s.exported(mxid) && len(v.group.OwnLeaves()) <= s.cfg.MaxExport:
+		case m.Membership == string(event.Join) && role == policy.RoleNone && s.present(mxid) && len(v.group.OwnLeaves()) <= s.cfg.MaxExport:
 			s.wish(intentAdd, s.bot, m.URI, intentData{MXID: mxid})
 		case m.Membership != string(event.Join) && m.Membership != string(event.Invite) && role > policy.RoleBanned:
 			s.wish(intentLeave, m.URI, m.URI, intentData{MXID: mxid})

@@ -166,7 +166,7 @@ func (r *Relay) KeyCame(ctx context.Context, roomID, session string) error {
 // unreadable tells the sender of an event that it was not understood. In a room that is not bridged nobody expected it.
 func (s *step) unreadable(ev event.Event, why error) error {
 	s.Log.Info().Err(why).Stringer("room", s.room.head.ID).Str("source", string(ev.ID)).Str("fate", "unreadable").Msg("an encrypted event was not opened")
-	if s.room.head.Kind == store.RoomNone || !s.exported(string(ev.Sender)) {
+	if s.room.head.Kind == store.RoomNone || !s.present(string(ev.Sender)) {
 		return nil
 	}
 	text := strings.TrimPrefix(why.Error(), ErrUnreadable.Error()+": ")

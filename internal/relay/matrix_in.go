@@ -36,7 +36,7 @@ func (r *Relay) exported(mxid string) bool { return !r.ours(mxid) && r.Permitted
 
 // actorOf is the MIMI user URI of a Matrix user, "" when there is none.
 func (s *step) actorOf(mxid string) string {
-	if s.Naming.IsGhost(mxid) {
+	if s.Naming.IsGhost(mxid) && !s.visitor(mxid) {
 		uri, err := s.ghostURI(mxid)
 		if err != nil {
 			return ""
@@ -70,21 +70,21 @@ func (s *step) onMember(ev event.Event) error {
 	}
 	target, sender := string(m.User), string(m.Sender)
 	had, _ := s.room.members.of(target)
-	if s.Naming.IsGhost(target) && s.ours(sender) {
+	if s.hosts(target) && s.echo(sender) {
 		return nil // our own doing, written down when it was asked for
 	}
 	if !s.ours(target) && s.exported(target) && m.Membership == event.Join && had.Membership == string(event.Join) {
 		s.current.renamedUser(target)
 	}
 	move := m.Classify(event.Membership(had.Membership), had.Display != m.DisplayName && m.DisplayName != "")
-	had.Membership, had.Ghost = string(m.Membership), s.Naming.IsGhost(target)
+	had.Membership, had.Ghost = string(m.Membership), s.hosts(target)
 	if m.DisplayName != "" && !had.Ghost {
 		had.Display = m.DisplayName
 	}
 	if move == event.MoveNothing {
 		return nil
 	}
-	if had.URI == "" && s.room.head.Kind != store.RoomNone && (had.Ghost || s.exported(target)) {
+	if had.URI == "" && s.room.head.Kind != store.RoomNone && (had.Ghost || s.present(target)) {
 		had.URI = s.actorOf(target)
 	}
 	s.setMember(had)
@@ -93,7 +93,7 @@ func (s *step) onMember(ev event.Event) error {
 		return s.onBotMoved(move, m)
 	case had.Ghost:
 		return s.onGhostMoved(ev, move, m)
-	case s.exported(target):
+	case s.present(target):
 		return s.onUserMoved(ev, move, m)
 	}
 	return nil
@@ -127,7 +127,7 @@ func (s *step) onGhostMoved(ev event.Event, move event.Move, m event.Member) err
 	actor := s.actorOf(string(m.Sender))
 	switch move {
 	case event.MoveInvited:
-		if !s.exported(string(m.Sender)) {
+		if !s.present(string(m.Sender)) {
 			s.declineGhost(m.User, "you are not allowed to use this bridge")
 			return nil
 		}
@@ -190,6 +190,9 @@ func (s *step) onUserMoved(ev event.Event, move event.Move, m event.Member) erro
 			if inviter := s.inviterOf(string(m.User)); v.head.Kind == store.RoomFollower && inviter != "" {
 				actor = inviter
 			}
+			if s.visitor(string(m.User)) {
+				actor = "" // whoever of ours may: a visitor came in over the other world's door
+			}
 			s.wish(intentAdd, actor, uri, d)
 		}
 	case event.MoveInvited:
@@ -201,16 +204,16 @@ func (s *step) onUserMoved(ev event.Event, move event.Move, m event.Member) erro
 		}
 	case event.MoveKicked, event.MoveWithdrawn:
 		s.cancel(intentAdd, uri)
-		if s.listed(uri) && !s.ours(string(m.Sender)) {
+		if s.listed(uri) && !s.echo(string(m.Sender)) {
 			s.wish(intentRemove, actor, uri, d)
 		}
 	case event.MoveBanned:
 		s.cancel(intentAdd, uri)
-		if !s.ours(string(m.Sender)) {
+		if !s.echo(string(m.Sender)) {
 			s.wish(intentBan, actor, uri, d)
 		}
 	case event.MoveUnbanned:
-		if !s.ours(string(m.Sender)) && v.group != nil && v.policy.RoleIndex(uri) == policy.RoleBanned {
+		if !s.echo(string(m.Sender)) && v.group != nil && v.policy.RoleIndex(uri) == policy.RoleBanned {
 			s.wish(intentUnban, actor, uri, d)
 		}
 	}
@@ -272,7 +275,7 @@ func (s *step) inviterOf(mxid string) string {
 		return ""
 	}
 	var d memberData
-	if err := unmarshalString(m.Data, &d); err != nil || d.Inviter == "" || s.ours(d.Inviter) {
+	if err := unmarshalString(m.Data, &d); err != nil || d.Inviter == "" || s.echo(d.Inviter) {
 		return ""
 	}
 	return s.actorOf(d.Inviter)
@@ -281,21 +284,21 @@ func (s *step) inviterOf(mxid string) string {
 // onState takes a state event that is no change of membership.
 func (s *step) onState(ev event.Event) error {
 	v := s.room
-	echo := s.ours(string(ev.Sender))
+	echo := s.echo(string(ev.Sender))
 	if *ev.StateKey != "" {
 		return nil
 	}
 	switch ev.Type {
 	case event.TypeName:
 		name := cleanName(ev.Content.Str("name"))
-		if echo || name == v.matrix.Name {
+		if name == v.matrix.Name || echo && !s.joint() {
 			return nil
 		}
 		v.matrix.Name = name
 		s.wishMetadata(ev, intentData{Name: &name})
 	case event.TypeTopic:
 		topic := ev.Content.Str("topic")
-		if echo || topic == v.matrix.Topic {
+		if topic == v.matrix.Topic || echo && !s.joint() {
 			return nil
 		}
 		v.matrix.Topic = topic
@@ -338,7 +341,7 @@ func (s *step) wishMetadata(ev event.Event, d intentData) {
 		s.later(timerGo, d.NotBefore)
 	}
 	actor := ""
-	if s.exported(string(ev.Sender)) {
+	if s.present(string(ev.Sender)) {
 		actor = s.actorOf(string(ev.Sender))
 	}
 	s.wish(intentMetadata, actor, "", d)

@@ -29,10 +29,10 @@ type linkData struct {
 func (s *step) onMessage(ev event.Event) error {
 	v := s.room
 	sender := string(ev.Sender)
-	if v.head.Kind == store.RoomNone || v.head.State == stateOpening || s.ours(sender) {
+	if v.head.Kind == store.RoomNone || v.head.State == stateOpening || s.echo(sender) {
 		return nil
 	}
-	if !s.exported(sender) {
+	if !s.present(sender) {
 		s.once("not-exported:"+sender, func() {
 			s.failed(string(ev.ID), sender, "you are not allowed to use this bridge", false)
 		})

@@ -194,11 +194,11 @@ func (s *step) readMember(ev event.Event) {
 		return
 	}
 	had, _ := s.room.members.of(string(m.User))
-	had.Membership, had.Ghost = string(m.Membership), s.Naming.IsGhost(string(m.User))
+	had.Membership, had.Ghost = string(m.Membership), s.hosts(string(m.User))
 	if m.DisplayName != "" {
 		had.Display = m.DisplayName
 	}
-	if had.URI == "" && (had.Ghost || s.exported(string(m.User))) {
+	if had.URI == "" && (had.Ghost || s.present(string(m.User))) {
 		had.URI = s.actorOf(string(m.User))
 	}
 	s.setMember(had)
@@ -266,12 +266,12 @@ func (s *step) exportedMembers() []store.Member {
 	if o := s.room.st.Opening; o != nil {
 		first = o.By
 	}
-	if m, ok := s.room.members.byMXID[first]; ok && m.Membership == string(event.Join) && s.exported(first) {
+	if m, ok := s.room.members.byMXID[first]; ok && m.Membership == string(event.Join) && s.present(first) {
 		out = append(out, m)
 	}
 	for _, mxid := range sortedKeys(s.room.members.byMXID) {
 		m := s.room.members.byMXID[mxid]
-		if mxid != first && m.Membership == string(event.Join) && s.exported(mxid) && len(out) < s.cfg.MaxExport {
+		if mxid != first && m.Membership == string(event.Join) && s.present(mxid) && len(out) < s.cfg.MaxExport {
 			out = append(out, m)
 		}
 	}
