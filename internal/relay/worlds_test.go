@@ -144,4 +144,137 @@ func channelToken(t *testing.T, n *apNode, room *hsRoom) string {
 	return id.String()
 }
 
-var _ = event.TypeName
+// side is one of the three rooms, with its own person.
+type side struct {
+	name string
+	hs   *fakeHS
+	room *hsRoom
+	who  string
+}
+
+func (c *threeWorlds) sides() []side {
+	return []side{{"Matrix", c.a.hs, c.room, c.alice}, {"MIMI", c.m.hs, c.portalM, c.mia}, {"ActivityPub", c.p.hs, c.portalP, c.pia}}
+}
+
+// TestRelationsBetweenWorlds: whoever answers, reacts, edits or takes back, it lands on the right message in all three rooms. Ids are mapped over the Matrix event that a
+// message is in the room where the worlds meet.
+func TestRelationsBetweenWorlds(t *testing.T) {
+	c := newThreeWorlds(t, true)
+	for _, author := range c.sides() {
+		for _, other := range c.sides() {
+			if other.name == author.name {
+				continue
+			}
+			text := "by " + author.name + " for " + other.name
+			author.hs.say(author.room, author.who, text)
+			c.settle()
+			c.everywhere(text)
+			at := other.said(t, text)
+			other.hs.emit(other.room, other.who, event.TypeMessage, nil, merge(map[string]any{"msgtype": "m.text", "body": "answer to " + text}, inReply(at.id)), 0)
+			other.hs.emit(other.room, other.who, event.TypeReaction, nil, map[string]any{"m.relates_to": map[string]any{"rel_type": "m.annotation", "event_id": at.id, "key": "👍"}}, 0)
+			c.settle()
+			for _, seen := range c.sides() {
+				first := seen.said(t, text)
+				if got := seen.said(t, "answer to "+text).relation().ReplyTo; string(got) != first.id {
+					t.Errorf("%s: the answer of %s in %s is to %q, not %q", text, other.name, seen.name, got, first.id)
+				}
+				if n := seen.related(event.TypeReaction, first.id); n != 1 {
+					t.Errorf("%s: %d reactions of %s in %s", text, n, other.name, seen.name)
+				}
+			}
+			mine := author.said(t, text)
+			author.hs.emit(author.room, author.who, event.TypeMessage, nil, merge(map[string]any{"msgtype": "m.text", "body": "* changed"}, editOf(mine.id, text+" changed")), 0)
+			c.settle()
+			for _, seen := range c.sides() {
+				if n := seen.related(event.TypeMessage, seen.said(t, text).id); n != 1 {
+					t.Errorf("%s: %d edits in %s", text, n, seen.name)
+				}
+			}
+			author.hs.redact(author.room, author.who, mine.id)
+			c.settle()
+			for _, seen := range c.sides() {
+				if !seen.said(t, text).redacted {
+					t.Errorf("%s: it still stands in %s", text, seen.name)
+				}
+			}
+		}
+	}
+}
+
+// said is the message with exactly this text.
+func (s side) said(t *testing.T, text string) *hsEvent {
+	t.Helper()
+	for i := range s.room.timeline {
+		if ev := &s.room.timeline[i]; ev.typ == event.TypeMessage && ev.object().Str("body") == text {
+			return ev
+		}
+	}
+	t.Fatalf("no %q in the room of %s: %q", text, s.name, s.hs.texts(s.room))
+	return nil
+}
+
+// related counts the events of a type that annotate or replace an event.
+func (s side) related(typ, to string) int {
+	n := 0
+	for i := range s.room.timeline {
+		ev := &s.room.timeline[i]
+		if r := ev.relation(); ev.typ == typ && (string(r.Annotates) == to || string(r.Replaces) == to) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestComingAndGoingBetweenWorlds: who comes into the room and leaves it does so in all worlds, also by the hand of others; and so does the room's name.
+func TestComingAndGoingBetweenWorlds(t *testing.T) {
+	c := newThreeWorlds(t, true)
+	aliceAtM, aliceAtP := c.m.ghost("mimi://a.example/u/alice"), "@acct_alice=40a.example:"+c.p.hs.server
+	// Each sees all others, under names that lead to them.
+	joined := func(s side) string { return strings.Join(s.hs.joined(s.room), " ") }
+	for _, want := range []string{aliceAtM, "acct__pia"} {
+		if got := joined(c.sides()[1]); !strings.Contains(got, want) {
+			t.Errorf("in the room of MIMI are %q, not %q", got, want)
+		}
+	}
+	for _, want := range []string{aliceAtP, "mimi__m.example=3d2fmia"} {
+		if got := joined(c.sides()[2]); !strings.Contains(got, want) {
+			t.Errorf("in the room of ActivityPub are %q, not %q", got, want)
+		}
+	}
+	c.a.hs.set(c.room, c.alice, event.TypeName, map[string]string{"name": "Yard"})
+	c.settle()
+	for _, s := range c.sides() {
+		if got := s.room.str(event.TypeName, "name"); got != "Yard" {
+			t.Errorf("the room of %s is called %q", s.name, got)
+		}
+	}
+	// Somebody who may, in another world.
+	c.a.hs.set(c.room, c.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{c.alice: 100, c.piaAtA: 50, c.miaAtA: 50}})
+	c.settle()
+	c.p.hs.set(c.portalP, c.pia, event.TypeName, map[string]string{"name": "Pia's"})
+	c.settle()
+	for _, s := range c.sides() {
+		if got := s.room.str(event.TypeName, "name"); got != "Pia's" {
+			t.Errorf("after Pia the room of %s is called %q", s.name, got)
+		}
+	}
+	c.m.hs.set(c.portalM, c.mia, event.TypeName, map[string]string{"name": "Mia's"})
+	c.settle()
+	for _, s := range c.sides() {
+		if got := s.room.str(event.TypeName, "name"); got != "Mia's" {
+			t.Errorf("after Mia the room of %s is called %q", s.name, got)
+		}
+	}
+	// Pia goes, and is gone in the MIMI room; Mia is put out on Matrix, and is gone from the channel.
+	c.p.hs.leave(c.portalP, c.pia)
+	c.settle()
+	if got := joined(c.sides()[1]); strings.Contains(got, "acct__pia") {
+		t.Errorf("Pia is gone, and in the room of MIMI are %q", got)
+	}
+	c.a.hs.kick(c.room, c.alice, c.miaAtA)
+	c.settle()
+	members, err := c.a.face.Members(context.Background(), channelToken(t, c.a, c.room))
+	if err != nil || !slices.Equal(members, []string{c.a.face.Site.User("alice")}) {
+		t.Errorf("followers are %q %v", members, err)
+	}
+}
