@@ -88,10 +88,11 @@ func (a *app) ghostName(ctx context.Context, user id.UserID) (name, avatar strin
 // an answer.
 func (a *app) newOutbox(hs *matrix.Client, p *provider, wake func([]store.RoomID)) (*outbox.Outbox, error) {
 	most := a.cfg.Limits.OutboundConcurrency
+	providers := mimiSender{request: mimiRequester{p.client}.request, share: p.client.MayShare, bulk: newBulk()}
 	routes := map[string]outbox.Route{
 		routeMatrix: {Sender: matrixSender{do: hs.Do, room: a.db.Room}, First: most, Most: most},
 		media.Kind:  a.mediaRoute(),
-		routeMIMI:   {Sender: mimiSender{request: mimiRequester{p.client}.request}, Join: joinNotify, Most: most},
+		routeMIMI:   {Sender: providers, Join: providers.join, Most: most},
 	}
 	routes[routeAside] = outbox.Route{Sender: routes[routeMIMI].Sender, Most: most, Waits: asideWaits}
 	if a.fedi != nil {

@@ -114,29 +114,74 @@ func (r mimiRequester) Request(ctx context.Context, domain, verb, target string,
 // mimiSender sends rows to providers.
 type mimiSender struct {
 	request func(ctx context.Context, domain, verb, target string, body []byte) (mimi.Result, error)
+	// share tells whether an extension may be shared with a provider; nil shares none.
+	share func(domain, name string) bool
+	bulk  *bulk
 }
 
-// joinNotify lets the notify rows of a lane share a request: the draft allows
-// several messages in one body (draft-ietf-mimi-protocol-06 §5.5).
-func joinNotify(o store.Outbound) bool { return o.Verb == string(wire.VerbNotify) }
+// join lets rows of a lane share a request: the draft allows several messages in
+// the body of a notify (draft-ietf-mimi-protocol-06 §5.5), the extensions the
+// rest.
+func (s mimiSender) join(o store.Outbound) bool {
+	switch wire.Verb(o.Verb) {
+	case wire.VerbNotify, wire.VerbSubmitVerdicts:
+		return true
+	case wire.VerbSubmitMessage:
+		return s.shares(domainOf(o.Dest), wire.VerbSubmitMessages)
+	}
+	return false
+}
 
-// Send implements outbox.Sender. Rows that come together are notify rows of
-// one room.
+func (s mimiSender) shares(domain string, v wire.Verb) bool {
+	return s.share != nil && s.share(domain, string(v))
+}
+
+// domainOf is the provider of a destination.
+func domainOf(dest string) string {
+	_, domain, _ := strings.Cut(dest, ":")
+	return domain
+}
+
+// Send implements outbox.Sender. Rows that come together are of one room and
+// verb, as join says. What several rooms have for one provider at the same time
+// travels in one request where the extension for it is shared.
 func (s mimiSender) Send(ctx context.Context, rows []store.Outbound) outbox.Result {
 	first := rows[0]
-	_, domain, ok := strings.Cut(first.Dest, ":")
-	if !ok || domain == "" {
+	domain := domainOf(first.Dest)
+	if domain == "" {
 		return outbox.Result{Class: outbox.Refused, Reason: "the destination names no provider"}
+	}
+	if together, ok := bulkVerbs[wire.Verb(first.Verb)]; ok && s.bulk != nil && s.shares(domain, together) {
+		return s.bulk.send(ctx, domain, together, rows, s)
+	}
+	return s.alone(ctx, domain, rows)
+}
+
+// alone sends rows of one room in a request of their own.
+func (s mimiSender) alone(ctx context.Context, domain string, rows []store.Outbound) outbox.Result {
+	first := rows[0]
+	if len(rows) > 1 && first.Verb == string(wire.VerbSubmitMessage) {
+		return s.together(ctx, domain, wire.VerbSubmitMessages, []*bulkCall{{rows: rows}})[0]
 	}
 	body := first.Data
 	if len(rows) > 1 {
-		parts := make([][]byte, len(rows))
-		for i := range rows {
-			parts[i] = rows[i].Data
-		}
-		body = bytes.Join(parts, nil)
+		body = joined(rows)
 	}
 	res, err := s.request(ctx, domain, first.Verb, first.Target, body)
+	return s.result(first.Verb, res, err)
+}
+
+// joined is the body of several rows that share a request.
+func joined(rows []store.Outbound) []byte {
+	parts := make([][]byte, len(rows))
+	for i := range rows {
+		parts[i] = rows[i].Data
+	}
+	return bytes.Join(parts, nil)
+}
+
+// result is what an answer means for the rows that were sent.
+func (s mimiSender) result(verb string, res mimi.Result, err error) outbox.Result {
 	if err != nil {
 		out := outbox.Result{Class: outbox.Retry, Reason: err.Error(), RetryAfter: mimi.RetryAfter(err)}
 		// All else, a bad certificate of the peer included, may be mended within
@@ -150,7 +195,7 @@ func (s mimiSender) Send(ctx context.Context, rows []store.Outbound) outbox.Resu
 	switch res.Class() {
 	case mimi.Done:
 		out.Class = outbox.Done
-		verdict(&out, wire.Verb(first.Verb))
+		verdict(&out, wire.Verb(verb))
 	case mimi.Refused:
 		out.Class, out.Reason = outbox.Refused, "the provider answers "+http.StatusText(res.Status)
 	default:

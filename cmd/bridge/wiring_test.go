@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,24 +49,27 @@ func TestAnswersOfProvidersAreSorted(t *testing.T) {
 		"no endpoint":       {wire.VerbNotify, mimi.Result{}, &mimi.Error{Op: "notify", Err: mimi.ErrNoEndpoint}, outbox.Refused, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := mimiSender{func(_ context.Context, domain, verb, target string, body []byte) (mimi.Result, error) {
-				if domain != "two.example" || verb != string(c.verb) || target != "mimi://two.example/r/1" || string(body) != "ab" {
+			s := mimiSender{request: func(_ context.Context, domain, verb, target string, body []byte) (mimi.Result, error) {
+				if domain != "two.example" || verb != string(c.verb) || target != "mimi://two.example/r/1" || !strings.HasPrefix("ab", string(body)) {
 					t.Errorf("asked %s %s %s %q", domain, verb, target, body)
 				}
 				return c.res, c.err
 			}}
-			rows := []store.Outbound{{Dest: "mimi:two.example", Verb: string(c.verb), Target: "mimi://two.example/r/1", Data: []byte("a")}, {Data: []byte("b")}}
+			rows := []store.Outbound{{Dest: "mimi:two.example", Verb: string(c.verb), Target: "mimi://two.example/r/1", Data: []byte("a")}}
+			if c.verb == wire.VerbNotify {
+				rows = append(rows, store.Outbound{Data: []byte("b")})
+			}
 			got := s.Send(t.Context(), rows)
 			if got.Class != c.want || got.AcceptedMS != c.ms || got.RetryAfter != c.res.RetryAfter {
 				t.Errorf("%+v, want %s", got, c.want)
 			}
 		})
 	}
-	unknown := mimiSender{mimiRequester{}.request}.Send(t.Context(), []store.Outbound{{Dest: "mimi:two.example", Verb: "dance"}})
+	unknown := mimiSender{request: mimiRequester{}.request}.Send(t.Context(), []store.Outbound{{Dest: "mimi:two.example", Verb: "dance"}})
 	if unknown.Class != outbox.Refused {
 		t.Errorf("an unknown verb: %+v", unknown)
 	}
-	if joinNotify(store.Outbound{Verb: "update"}) || !joinNotify(store.Outbound{Verb: "notify"}) {
+	if join := (mimiSender{}).join; join(store.Outbound{Verb: "update"}) || join(store.Outbound{Verb: "submitMessage"}) || !join(store.Outbound{Verb: "notify"}) {
 		t.Error("only notify rows may share a request")
 	}
 }

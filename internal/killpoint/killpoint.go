@@ -13,8 +13,10 @@ const (
 	EnvLog = "MIMI_KILLPOINT_LOG"
 )
 
-// Names are all places that exist, in the order of specs/reliability.md §5.
+// Names are all places that exist, in the order of specs/reliability.md §5. Those of submission in bulk: K38 messages stored, not
+// committed; K39 committed, not answered; K40 verdicts stored, not committed; K41 committed, not answered.
 var Names = []string{
 	"K1", "K2", "K3", "K4", "K5", "K6", "K7", "K8", "K9", "K10", "K11", "K12", "K13", "K14", "K15", "K16", "K17", "K18", "K19",
 	"K20", "K21", "K22", "K23", "K24", "K25", "K26", "K27", "K28", "K29", "K30", "K31", "K32", "K33", "K34", "K35", "K36", "K37",
+	"K38", "K39", "K40", "K41",
 }

@@ -34,6 +34,7 @@ const (
 	Done    Class = "done"    // the other side has it
 	Retry   Class = "retry"   // it may have it or not; send the same bytes again later
 	Refused Class = "refused" // it will never take it
+	Taken   Class = "taken"   // it has it and will tell the outcome later (store.OutcomeTaken); asked again when it does not
 )
 
 // Result is the outcome of an attempt.
@@ -109,7 +110,8 @@ const (
 	pollLeast   = 250 * time.Millisecond
 	pollSpread  = 750 * time.Millisecond
 	sweepEvery  = time.Minute
-	maxWaiting  = 10_000 // lanes that wait in memory; the rest waits in the database
+	askAgain    = 2 * time.Minute // how long an outcome that is to be told is waited for
+	maxWaiting  = 10_000          // lanes that wait in memory; the rest waits in the database
 	pollLanes   = 256
 	maxPanics   = 3
 	lifeMS      = int64(store.LeaseLife / time.Millisecond)
@@ -298,6 +300,7 @@ func (o *Outbox) poll(ctx context.Context) {
 
 // sweep finds lanes whose rows are to be given up, whatever their back-off says.
 func (o *Outbox) sweep(ctx context.Context) {
+	o.askAgain(ctx)
 	before := store.Millis(o.clock.Now().Add(-o.cfg.GiveUp))
 	lanes, err := o.cfg.Store.OldLanes(ctx, before, pollLanes)
 	if err != nil {
@@ -308,6 +311,24 @@ func (o *Outbox) sweep(ctx context.Context) {
 	}
 	for _, l := range lanes {
 		o.bury(ctx, l, before)
+	}
+}
+
+// askAgain sends rows again whose outcome should have been told.
+func (o *Outbox) askAgain(ctx context.Context) {
+	var lanes []store.Lane
+	err := o.cfg.Store.Tx(ctx, func(tx *store.Tx) (err error) {
+		lanes, err = tx.AskAgain(ctx, store.Millis(o.clock.Now().Add(-askAgain)), pollLanes)
+		return err
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			o.cfg.Log.Warn().Err(err).Msg("looking for rows whose outcome was not told")
+		}
+		return
+	}
+	for _, l := range lanes {
+		o.sched.add(l, false)
 	}
 }
 

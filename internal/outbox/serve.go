@@ -251,6 +251,8 @@ func (o *Outbox) deliver(ctx context.Context, r *run, batch []store.Outbound, la
 	switch {
 	case res.Class == Done:
 		return o.closed(ctx, r, batch, res, store.OutcomeDone, last)
+	case res.Class == Taken:
+		return o.closed(ctx, r, batch, res, store.OutcomeTaken, last)
 	case res.Class == Refused && len(batch) > 1:
 		err := o.cfg.Store.Tx(ctx, func(tx *store.Tx) error { return tx.SplitBatch(ctx, r.lease(), first.Seq, final.Seq, lifeMS) })
 		return batchSplit, err
@@ -324,7 +326,7 @@ func (o *Outbox) send(ctx context.Context, batch []store.Outbound) (res Result, 
 		o.metrics.attempts.WithLabelValues(side, string(res.Class)).Inc()
 	}()
 	res = o.cfg.Routes[side].Sender.Send(ctx, batch)
-	if res.Class != Done && res.Class != Refused {
+	if res.Class != Done && res.Class != Refused && res.Class != Taken {
 		res.Class = Retry
 	}
 	return res, false
@@ -401,7 +403,7 @@ func (o *Outbox) count(batch []store.Outbound, class string, res Result, now tim
 	side := kindOf(batch[0].Dest)
 	for i := range batch {
 		row := &batch[i]
-		if class == store.OutcomeDone {
+		if class == store.OutcomeDone || class == store.OutcomeTaken {
 			o.metrics.delay.WithLabelValues(side).Observe(float64(store.Millis(now)-row.CreatedMS) / 1000)
 			continue
 		}

@@ -27,7 +27,10 @@ type action struct {
 	Event string `json:"event,omitempty"`
 	Text  string `json:"text,omitempty"`
 	// Link is a join link that is to be made.
-	Link *LinkOptions `json:"link,omitempty"`
+	Link  *LinkOptions `json:"link,omitempty"`
+	Ghost string       `json:"ghost,omitempty"` // MXID
+	// Domains are providers.
+	Domains []string `json:"domains,omitempty"`
 }
 
 // What actions do.
@@ -46,6 +49,10 @@ const (
 	actUnlink  = "unlink"
 	actKnock   = "knock"
 	actUnknock = "unknock"
+
+	actTellDeleted = "tell-deleted"
+	actForgetUser  = "forget-user"
+	actForgetGhost = "forget-ghost"
 )
 
 // ErrNoRoom says that a Matrix room is not known to the bridge: neither bot nor ghost was ever invited.
@@ -54,7 +61,7 @@ var ErrNoRoom = errors.New("the bridge is not in this room")
 // act stores an action as an input of a room.
 func (r *Relay) act(ctx context.Context, id store.RoomID, a action) error {
 	err := r.Store.Tx(ctx, func(tx *store.Tx) error {
-		_, err := tx.AddInputs(ctx, []store.NewInput{{Room: id, Kind: inputAction, Source: a.Do, Epoch: -1, Body: mustJSON(a), CreatedMS: r.Clock().UnixMilli()}})
+		_, err := tx.AddInputs(ctx, []store.NewInput{r.actionInput(id, a)})
 		return err
 	})
 	if err == nil {
@@ -299,6 +306,12 @@ func (s *step) onAction(body []byte) error {
 		return s.actUnlink(a)
 	case actKnock, actUnknock:
 		return s.actKnock(a)
+	case actTellDeleted:
+		s.actTellDeleted(a)
+	case actForgetUser:
+		s.actForgetUser(a)
+	case actForgetGhost:
+		s.actForgetGhost(a)
 	case actSay:
 		s.notice(a.Text, a.Event)
 	case actRenew:
@@ -354,11 +367,7 @@ func (s *step) actUnplumb(a action) error {
 		s.notice("This room is not led by this bridge.", a.Event)
 		return nil
 	}
-	for _, p := range v.policy.Participants {
-		if !s.own(p.User) {
-			s.wish(intentRemove, s.bot, p.User, intentData{Event: a.Event, By: a.By})
-		}
-	}
+	s.endRoom(wire.DestroyedDisconnected, intentData{Event: a.Event, By: a.By})
 	s.notice("All MIMI users are removed from this room.", a.Event)
 	return nil
 }

@@ -24,6 +24,8 @@ func (s *step) onAnswer(a *store.Answer) error {
 		return s.onClaim(a)
 	case refClaims:
 		return s.onClaims(a)
+	case refTold:
+		return nil
 	case refOpenJoin:
 		return s.onOpenJoin(a)
 	case refBotJoin:

@@ -63,6 +63,12 @@ func (r *Relay) client(ctx context.Context, mxid string) (puppets.Client, error)
 	if err != nil {
 		return puppets.Client{}, fmt.Errorf("client of %s: %w", mxid, err)
 	}
+	if u.State == userDeleted {
+		u.State = userActive // came back
+		if err := r.Store.Tx(ctx, func(tx *store.Tx) error { return tx.SetUser(ctx, u) }); err != nil {
+			return puppets.Client{}, fmt.Errorf("client of %s: %w", mxid, err)
+		}
+	}
 	key, err := mls.UnmarshalSignatureKey(u.PrivateKey)
 	if err != nil {
 		return puppets.Client{}, fmt.Errorf("client of %s: %w", mxid, err)

@@ -8,20 +8,30 @@ import (
 
 // Verbs of the extensions (docs/extensions.md).
 const (
-	verbKeyMaterials = string(wire.VerbKeyMaterials)
-	verbProfiles     = string(wire.VerbProfiles)
-	verbStatus       = string(wire.VerbStatus)
-	verbKnock        = string(wire.VerbKnock)
-	verbKnockOutcome = string(wire.VerbKnockOutcome)
+	verbKeyMaterials   = string(wire.VerbKeyMaterials)
+	verbProfiles       = string(wire.VerbProfiles)
+	verbStatus         = string(wire.VerbStatus)
+	verbKnock          = string(wire.VerbKnock)
+	verbKnockOutcome   = string(wire.VerbKnockOutcome)
+	verbSubmitMessages = string(wire.VerbSubmitMessages)
+	verbSubmitVerdicts = string(wire.VerbSubmitVerdicts)
+	verbNotifyRooms    = string(wire.VerbNotifyRooms)
+	verbRoomDestroyed  = string(wire.VerbRoomDestroyed)
+	verbUserDeleted    = string(wire.VerbUserDeleted)
 )
 
 // extensions are the requests of the extensions, by verb. path is what the path of the request names.
 var extensions = map[string]func(r *Relay, ctx context.Context, peer string, path wire.IdentifierURI, body []byte) (Reply, error){
-	verbKeyMaterials: (*Relay).KeyMaterials,
-	verbProfiles:     (*Relay).Profiles,
-	verbStatus:       (*Relay).Status,
-	verbKnock:        (*Relay).KnockAt,
-	verbKnockOutcome: (*Relay).KnockOutcome,
+	verbKeyMaterials:   (*Relay).KeyMaterials,
+	verbProfiles:       (*Relay).Profiles,
+	verbStatus:         (*Relay).Status,
+	verbKnock:          (*Relay).KnockAt,
+	verbKnockOutcome:   (*Relay).KnockOutcome,
+	verbSubmitMessages: (*Relay).SubmitMessages,
+	verbSubmitVerdicts: (*Relay).SubmitVerdicts,
+	verbNotifyRooms:    (*Relay).NotifyRooms,
+	verbRoomDestroyed:  (*Relay).RoomDestroyed,
+	verbUserDeleted:    (*Relay).UserDeleted,
 }
 
 // Extension answers a request of an extension that the peer shares with us.

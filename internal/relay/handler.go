@@ -108,6 +108,9 @@ func (r *Relay) Update(ctx context.Context, peer string, path wire.IdentifierURI
 	if err != nil {
 		return Reply{}, err
 	}
+	if err := r.afterSubmitted(ctx, id, peer); err != nil {
+		return Reply{}, err
+	}
 	return r.answerOnce(ctx, id, peer, verbUpdate, path.Key(), body, func(s *step) ([]byte, error) { return s.onUpdate(peer, received) })
 }
 
@@ -208,6 +211,9 @@ func (r *Relay) SubmitMessage(ctx context.Context, peer string, path wire.Identi
 	if err != nil {
 		return Reply{Body: (&wire.SubmitMessageResponse{StatusCode: wire.SubmitNotAllowed}).Marshal()}, nil
 	}
+	if err := r.afterSubmitted(ctx, id, peer); err != nil {
+		return Reply{}, err
+	}
 	return r.answerOnce(ctx, id, peer, verbSubmitMessage, path.Key(), body, func(s *step) ([]byte, error) { return s.onSubmit(peer, q) })
 }
 
@@ -238,31 +244,15 @@ func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest) ([]byte, erro
 
 // Notify stores what the hub of a room fans out; it is durable when this returns (draft-ietf-mimi-protocol-06 §5.5).
 func (r *Relay) Notify(ctx context.Context, peer string, path wire.IdentifierURI, body []byte) (Reply, error) {
-	if path.Domain() != peer {
-		return Reply{}, ErrForbidden
-	}
-	received, err := wire.UnmarshalNotify(body)
-	if err != nil {
-		return Reply{}, err
-	}
-	items, err := received.Check()
+	f, err := readNotify(peer, path, body)
 	if err != nil {
 		return Reply{}, err
 	}
 	killpoint.Hit("K15")
-	var id store.RoomID
+	var inputs []store.NewInput
 	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
-		room, ok, err := r.followerRoom(ctx, tx, peer, path, received.Welcomes())
-		if err != nil || !ok {
+		if inputs, err = r.notifyInputs(ctx, tx, peer, f); err != nil || len(inputs) == 0 {
 			return err
-		}
-		id = room.ID
-		inputs := make([]store.NewInput, len(items))
-		for i := range items {
-			hash := items[i].Message.Hash()
-			key := fmt.Sprintf("%x", hash[:])
-			inputs[i] = store.NewInput{Room: room.ID, Kind: inputNotify, Source: key[:12], Peer: peer, Epoch: int64(items[i].Message.Epoch()),
-				Body: items[i].Marshal(), CreatedMS: r.Clock().UnixMilli(), SeenKind: "notify", SeenKey: key}
 		}
 		_, err = tx.AddInputs(ctx, inputs)
 		killpoint.Hit("K16")
@@ -272,10 +262,45 @@ func (r *Relay) Notify(ctx context.Context, peer string, path wire.IdentifierURI
 		return Reply{}, err
 	}
 	killpoint.Hit("K17")
-	if !id.IsZero() {
-		r.Wake(id)
+	if len(inputs) > 0 {
+		r.Wake(inputs[0].Room)
 	}
 	return Reply{Status: http.StatusCreated}, nil
+}
+
+// fanned is what a hub fans out in a room, checked.
+type fanned struct {
+	room     wire.IdentifierURI
+	items    []wire.FanoutMessage
+	welcomes [][]byte
+}
+
+func readNotify(peer string, room wire.IdentifierURI, body []byte) (*fanned, error) {
+	if room.Domain() != peer {
+		return nil, ErrForbidden
+	}
+	received, err := wire.UnmarshalNotify(body)
+	if err != nil {
+		return nil, err
+	}
+	items, err := received.Check()
+	return &fanned{room, items, received.Welcomes()}, err
+}
+
+// notifyInputs makes inputs of what is fanned out in a room of ours; none in another one.
+func (r *Relay) notifyInputs(ctx context.Context, tx *store.Tx, peer string, f *fanned) ([]store.NewInput, error) {
+	room, ok, err := r.followerRoom(ctx, tx, peer, f.room, f.welcomes)
+	if err != nil || !ok {
+		return nil, err
+	}
+	inputs := make([]store.NewInput, len(f.items))
+	for i := range f.items {
+		hash := f.items[i].Message.Hash()
+		key := fmt.Sprintf("%x", hash[:])
+		inputs[i] = store.NewInput{Room: room.ID, Kind: inputNotify, Source: key[:12], Peer: peer, Epoch: int64(f.items[i].Message.Epoch()),
+			Body: f.items[i].Marshal(), CreatedMS: r.Clock().UnixMilli(), SeenKind: "notify", SeenKey: key}
+	}
+	return inputs, nil
 }
 
 // followerRoom finds the room that a fan-out is for. One that is not known is made when there is a Welcome for us in it;

@@ -19,6 +19,8 @@ const (
 	inputReceipt   = "receipt"   // users have read the room up to an event
 	inputEncrypted = "encrypted" // an encrypted event of the Matrix room, as received
 	inputConsent   = "consent"   // a consent was asked for or given
+	inputSubmit    = "submit"    // a message for a room that we are the hub of, taken before it is judged
+	inputEnded     = "ended"     // the hub says that the room has ended
 	inputAction    = "action"    // something that the bot or an operator asked for
 
 	// Of conversations with ActivityPub actors.
@@ -65,6 +67,7 @@ const (
 	refShownKnock = "shown-knock" // a knock at a room of ours; the user stands behind the colon
 	refPicture    = "picture"     // the picture of a user; the ghost stands behind the colon
 	refMember     = "member"      // a change of membership in Matrix; the user stands behind the colon
+	refTold       = "told"        // something that was told to who shares an extension; it need not arrive
 )
 
 // dispatch decides what an input leads to, and then what can be done of the wishes that stand.
@@ -76,6 +79,10 @@ func (s *step) dispatch(in *store.Input) error {
 		err = s.onMatrix(in)
 	case inputNotify:
 		err = s.onNotify(in)
+	case inputEnded:
+		err = s.onEnded(in.Body)
+	case inputSubmit:
+		err = s.onSubmitted(in)
 	case store.InputAnswer:
 		var a store.Answer
 		if err := json.Unmarshal(in.Body, &a); err != nil {

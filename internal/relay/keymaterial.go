@@ -126,7 +126,10 @@ func (r *Relay) findUser(ctx context.Context, q *wire.KeyMaterialRequest) (strin
 	if !r.consents(ctx, q) {
 		return "", wire.KeyMaterialNoConsent
 	}
-	if _, err := r.Store.User(ctx, mxid); err == nil {
+	if u, err := r.Store.User(ctx, mxid); err == nil {
+		if u.State == userDeleted {
+			return "", wire.KeyMaterialUserDeleted
+		}
 		return mxid, wire.KeyMaterialSuccess
 	}
 	if r.Homeserver == nil {

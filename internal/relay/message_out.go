@@ -49,7 +49,11 @@ func (s *step) onMessage(ev event.Event) error {
 			v.st.Join, v.head.State = &joining{By: sender}, stateJoining
 			return s.askGroupInfo(refExternal, s.actorOf(sender), nil)
 		}
-		s.failed(string(ev.ID), sender, "this conversation is over", false)
+		why := "this conversation is over"
+		if v.st.Ended {
+			why = v.head.Hub + " has ended this conversation"
+		}
+		s.failed(string(ev.ID), sender, why, false)
 		return nil
 	}
 	if s.mustCommitFirst() {

@@ -348,7 +348,7 @@ func (s *step) closeRoom() error {
 	if v.pending != nil {
 		s.clearPending()
 	}
-	for _, i := range v.intents {
+	for _, i := range slices.Clone(v.intents) {
 		s.closeIntents(i.Seq)
 	}
 	s.fx.dropGroup, s.fx.newGroup, s.fx.changes = true, nil, nil

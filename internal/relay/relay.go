@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -222,6 +223,8 @@ type Relay struct {
 	current  *current
 	// statuses bounds what providers tell of the current status of people.
 	statuses *quota
+	// running says that there are workers.
+	running atomic.Bool
 }
 
 // New makes a Relay and the provider's own keys where the database has none yet.

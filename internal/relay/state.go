@@ -35,6 +35,8 @@ type roomState struct {
 	Upgrade *upgrade `json:"upgrade,omitempty"`
 	// Shown are the state events that say how the MIMI room is, as last written to a portal, by type.
 	Shown map[string]string `json:"shown,omitempty"`
+	// Ended tells that the hub said that the room has ended (as follower).
+	Ended bool `json:"ended,omitempty"`
 	// Delivered is the number of the link up to which delivery was reported, where the room demands that.
 	Delivered int64 `json:"delivered,omitempty"`
 	// PortalTries counts how often the homeserver refused to make the portal.

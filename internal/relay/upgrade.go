@@ -6,6 +6,7 @@ import (
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
 const (
@@ -15,10 +16,16 @@ const (
 )
 
 // onTombstone: the Matrix room was replaced by another (mapping §2). The MIMI room stays the same; the bot goes over first.
+// Without another the room has ended.
 func (s *step) onTombstone(ev event.Event, echo bool) {
 	v := s.room
 	var r event.Room
-	if r.Apply(ev); r.Successor == "" || echo || v.group == nil || string(r.Successor) == v.head.MatrixRoomID {
+	r.Apply(ev)
+	if r.Successor == "" && ev.Content.Str("replacement_room") == "" && v.head.Kind == store.RoomHub && v.group != nil && !echo {
+		s.endRoom(wire.DestroyedByAdmin, intentData{Event: string(ev.ID), By: string(ev.Sender)})
+		return
+	}
+	if r.Successor == "" || echo || v.group == nil || string(r.Successor) == v.head.MatrixRoomID {
 		return
 	}
 	v.st.Upgrade = &upgrade{To: string(r.Successor)}

@@ -38,6 +38,8 @@ func (r *Relay) Run(ctx context.Context) error {
 		}
 		return err
 	}
+	r.running.Store(true)
+	defer r.running.Store(false)
 	var wg sync.WaitGroup
 	for range r.cfg.Workers {
 		wg.Go(func() { r.workLoop(ctx) })

@@ -419,7 +419,8 @@ func (n *node) pumpLane(lane store.Lane) int {
 	if err != nil {
 		n.w.t.Fatal(err)
 	}
-	total := 0
+	total := n.pumpTogether(lane, head.Rows)
+	head.Rows = head.Rows[total:]
 	for _, row := range head.Rows {
 		if row.State == store.OutboundHeld {
 			break
@@ -463,6 +464,50 @@ func (n *node) pumpLane(lane store.Lane) int {
 		}
 	}
 	return total
+}
+
+// pumpTogether sends messages at the head of a lane in one request, where there are several and the peer shares that, and says
+// how many were taken.
+func (n *node) pumpTogether(lane store.Lane, rows []store.Outbound) int {
+	domain, ok := strings.CutPrefix(lane.Dest, destMIMI)
+	if !ok || !n.relay.mayShare(domain, verbSubmitMessages) {
+		return 0
+	}
+	var q wire.RoomRequests
+	for _, row := range rows {
+		if row.Verb != verbSubmitMessage || row.State == store.OutboundHeld || row.Batch == row.Seq {
+			break
+		}
+		q = append(q, wire.RoomRequest{RoomID: wire.IdentifierURI(row.Target), Request: row.Data})
+	}
+	if len(q) < 2 {
+		return 0
+	}
+	r, err := n.w.request(n.domain, domain, verbSubmitMessages, providerURI(domain), q.Marshal())
+	if err != nil || r.Status != 202 {
+		return 0
+	}
+	a, err := wire.UnmarshalBulkResponse(r.Body)
+	if err != nil || len(a.Codes) != len(q) || slices.ContainsFunc(a.Codes, func(c wire.BulkCode) bool { return c != wire.BulkTaken }) {
+		return 0
+	}
+	closing := make([]store.Closing, len(q))
+	for i := range closing {
+		closing[i] = store.Closing{Row: rows[i], Outcome: store.Outcome{Class: store.OutcomeTaken}}
+	}
+	ctx := context.Background()
+	err = n.db.Tx(ctx, func(tx *store.Tx) error {
+		lease, err := tx.ClaimLane(ctx, lane, "test", 10_000, true)
+		if err != nil {
+			return err
+		}
+		_, _, _, err = tx.CloseOutbound(ctx, lease, closing, n.w.now.UnixMilli(), 10_000, false)
+		return err
+	})
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	return len(q)
 }
 
 // send sends one row; ok is false when it is to be tried again.

@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // States of a consent.
 const (
@@ -46,4 +49,14 @@ func (tx *Tx) PutConsent(ctx context.Context, c Consent) error {
 		ON CONFLICT (direction, owner, requester, room) DO UPDATE SET state = excluded.state, data = excluded.data, expires_ms = excluded.expires_ms, updated_ms = excluded.updated_ms`,
 		c.Direction, c.Owner, c.Requester, c.Room, c.State, c.Data, c.ExpiresMS, c.UpdatedMS)
 	return err
+}
+
+// DeleteConsents forgets all consents of a user, as owner and as requester, in both directions.
+func (tx *Tx) DeleteConsents(ctx context.Context, user string) error {
+	for _, column := range []string{"owner", "requester"} {
+		if _, err := tx.exec(ctx, `DELETE FROM consent WHERE `+column+` = $1`, user); err != nil {
+			return fmt.Errorf("forgetting consents: %w", err)
+		}
+	}
+	return nil
 }

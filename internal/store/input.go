@@ -231,6 +231,12 @@ func (tx *Tx) WaitInput(ctx context.Context, room RoomID, seq, epoch int64, reas
 	return err
 }
 
+// InputsOf counts the ready inputs of a kind that came from a peer.
+func (r *Reader) InputsOf(ctx context.Context, room RoomID, kind, peer string) (int64, error) {
+	return value[int64](ctx, r, `SELECT COUNT(*) FROM input WHERE shard = $1 AND room = $2 AND state = 'ready' AND kind = $3 AND peer = $4`,
+		room.Shard(), room, kind, peer)
+}
+
 // Waiting counts a room's waiting inputs, their bytes, and the time of the oldest (0 if none).
 func (r *Reader) Waiting(ctx context.Context, room RoomID) (rows, size, oldestMS int64, err error) {
 	type sum struct {

@@ -127,6 +127,12 @@ func (tx *Tx) RevokeKeyPackages(ctx context.Context, refs ...[]byte) error {
 	return nil
 }
 
+// RevokeKeyPackagesOf makes all ready KeyPackages of a user unavailable.
+func (tx *Tx) RevokeKeyPackagesOf(ctx context.Context, userURI string) error {
+	_, err := tx.exec(ctx, `UPDATE keypackage SET state = 'revoked' WHERE user_uri = $1 AND state = 'ready'`, userURI)
+	return err
+}
+
 // Stock is what a user has in stock for a suite.
 type Stock struct {
 	UserURI    string `db:"user_uri"`

@@ -133,6 +133,7 @@ const (
 	OutcomeDone    = "done"
 	OutcomeRefused = "refused" // for good, by the other side
 	OutcomeDead    = "dead"    // given up, or too broken to send
+	OutcomeTaken   = "taken"   // the other side has it and tells the outcome later: the row stays, and no lane sends it (CloseTaken)
 )
 
 // Outcome is what became of a row that was sent for the last time.
@@ -232,7 +233,7 @@ func alive(rows []Closing) bool {
 func answers(rows []Closing, nowMS int64) (inputs []NewInput, seqs []int64) {
 	for i := range rows {
 		o, out := &rows[i].Row, &rows[i].Outcome
-		if o.AnswerTo != AnswerInput && (o.AnswerTo != AnswerLink || out.Class == OutcomeDone) {
+		if out.Class == OutcomeTaken || o.AnswerTo != AnswerInput && (o.AnswerTo != AnswerLink || out.Class == OutcomeDone) {
 			continue
 		}
 		body, _ := json.Marshal(Answer{Dest: o.Dest, Verb: o.Verb, Target: o.Target, Seq: o.Seq, Ref: o.AnswerRef, For: o.AnswerSeq,
@@ -245,6 +246,9 @@ func answers(rows []Closing, nowMS int64) (inputs []NewInput, seqs []int64) {
 
 func (tx *Tx) closeRow(ctx context.Context, c *Closing, nowMS int64) (bool, error) {
 	o, out := &c.Row, &c.Outcome
+	if out.Class == OutcomeTaken {
+		return tx.takeRow(ctx, o, nowMS)
+	}
 	was, err := tx.deleteOutbound(ctx, o.Lane(), o.Seq)
 	if err != nil || !was {
 		return was, err

@@ -149,7 +149,7 @@ type LaneHead struct {
 	More bool  // there may be more rows than were read
 }
 
-// LaneRows returns the head of a lane in order, held rows included: at most limit rows, and about
+// LaneRows returns the head of a lane in order, held rows included, those left out whose outcome is awaited (OutcomeTaken): at most limit rows, and about
 // maxBytes of them (always one). Data is filled in, from the shared body where there is one.
 func (r *Reader) LaneRows(ctx context.Context, lane Lane, limit int, maxBytes int64) (LaneHead, error) {
 	type row struct {
@@ -163,7 +163,7 @@ func (r *Reader) LaneRows(ctx context.Context, lane Lane, limit int, maxBytes in
 		SELECT o.room, o.dest, o.seq, o.state, o.verb, o.target, o.txn_key, o.body, o.batch, o.sealed_data, o.answer_to, o.answer_seq, o.answer_ref, o.attempts, o.tried_ms, o.created_ms,
 		b.sealed_data AS shared, LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0) AS size,
 		SUM(LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0)) OVER (ORDER BY o.seq) AS upto
-		FROM (SELECT shard, `+strings.Replace(outboundColumns, "COALESCE(body, 0) AS body", "body", 1)+` FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 ORDER BY seq LIMIT `+number(limit)+`) AS o
+		FROM (SELECT shard, `+strings.Replace(outboundColumns, "COALESCE(body, 0) AS body", "body", 1)+` FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 AND taken_ms = 0 ORDER BY seq LIMIT `+number(limit)+`) AS o
 		LEFT JOIN body AS b ON b.shard = o.shard AND b.room = o.room AND b.seq = o.body) AS x WHERE upto - size < $4 ORDER BY seq`,
 		lane.Room.Shard(), lane.Room, lane.Dest, maxBytes)
 	if err != nil {

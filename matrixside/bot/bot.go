@@ -29,6 +29,9 @@ type Actions interface {
 	// Join joins a room of another provider by its address and perhaps a joining
 	// code, or by a join link and perhaps its passphrase.
 	Join(ctx context.Context, by, link, secret string) error
+	// DeleteUser ends the MIMI side of a Matrix user whose account is gone
+	// (relay.ErrNobody if it never took part).
+	DeleteUser(ctx context.Context, mxid string) error
 	// StartChat makes a chat of a Matrix user and a MIMI user.
 	StartChat(ctx context.Context, by, user string) error
 	// RoomOf describes the MIMI room of a Matrix room (relay.ErrNoRoom if there
@@ -124,7 +127,7 @@ func New(cfg Config) (*Bot, error) {
 		cfg.Now = time.Now
 	}
 	b := &Bot{cfg: cfg, handlers: map[string]*Handler{}}
-	b.Register(help, ping, version, status, whoami, roomInfo, listRooms, startChat, invite, join, plumb, unplumb, providers)
+	b.Register(help, ping, version, status, whoami, roomInfo, listRooms, startChat, invite, join, plumb, unplumb, providers, userDeleted)
 	return b, nil
 }
 

@@ -51,6 +51,12 @@ func (w *world) Unplumb(_ context.Context, room, by, ev string) error {
 func (w *world) Join(_ context.Context, by, link, secret string) error {
 	return w.act("join %s %s %q", by, link, secret)
 }
+func (w *world) DeleteUser(_ context.Context, mxid string) error {
+	if mxid == "@nobody:hs" {
+		return relay.ErrNobody
+	}
+	return w.act("delete %s", mxid)
+}
 func (w *world) StartChat(_ context.Context, by, user string) error {
 	return w.act("start %s %s", by, user)
 }
@@ -137,6 +143,10 @@ func TestCommands(t *testing.T) {
 		{"@mod:hs", "plumb", false, "", "plumb !r:hs @mod:hs"},
 		{"@u:hs", "unplumb", false, "needs power level 50", ""},
 		{"@admin:hs", "unplumb", false, "", "unplumb !r:hs @admin:hs"},
+		{"@u:hs", "user-deleted @x:hs", true, "I do not know", ""},
+		{"@admin:hs", "user-deleted @x:hs", true, "leaves all MIMI rooms", "delete @x:hs"},
+		{"@admin:hs", "user-deleted @nobody:hs", true, "never took part", ""},
+		{"@admin:hs", "user-deleted x", true, "is no Matrix user", ""},
 		{"@bad:hs", "ping", false, "", ""},
 		{"@u:else", "ping", false, "", ""},
 		{"@mimibot:hs", "ping", false, "", ""},

@@ -19,14 +19,21 @@ type extension struct {
 
 // extensions are all that are served, to peers that publish them, too.
 var extensions = map[wire.Verb]extension{
-	wire.VerbKeyMaterials: {domainPath, small, decoded(wire.UnmarshalKeyMaterialsRequest)},
-	wire.VerbProfiles:     {domainPath, small, decoded(wire.UnmarshalProfilesRequest)},
-	wire.VerbStatus:       {roomPath, small, decoded(wire.UnmarshalStatusMessage)},
-	wire.VerbKnock:        {roomPath, small, decoded(wire.UnmarshalKnockRequest)},
-	wire.VerbKnockOutcome: {domainPath, small, decoded(wire.UnmarshalKnockOutcome)},
+	wire.VerbKeyMaterials:   {domainPath, small, decoded(wire.UnmarshalKeyMaterialsRequest)},
+	wire.VerbProfiles:       {domainPath, small, decoded(wire.UnmarshalProfilesRequest)},
+	wire.VerbStatus:         {roomPath, small, decoded(wire.UnmarshalStatusMessage)},
+	wire.VerbKnock:          {roomPath, small, decoded(wire.UnmarshalKnockRequest)},
+	wire.VerbKnockOutcome:   {domainPath, small, decoded(wire.UnmarshalKnockOutcome)},
+	wire.VerbSubmitMessages: {domainPath, large, decoded(wire.UnmarshalRoomRequests)},
+	wire.VerbSubmitVerdicts: {domainPath, small, decoded(wire.UnmarshalSubmitVerdicts)},
+	wire.VerbRoomDestroyed:  {roomPath, small, decoded(wire.UnmarshalRoomDestroyed)},
+	wire.VerbUserDeleted:    {domainPath, small, decoded(wire.UnmarshalUserDeleted)},
+	wire.VerbNotifyRooms:    {domainPath, large, decoded(wire.UnmarshalRoomRequests)},
 }
 
 func small(c *Config) int64 { return c.SmallBody }
+
+func large(c *Config) int64 { return c.LargeBody }
 
 // decoded makes a check of the encoding of a decoder.
 func decoded[T any](decode func([]byte) (T, error)) func([]byte) error {

@@ -17,12 +17,19 @@ import (
 func extensionBodies() map[wire.Verb][]byte {
 	keys := wire.KeyMaterialsRequest{TargetUsers: []wire.IdentifierURI{user},
 		KeyMaterialRequest: wire.KeyMaterialRequest{RequestingUser: "mimi://b.example/u/bob", AcceptableSuites: []mls.Suite{1}, RequesterCredential: mls.BasicCredential(nil)}}
+	requests := wire.RoomRequests{{RoomID: room, Request: []byte{1}}}.Marshal()
+	verdicts := wire.SubmitVerdicts{{RoomID: "mimi://b.example/r/own", Response: wire.SubmitMessageResponse{StatusCode: wire.SubmitNotAllowed}}}
 	return map[wire.Verb][]byte{
-		wire.VerbKeyMaterials: keys.Marshal(),
-		wire.VerbProfiles:     (&wire.ProfilesRequest{Users: []wire.IdentifierURI{user}}).Marshal(),
-		wire.VerbKnock:        (&wire.KnockRequest{Operation: wire.KnockAsk, User: "mimi://b.example/u/bob"}).Marshal(),
-		wire.VerbKnockOutcome: (&wire.KnockOutcome{RoomID: "mimi://b.example/r/x", User: user}).Marshal(),
-		wire.VerbStatus:       (&wire.StatusMessage{Epoch: 1, Nonce: make([]byte, 12), Ciphertext: []byte{1}}).Marshal(),
+		wire.VerbKeyMaterials:   keys.Marshal(),
+		wire.VerbSubmitMessages: requests,
+		wire.VerbSubmitVerdicts: verdicts.Marshal(),
+		wire.VerbNotifyRooms:    requests,
+		wire.VerbRoomDestroyed:  (&wire.RoomDestroyed{RoomID: room}).Marshal(),
+		wire.VerbUserDeleted:    (&wire.UserDeleted{UserURI: "mimi://b.example/u/bob"}).Marshal(),
+		wire.VerbProfiles:       (&wire.ProfilesRequest{Users: []wire.IdentifierURI{user}}).Marshal(),
+		wire.VerbKnock:          (&wire.KnockRequest{Operation: wire.KnockAsk, User: "mimi://b.example/u/bob"}).Marshal(),
+		wire.VerbKnockOutcome:   (&wire.KnockOutcome{RoomID: "mimi://b.example/r/x", User: user}).Marshal(),
+		wire.VerbStatus:         (&wire.StatusMessage{Epoch: 1, Nonce: make([]byte, 12), Ciphertext: []byte{1}}).Marshal(),
 	}
 }
 

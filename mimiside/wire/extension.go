@@ -7,11 +7,16 @@ import (
 
 // Verbs of the extensions: endpoints that bridges of this kind offer one another beside the draft's (docs/extensions.md).
 const (
-	VerbKeyMaterials Verb = "keyMaterials"
-	VerbProfiles     Verb = "profiles"
-	VerbStatus       Verb = "status"
-	VerbKnock        Verb = "knock"
-	VerbKnockOutcome Verb = "knockOutcome"
+	VerbKeyMaterials   Verb = "keyMaterials"
+	VerbProfiles       Verb = "profiles"
+	VerbStatus         Verb = "status"
+	VerbKnock          Verb = "knock"
+	VerbKnockOutcome   Verb = "knockOutcome"
+	VerbSubmitMessages Verb = "submitMessages"
+	VerbSubmitVerdicts Verb = "submitVerdicts"
+	VerbNotifyRooms    Verb = "notifyRooms"
+	VerbRoomDestroyed  Verb = "roomDestroyed"
+	VerbUserDeleted    Verb = "userDeleted"
 )
 
 // extensions are the verbs of the extensions in the order of docs/extensions.md, with the variables of our templates.
@@ -24,6 +29,11 @@ var extensions = []struct {
 	{VerbStatus, "roomId"},
 	{VerbKnock, "roomId"},
 	{VerbKnockOutcome, "requesterDomain"},
+	{VerbSubmitMessages, "domain"},
+	{VerbSubmitVerdicts, "domain"},
+	{VerbNotifyRooms, "domain"},
+	{VerbRoomDestroyed, "roomId"},
+	{VerbUserDeleted, "domain"},
 }
 
 // ExtensionVerbs returns the verbs of all extensions that have an endpoint.

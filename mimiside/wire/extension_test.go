@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -11,6 +12,84 @@ import (
 func init() {
 	decoders["key_materials_request"] = func(b []byte) (marshaler, error) { return UnmarshalKeyMaterialsRequest(b) }
 	decoders["key_materials_response"] = func(b []byte) (marshaler, error) { return UnmarshalKeyMaterialsResponse(b) }
+}
+
+func init() {
+	decoders["room_destroyed"] = func(b []byte) (marshaler, error) { return UnmarshalRoomDestroyed(b) }
+	decoders["user_deleted"] = func(b []byte) (marshaler, error) { return UnmarshalUserDeleted(b) }
+	decoders["room_requests"] = func(b []byte) (marshaler, error) { return UnmarshalRoomRequests(b) }
+	decoders["bulk_response"] = func(b []byte) (marshaler, error) { return UnmarshalBulkResponse(b) }
+	decoders["submit_verdicts"] = func(b []byte) (marshaler, error) { return UnmarshalSubmitVerdicts(b) }
+}
+
+func FuzzWireBulk(f *testing.F) {
+	fuzzStructs(f, func(marshaler) {}, "room_requests", "bulk_response", "submit_verdicts")
+}
+
+func FuzzWireEnds(f *testing.F) {
+	fuzzStructs(f, func(v marshaler) {
+		switch v := v.(type) {
+		case *ReceivedRoomDestroyed:
+			_, _ = v.Check("a.example")
+		case *ReceivedUserDeleted:
+			_, _ = v.Check("b.example")
+		}
+	}, "room_destroyed", "user_deleted")
+}
+
+// S004-056, S004-059: only its hub says that a room has ended, only its provider that a user has.
+func TestWhoMaySayWhatEnded(t *testing.T) {
+	room, err := UnmarshalRoomDestroyed(known(t, "room_destroyed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := room.Check("A.example"); err != nil || d.Reason != DestroyedByAdmin || d.Timestamp != 0x19000000001 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	user, err := UnmarshalUserDeleted(known(t, "user_deleted"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := user.Check("b.example"); err != nil || d.UserURI != "mimi://b.example/u/bob" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if _, err := room.Check("b.example"); !errors.Is(err, ErrForbidden) {
+		t.Errorf("another provider ends a room: %v", err)
+	}
+	if _, err := user.Check("a.example"); !errors.Is(err, ErrForbidden) {
+		t.Errorf("another provider deletes a user: %v", err)
+	}
+	for _, bad := range []IdentifierURI{"mimi://a.example/u/x", "nonsense"} {
+		got, err := UnmarshalRoomDestroyed((&RoomDestroyed{RoomID: bad}).Marshal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := got.Check("a.example"); err == nil {
+			t.Errorf("room %q", bad)
+		}
+	}
+}
+
+// S004-045, S004-046, S004-058: several requests or verdicts in one body, within bounds.
+func TestBulkBounds(t *testing.T) {
+	var q RoomRequests
+	for range MaxBulk {
+		q = append(q, RoomRequest{"mimi://a.example/r/x", []byte{1}})
+	}
+	if got, err := UnmarshalRoomRequests(q.Marshal()); err != nil || len(got) != MaxBulk {
+		t.Errorf("%d, %v", len(got), err)
+	}
+	if _, err := UnmarshalRoomRequests(append(q, q[0]).Marshal()); err == nil {
+		t.Error("one more than allowed passes")
+	}
+	for _, decode := range []string{"room_requests", "submit_verdicts"} {
+		if _, err := decoders[decode](nil); err == nil {
+			t.Errorf("%s: an empty body passes", decode)
+		}
+	}
+	if _, err := UnmarshalBulkResponse([]byte{1, 3}); err == nil {
+		t.Error("an unknown code passes")
+	}
 }
 
 func signedMany(t *testing.T, change func(*KeyMaterialsRequest)) *KeyMaterialsRequest {
@@ -103,6 +182,9 @@ func TestExtensionRoundTrips(t *testing.T) {
 		same(t, "request", q, decoders["key_materials_request"])
 		a := &KeyMaterialsResponse{Users: []*KeyMaterialResponse{nil, {UserURI: genUser().Draw(t, "user"), UserStatus: KeyMaterialUserUnknown}}}
 		same(t, "answer", a, decoders["key_materials_response"])
+		same(t, "requests", RoomRequests{{"mimi://a.example/r/x", genBytes(90).Draw(t, "one")}, {"mimi://a.example/r/y", genBytes(90).Draw(t, "two")}}, decoders["room_requests"])
+		same(t, "verdicts", SubmitVerdicts{{RoomID: "mimi://a.example/r/x", Response: SubmitMessageResponse{AcceptedTimestamp: 1, Frank: genFrank().Draw(t, "frank")}},
+			{RoomID: "mimi://a.example/r/x", Response: SubmitMessageResponse{StatusCode: SubmitEpochTooOld, CurrentEpoch: 7}}}, decoders["submit_verdicts"])
 	})
 }
 

@@ -96,8 +96,16 @@ func (a *SubmitMessageResponse) Marshal() []byte {
 // connection to the hub; the frank is verified by its Verify.
 func UnmarshalSubmitMessageResponse(b []byte) (*SubmitMessageResponse, error) {
 	r := tlspl.NewReader(b)
+	a := readSubmitMessageResponse(r)
+	if err := finish("SubmitMessageResponse", r); err != nil {
+		return nil, err
+	}
+	return &a, nil
+}
+
+func readSubmitMessageResponse(r *tlspl.Reader) SubmitMessageResponse {
 	readProtocol(r)
-	a := &SubmitMessageResponse{StatusCode: readEnum(r, SubmitAccepted, SubmitEpochTooOld)}
+	a := SubmitMessageResponse{StatusCode: readEnum(r, SubmitAccepted, SubmitEpochTooOld)}
 	switch a.StatusCode {
 	case SubmitAccepted:
 		a.AcceptedTimestamp = r.Uint64()
@@ -105,8 +113,5 @@ func UnmarshalSubmitMessageResponse(b []byte) (*SubmitMessageResponse, error) {
 	case SubmitEpochTooOld:
 		a.CurrentEpoch = r.Uint64()
 	}
-	if err := finish("SubmitMessageResponse", r); err != nil {
-		return nil, err
-	}
-	return a, nil
+	return a
 }

@@ -53,7 +53,7 @@ func (r *round) play() error {
 		name string
 		play func() error
 	}{
-		{"invite", r.invite}, {"talk", func() error { return r.talk(2) }}, {"rename", r.rename}, {"second user", r.second}, {"kick", r.kick},
+		{"invite", r.invite}, {"talk", func() error { return r.talk(2) }}, {"burst", r.burst}, {"rename", r.rename}, {"second user", r.second}, {"kick", r.kick},
 		{"leave and return", r.leave}, {"collision", r.collide}, {"last words", func() error { return r.talk(2) }},
 	} {
 		r.where = step.name
@@ -200,6 +200,14 @@ func (r *round) talk(times int) error {
 		}
 	}
 	return nil
+}
+
+// burst lets bob say more at once than goes to the hub one by one.
+func (r *round) burst() error {
+	for range 15 {
+		r.say(r.bob, r.bobAtA, false)
+	}
+	return r.heard()
 }
 
 func (r *round) name(name string) error {
