@@ -46,6 +46,7 @@ func (a *app) newBot(hs *matrix.Client, p *provider, mind *relay.Relay) (*bot.Bo
 		b.Register(bot.QR(func(ctx context.Context, data []byte, contentType, name string) (string, error) {
 			return hs.Upload(ctx, "", bytes.NewReader(data), int64(len(data)), contentType, name)
 		}))
+		b.Register(bot.Reports(mind)...)
 	}
 	if err == nil {
 		b.Register(retryCommand(mind))

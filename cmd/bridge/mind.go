@@ -35,6 +35,7 @@ func relayConfig(cfg *config.Config, bot string) relay.Config {
 		NoReceipts: cfg.Bridge.ReadReceipts == config.ReceiptsOff, Mapping: m,
 		Limits:    mls.Limits{MaxForward: cfg.MLS.MaxForward, MaxSkipped: cfg.MLS.MaxSkipped, PastEpochs: past, PastAge: cfg.MLS.PastEpochAge.D()},
 		KeyClaims: int64(cfg.Limits.KeyClaims), PeerKeyClaims: int64(cfg.Limits.PeerKeyClaims), GroupInfos: int64(cfg.Limits.GroupInfoRequests),
+		Reports: int64(cfg.Limits.Reports), ReportRoom: cfg.Bridge.ReportRoom,
 	}
 }
 
@@ -52,6 +53,8 @@ func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake
 		Store:     a.db,
 		Naming:    a.naming(),
 		Config:    rc,
+		Admins:    a.cfg.Admins(),
+		IsAdmin:   func(mxid string) bool { return a.cfg.Permission(mxid) == config.LevelAdmin },
 		Permitted: func(mxid string) bool { return a.cfg.Permission(mxid) != config.LevelBlock },
 		Consent: func(peer string) bool {
 			trust, allowed := a.cfg.PeerTrust(peer)

@@ -69,9 +69,8 @@ func (h handler) IdentifierQuery(ctx context.Context, r server.Request, q *wire.
 	return answered(h.relay.IdentifierQuery(ctx, r.Peer, q))
 }
 
-// ReportAbuse takes no reports.
-func (h handler) ReportAbuse(context.Context, server.Request, *wire.AbuseReport) (server.Answer, error) {
-	return server.Answer{}, server.ErrNotFound
+func (h handler) ReportAbuse(ctx context.Context, r server.Request, report *wire.AbuseReport) (server.Answer, error) {
+	return answered(h.relay.ReportAbuse(ctx, r.Peer, path(r), report))
 }
 
 // ProxyDownload fetches files of rooms for other providers.

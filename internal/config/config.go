@@ -79,6 +79,7 @@ type Bridge struct {
 	ReadReceipts          ReceiptPolicy `yaml:"read_receipts"`
 	Typing                bool          `yaml:"typing"`
 	ShareProfiles         bool          `yaml:"share_profiles"`
+	ReportRoom            string        `yaml:"report_room"` // Matrix room id, empty for the chats of administrators
 }
 
 // Database says where state is kept.
@@ -190,6 +191,7 @@ type Limits struct {
 	KeyClaims           int      `yaml:"key_claims"`    // an hour, a (peer, target)
 	PeerKeyClaims       int      `yaml:"peer_key_claims"`
 	GroupInfoRequests   int      `yaml:"group_info_requests"` // an hour, a (peer, room)
+	Reports             int      `yaml:"reports"`             // an hour, a peer
 	Participants        int      `yaml:"participants"`        // of a room
 	WaitingRows         int      `yaml:"waiting_rows"`
 	WaitingSize         Size     `yaml:"waiting_size"`

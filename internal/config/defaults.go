@@ -55,7 +55,7 @@ func Default() Config {
 		},
 		Limits: Limits{
 			TransactionSize: 64 * mib, MessageSize: mib, UpdateSize: 8 * mib,
-			PeerConnections: 20, PeerRequests: 200, KeyClaims: 10, PeerKeyClaims: 1000, GroupInfoRequests: 10,
+			PeerConnections: 20, PeerRequests: 200, KeyClaims: 10, PeerKeyClaims: 1000, GroupInfoRequests: 10, Reports: 60,
 			Participants: 100_000, WaitingRows: 1000, WaitingSize: 16 * mib, WaitingAge: minute, Mentions: 20,
 			OutboundConcurrency: 20, RetryFirst: Duration(5 * time.Second), RetryMax: 10 * minute, DeadAfter: 5 * day,
 		},

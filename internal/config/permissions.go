@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Level is what a Matrix user may do with the bridge.
 type Level string
@@ -38,6 +41,18 @@ func (c *Config) Permission(userID string) Level {
 		}
 	}
 	return LevelBlock
+}
+
+// Admins are the users who are named as admin.
+func (c *Config) Admins() []string {
+	var out []string
+	for key, l := range c.Bridge.Permissions {
+		if l == LevelAdmin && strings.HasPrefix(key, "@") {
+			out = append(out, key)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // PeerTrust returns how a provider proves who it is and what it may ask:

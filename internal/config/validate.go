@@ -105,6 +105,8 @@ func (v *validator) bridge() {
 		"is empty, too long or has a space in it", "write one word, such as !mimi")
 	v.want(strings.Contains(b.GhostName, "{name}"), "bridge.ghost_name", "does not contain {name}", `write for example "{name} ({domain})"`)
 	v.want(b.MaxExport > 0, "bridge.max_export", "must be at least 1", "leave it at 500 unless rooms are very large")
+	v.want(b.ReportRoom == "" || strings.HasPrefix(b.ReportRoom, "!") && !strings.ContainsAny(b.ReportRoom, " \t\n"), "bridge.report_room", "is no room id",
+		"write the room's id, which begins with !, and invite the bot")
 	v.positive("bridge.invite_timeout", int64(b.InviteTimeout))
 	v.positive("bridge.consistency_interval", int64(b.ConsistencyInterval))
 }
@@ -220,7 +222,7 @@ func (v *validator) limits() {
 		"transaction_size": int64(l.TransactionSize), "message_size": int64(l.MessageSize),
 		"update_size": int64(l.UpdateSize), "peer_connections": int64(l.PeerConnections), "peer_requests": int64(l.PeerRequests),
 		"key_claims": int64(l.KeyClaims), "peer_key_claims": int64(l.PeerKeyClaims), "group_info_requests": int64(l.GroupInfoRequests),
-		"participants": int64(l.Participants), "waiting_rows": int64(l.WaitingRows),
+		"reports": int64(l.Reports), "participants": int64(l.Participants), "waiting_rows": int64(l.WaitingRows),
 		"waiting_size": int64(l.WaitingSize), "waiting_age": int64(l.WaitingAge), "mentions": int64(l.Mentions),
 		"outbound_concurrency": int64(l.OutboundConcurrency), "retry_first": int64(l.RetryFirst), "dead_after": int64(l.DeadAfter),
 	} {

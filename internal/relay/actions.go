@@ -31,6 +31,8 @@ type action struct {
 	Ghost string       `json:"ghost,omitempty"` // MXID
 	// Domains are providers.
 	Domains []string `json:"domains,omitempty"`
+	// Target is the event that the action is about.
+	Target string `json:"target,omitempty"`
 }
 
 // What actions do.
@@ -53,6 +55,8 @@ const (
 	actTellDeleted = "tell-deleted"
 	actForgetUser  = "forget-user"
 	actForgetGhost = "forget-ghost"
+	actReport      = "report"
+	actDecide      = "decide"
 )
 
 // ErrNoRoom says that a Matrix room is not known to the bridge: neither bot nor ghost was ever invited.
@@ -312,7 +316,14 @@ func (s *step) onAction(body []byte) error {
 		s.actForgetUser(a)
 	case actForgetGhost:
 		s.actForgetGhost(a)
+	case actReport:
+		return s.actReport(a)
+	case actDecide:
+		return s.actDecide(a)
 	case actSay:
+		if a.By != "" {
+			s.openChat(a.By)
+		}
 		s.notice(a.Text, a.Event)
 	case actRenew:
 		if v.group != nil {

@@ -50,6 +50,9 @@ func (s *step) onAnswer(a *store.Answer) error {
 		return s.onPicture(a, rest)
 	case refFetched:
 		return s.onFetched(a)
+	case refReport:
+		s.onReportAnswer(a, rest)
+		return nil
 	case refMember:
 		return s.onMembershipAnswer(a, rest)
 	}

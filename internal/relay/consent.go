@@ -135,21 +135,28 @@ func openRequests(list []store.Consent) int {
 
 // consentRoom is the room whose steps do what concerns a user's consents: the chat with the bot, or one that becomes it.
 func (r *Relay) consentRoom(ctx context.Context, mxid string) (store.RoomID, error) {
+	id, err := r.knownConsentRoom(ctx, mxid)
+	if !errors.Is(err, store.ErrNotFound) {
+		return id, err
+	}
+	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
+		return tx.CreateRoom(ctx, store.Room{ID: id, Kind: store.RoomNone, Epoch: -1, CreatedMS: r.Clock().UnixMilli()})
+	})
+	if errors.Is(err, store.ErrDuplicate) {
+		err = nil
+	}
+	return id, err
+}
+
+// knownConsentRoom is consentRoom without making one: store.ErrNotFound when there is none, with the id that it will have.
+func (r *Relay) knownConsentRoom(ctx context.Context, mxid string) (store.RoomID, error) {
 	if room, err := r.Store.ManagementRoom(ctx, mxid); err == nil {
 		if id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, room); err == nil {
 			return id, nil
 		}
 	}
 	id := store.DerivedRoomID("consent", mxid)
-	if _, err := r.Store.Room(ctx, id); err == nil || !errors.Is(err, store.ErrNotFound) {
-		return id, err
-	}
-	err := r.Store.Tx(ctx, func(tx *store.Tx) error {
-		return tx.CreateRoom(ctx, store.Room{ID: id, Kind: store.RoomNone, Epoch: -1, CreatedMS: r.Clock().UnixMilli()})
-	})
-	if errors.Is(err, store.ErrDuplicate) {
-		err = nil
-	}
+	_, err := r.Store.Room(ctx, id)
 	return id, err
 }
 

@@ -44,6 +44,12 @@ type effects struct {
 	assets     []store.Asset
 	dropAssets []string
 
+	// evidence is kept for reports, dropEvidence forgotten; reports are stored, closeReports done with.
+	evidence     []store.Evidence
+	dropEvidence [][]byte
+	reports      []store.Report
+	closeReports []string
+
 	links    []store.Link
 	setLinks []linkChange
 	members  map[string]store.Member
@@ -102,7 +108,7 @@ type directRoom struct{ hub, one, other string }
 // wake after the commit.
 func (fx *effects) write(ctx context.Context, tx *store.Tx, head store.Room, nowMS int64) ([]store.Lane, error) {
 	for _, part := range []func(context.Context, *store.Tx, store.Room, int64) error{
-		fx.writeNames, fx.writeInputs, fx.writeGroup, fx.writeIntents, fx.writeRoom, fx.writeGlobal,
+		fx.writeNames, fx.writeInputs, fx.writeGroup, fx.writeIntents, fx.writeRoom, fx.writeReports, fx.writeGlobal,
 	} {
 		if err := part(ctx, tx, head, nowMS); err != nil {
 			return nil, err
@@ -347,6 +353,30 @@ func (fx *effects) writeRoom(ctx context.Context, tx *store.Tx, head store.Room,
 	}
 	for _, o := range fx.dropOut {
 		if err := tx.DropOutbound(ctx, o.Lane(), o.Seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (fx *effects) writeReports(ctx context.Context, tx *store.Tx, head store.Room, _ int64) error {
+	for _, e := range fx.evidence {
+		if err := tx.PutEvidence(ctx, e); err != nil {
+			return err
+		}
+	}
+	for _, mimiID := range fx.dropEvidence {
+		if err := tx.DropEvidence(ctx, head.ID, mimiID); err != nil {
+			return err
+		}
+	}
+	for _, p := range fx.reports {
+		if err := tx.AddReport(ctx, p); err != nil {
+			return err
+		}
+	}
+	for _, name := range fx.closeReports {
+		if err := tx.SetReport(ctx, head.ID, name, store.ReportClosed); err != nil {
 			return err
 		}
 	}

@@ -41,6 +41,10 @@ func (s *step) onExpire(name string) error {
 	if err != nil {
 		return err
 	}
+	s.fx.dropEvidence = append(s.fx.dropEvidence, mimiID)
+	for _, l := range edits {
+		s.fx.dropEvidence = append(s.fx.dropEvidence, l.MIMIID)
+	}
 	for _, l := range append(links, edits...) {
 		if l.State == store.LinkRedacted || mapping.Kind(l.Kind) == mapping.KindReaction {
 			continue

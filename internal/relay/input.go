@@ -68,6 +68,7 @@ const (
 	refPicture    = "picture"     // the picture of a user; the ghost stands behind the colon
 	refMember     = "member"      // a change of membership in Matrix; the user stands behind the colon
 	refTold       = "told"        // something that was told to who shares an extension; it need not arrive
+	refReport     = "report"      // a report; who made it and by which event stand behind the colon
 )
 
 // dispatch decides what an input leads to, and then what can be done of the wishes that stand.

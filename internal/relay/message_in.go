@@ -32,7 +32,14 @@ func (s *step) onApplication(app *mls.Application, item *wire.FanoutMessage) err
 		s.Log.Info().Stringer("room", v.head.ID).Str("sender", user).Str("reason", why).Str("fate", "ignored").Msg("a message was not shown")
 		return nil
 	}
-	return s.show(in, item)
+	had := len(s.fx.links)
+	if err := s.show(in, item); err != nil {
+		return err
+	}
+	if len(s.fx.links) > had {
+		s.keepEvidence(app, item, in)
+	}
+	return nil
 }
 
 // readContent unwraps and checks the content of a message. A nil result with a reason is thrown away.

@@ -74,6 +74,10 @@ type Config struct {
 	KeyClaims, PeerKeyClaims int64
 	// GroupInfos bounds groupInfo requests an hour by (peer, room): 10.
 	GroupInfos int64
+	// Reports bounds the abuse reports of a peer an hour: 60.
+	Reports int64
+	// ReportRoom is the Matrix room in which abuse reports are told, "" for the chats of administrators with the bot.
+	ReportRoom string
 	// Workers is how many rooms are worked on at once: 8.
 	Workers int
 	// CurrentWorkers is to how many providers current status is sent at once: 8.
@@ -101,6 +105,7 @@ func (c Config) withDefaults() Config {
 	def(&c.KeyClaims, 10)
 	def(&c.PeerKeyClaims, 1000)
 	def(&c.GroupInfos, 10)
+	def(&c.Reports, 60)
 	def(&c.Workers, 8)
 	def(&c.CachedRooms, 1000)
 	def(&c.CurrentWorkers, 8)
@@ -160,6 +165,9 @@ type Deps struct {
 	Config Config
 	// Permitted tells whether a Matrix user may take part. Nil permits all users of the own homeserver.
 	Permitted func(mxid string) bool
+	// Admins are the administrators that the settings name, IsAdmin tells whether somebody is one. Nil: nobody else is.
+	Admins  []string
+	IsAdmin func(mxid string) bool
 	// Consent tells whether a peer may claim KeyPackages of our users without asking them. Nil means yes.
 	Consent func(peer string) bool
 	// Ask tells whether users are asked when somebody of a peer wants to reach them. Nil means yes.

@@ -31,6 +31,7 @@ const (
 	verbRequestConsent  = "requestConsent"
 	verbUpdateConsent   = "updateConsent"
 	verbIdentifierQuery = "identifierQuery"
+	verbReportAbuse     = "reportAbuse"
 )
 
 // row numbers an outgoing row and puts it into the step's effects.

@@ -214,5 +214,6 @@ func (s *step) idle(before store.Room) bool {
 		!fx.dropPending && fx.answer == nil && len(fx.inputs) == 0 && fx.release == nil && len(fx.members) == 0 && len(fx.seen) == 0 &&
 		len(fx.names) == 0 && len(fx.unbind) == 0 && len(fx.doneIntents) == 0 && len(fx.setIntents) == 0 &&
 		len(fx.setLinks) == 0 && len(fx.consents) == 0 && len(fx.settings) == 0 && len(fx.managers) == 0 && fx.direct == nil &&
-		len(fx.keyPackages) == 0 && len(fx.usedKeys) == 0 && len(fx.routes) == 0 && len(fx.ghosts) == 0 && len(fx.dropOut) == 0 && len(fx.activities) == 0
+		len(fx.keyPackages) == 0 && len(fx.usedKeys) == 0 && len(fx.routes) == 0 && len(fx.ghosts) == 0 && len(fx.dropOut) == 0 && len(fx.activities) == 0 &&
+		len(fx.reports) == 0
 }

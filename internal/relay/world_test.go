@@ -265,6 +265,8 @@ func (n *node) serve(peer, verb, target string, body []byte) (Reply, error) {
 		r, err = n.relay.GroupInfo(ctx, peer, path, body)
 	case verbRequestConsent, verbUpdateConsent, verbIdentifierQuery:
 		r, err = n.serveOther(ctx, peer, verb, body)
+	case verbReportAbuse:
+		r, err = n.serveReport(ctx, peer, path, body)
 	default:
 		if !wire.Verb(verb).Extension() {
 			n.w.t.Fatalf("unknown verb %s", verb)

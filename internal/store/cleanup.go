@@ -16,6 +16,8 @@ type Retention struct {
 	KeyPackages  time.Duration // after they expired
 	Activities   time.Duration // of ActivityPub, in outboxes and among the received messages
 	Spent        time.Duration // KeyPackages of others that must not be used
+	Evidence     time.Duration // messages as they were encrypted, for reports
+	Reports      time.Duration // that are closed
 }
 
 // DefaultRetention is what the bridge uses.
@@ -28,6 +30,8 @@ var DefaultRetention = Retention{
 	KeyPackages:  7 * 24 * time.Hour,
 	Activities:   30 * 24 * time.Hour,
 	Spent:        400 * 24 * time.Hour,
+	Evidence:     30 * 24 * time.Hour,
+	Reports:      90 * 24 * time.Hour,
 }
 
 // bodyGrace is how old a body without rows must be to be left over.
@@ -55,6 +59,8 @@ func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit 
 		{"keypackage", "ref", "not_after_ms < $1", ago(keep.KeyPackages)},
 		{"ap_activity", "key", "created_ms < $1", ago(keep.Activities)},
 		{"ap_spent", "actor, name", "created_ms < $1", ago(keep.Spent)},
+		{"evidence", "shard, room, mimi_id", "created_ms < $1", ago(keep.Evidence)},
+		{"report", "shard, room, id", "state = 'closed' AND created_ms < $1", ago(keep.Reports)},
 		{"answer", "shard, room, hash", "until_ms < $1", Millis(now)},
 		{"keypackage_route", "ref", "until_ms < $1", Millis(now)},
 		{"allowance", "name, key, window_ms", "until_ms < $1", Millis(now)},

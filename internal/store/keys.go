@@ -168,6 +168,8 @@ var sealedColumns = []sealedColumn{
 	{"dead_letter", "sealed_data", true, []string{"room", "dest", "seq"}},
 	{"answer", "sealed_body", true, []string{"room", "hash"}},
 	{"asset", "sealed_key", true, []string{"room", "id"}},
+	{"evidence", "sealed_data", true, []string{"room", "mimi_id"}},
+	{"report", "sealed_body", true, []string{"room", "id"}},
 	{"bridge_user", "sealed_key", false, []string{"mxid"}},
 	{"keypackage", "sealed_private", false, []string{"ref"}},
 	{"ap_activity", "sealed_data", false, []string{"key"}},

@@ -215,7 +215,7 @@ func (tx *Tx) arrive(ctx context.Context, id RoomID, n int, dueMS int64) (int64,
 
 // roomTables are all tables with rows of a room, the ones that others refer to last.
 var roomTables = []string{"pending_commit", "piece", "epoch", "room_log", "outbound_mls", "input", "seen", "lane", "outbound", "body",
-	"dead_letter", "link", "member", "room_state", "answer", "intent", "asset", "room"}
+	"dead_letter", "link", "member", "room_state", "answer", "intent", "asset", "evidence", "report", "room"}
 
 // DeleteRoom deletes a room with everything that belongs to it, and its names.
 func (tx *Tx) DeleteRoom(ctx context.Context, id RoomID) error {

@@ -40,6 +40,11 @@ func (r *Reader) ManagementRoom(ctx context.Context, mxid string) (string, error
 	return value[string](ctx, r, `SELECT room_id FROM management_room WHERE mxid = $1`, mxid)
 }
 
+// ManagementUsers lists the users who have a chat with the bot.
+func (r *Reader) ManagementUsers(ctx context.Context) ([]string, error) {
+	return column[string](ctx, r, `SELECT mxid FROM management_room ORDER BY mxid`)
+}
+
 // ManagementUser returns the user of a management room, or ErrNotFound.
 func (r *Reader) ManagementUser(ctx context.Context, roomID string) (string, error) {
 	return value[string](ctx, r, `SELECT mxid FROM management_room WHERE room_id = $1`, roomID)

@@ -24,6 +24,28 @@ type AbusiveMessage struct {
 	AcceptedTimestamp uint64 // milliseconds since 1970
 }
 
+func (m *AbusiveMessage) append(b []byte) []byte {
+	b = m.Frank.append(tlspl.AppendOpaque(b, m.Content))
+	return tlspl.AppendUint64(b, m.AcceptedTimestamp)
+}
+
+func readAbusiveMessage(r *tlspl.Reader) AbusiveMessage {
+	return AbusiveMessage{Content: r.Opaque(-1), Frank: readFrank(r), AcceptedTimestamp: r.Uint64()}
+}
+
+// Marshal returns the encoding, to be kept until the message is reported.
+func (m *AbusiveMessage) Marshal() []byte { return m.append(nil) }
+
+// UnmarshalAbusiveMessage decodes what Marshal made.
+func UnmarshalAbusiveMessage(b []byte) (*AbusiveMessage, error) {
+	r := tlspl.NewReader(b)
+	m := readAbusiveMessage(r)
+	if err := finish("AbusiveMessage", r); err != nil {
+		return nil, err
+	}
+	return &m, nil
+}
+
 // AbuseReport tells the hub of a room about a user (draft-ietf-mimi-protocol-06 §5.9):
 //
 //	struct {
@@ -48,9 +70,7 @@ func (a *AbuseReport) Marshal() []byte {
 	b := append(a.AllegedAbuserURI.append(a.ReportingUser.append(nil)), byte(a.ReasonCode))
 	b = tlspl.AppendVector(appendText(b, a.Note), func(b []byte) []byte {
 		for i := range a.Messages {
-			m := &a.Messages[i]
-			b = m.Frank.append(tlspl.AppendOpaque(b, m.Content))
-			b = tlspl.AppendUint64(b, m.AcceptedTimestamp)
+			b = a.Messages[i].append(b)
 		}
 		return b
 	})
@@ -64,9 +84,7 @@ type ReceivedAbuseReport struct{ report AbuseReport }
 func UnmarshalAbuseReport(b []byte) (*ReceivedAbuseReport, error) {
 	r := tlspl.NewReader(b)
 	a := AbuseReport{ReportingUser: readURI(r), AllegedAbuserURI: readURI(r), ReasonCode: AbuseType(r.Uint8()), Note: readText(r)}
-	a.Messages = readVector(r, maxReported, -1, func(r *tlspl.Reader) AbusiveMessage {
-		return AbusiveMessage{Content: r.Opaque(-1), Frank: readFrank(r), AcceptedTimestamp: r.Uint64()}
-	})
+	a.Messages = readVector(r, maxReported, -1, readAbusiveMessage)
 	a.Extensions = readDictionary(r)
 	if err := finish("AbuseReport", r); err != nil {
 		return nil, err
