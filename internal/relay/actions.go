@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"maunium.net/go/mautrix/id"
 
@@ -31,6 +33,7 @@ type action struct {
 	Ghost string       `json:"ghost,omitempty"` // MXID
 	// Domains are providers.
 	Domains []string `json:"domains,omitempty"`
+	Users   []string `json:"users,omitempty"` // MIMI user URIs
 	// Target is the event that the action is about.
 	Target string `json:"target,omitempty"`
 }
@@ -154,16 +157,30 @@ func (r *Relay) Join(ctx context.Context, by, link, secret string) error {
 	return r.act(ctx, id, action{Do: actJoin, By: by, Code: code, Role: l.Role})
 }
 
-// StartChat makes a Matrix room for a Matrix user and a MIMI user. The room is made by the bot, which invites both.
-func (r *Relay) StartChat(ctx context.Context, by, user string) error {
-	if !wire.IdentifierURI(user).Is(wire.KindUser, wire.KindPseudonym) || r.Naming.Own(wire.IdentifierURI(user)) {
-		return fmt.Errorf("start a chat with %q: it is no user of another MIMI provider", user)
+// StartChat makes a direct chat of a Matrix user and MIMI users: a room of fixed membership, the one that exactly these people
+// have or a new one. The Matrix room is made by the bot, which invites all.
+func (r *Relay) StartChat(ctx context.Context, by string, users ...string) error {
+	users = slices.Clone(users)
+	slices.SortFunc(users, func(a, b string) int {
+		return strings.Compare(wire.IdentifierURI(a).Key(), wire.IdentifierURI(b).Key())
+	})
+	users = slices.CompactFunc(users, func(a, b string) bool { return wire.IdentifierURI(a).Same(wire.IdentifierURI(b)) })
+	if len(users) == 0 || len(users) >= maxSet {
+		return fmt.Errorf("start a chat with %d people: between 1 and %d can be", len(users), maxSet-1)
 	}
-	id, err := r.directRoom(ctx, by, user)
+	for _, user := range users {
+		if !wire.IdentifierURI(user).Is(wire.KindUser, wire.KindPseudonym) || r.Naming.Own(wire.IdentifierURI(user)) {
+			return fmt.Errorf("start a chat with %q: it is no user of another MIMI provider", user)
+		}
+		if r.blockedUser(user) {
+			return fmt.Errorf("start a chat with %q: its provider is not spoken with", user)
+		}
+	}
+	id, err := r.directRoom(ctx, by, users)
 	if err != nil {
 		return err
 	}
-	return r.act(ctx, id, action{Do: actStart, By: by, User: user})
+	return r.act(ctx, id, action{Do: actStart, By: by, Users: users})
 }
 
 // Resync joins the group of a follower room anew, on an operator's word.
@@ -411,27 +428,23 @@ func (s *step) actJoin(a action) error {
 	return s.askGroupInfo(refExternal, user, a.Code)
 }
 
-// actStart makes the Matrix room of a chat: bot, user and ghost. Everything else follows from the ghost's invitation.
+// actStart makes the Matrix room of a direct chat: the bot, the user and, when all can come, their ghosts.
 func (s *step) actStart(a action) error {
 	v := s.room
-	mxid, _, err := s.mxidOf(a.User)
-	if err != nil {
-		return err
-	}
 	if v.head.MatrixRoomID != "" || v.st.Portal {
-		return s.startAgain(a, mxid)
+		return s.startAgain(a)
 	}
 	if err := s.becomeHub(); err != nil {
 		return err
 	}
-	v.st.Opening, v.st.Portal = &opening{By: a.By, Reading: true, Direct: true}, true
+	v.st.Opening, v.st.Portal = &opening{By: a.By, Direct: true, Set: a.Users}, true
 	alias, _, err := mapping.AliasLocalpart(v.uri(), mapping.MaxLocalpart(s.Naming.Server))
 	if err != nil {
 		return err
 	}
-	var state []event.StateEvent
+	state := []event.StateEvent{s.functionalMembers()}
 	if s.encryptsPortals() {
-		state = []event.StateEvent{s.encryptionState()}
+		state = append(state, s.encryptionState())
 		v.matrix.Crypt = true
 	}
 	o := s.matrix(event.CreateRoom{Preset: "trusted_private_chat", Direct: true, Invite: []id.UserID{userID(a.By)}, Alias: alias, State: state})
@@ -442,7 +455,18 @@ func (s *step) actStart(a action) error {
 	by, _ := v.members.of(a.By)
 	by.Membership, by.URI = string(event.Invite), s.actorOf(a.By)
 	s.setMember(by)
-	s.wish(intentAdd, s.actorOf(a.By), a.User, intentData{MXID: mxid, By: a.By})
+	return s.wishSet(a)
+}
+
+// wishSet wishes for the MIMI users of a direct chat.
+func (s *step) wishSet(a action) error {
+	for _, user := range a.Users {
+		mxid, _, err := s.mxidOf(user)
+		if err != nil {
+			return err
+		}
+		s.wish(intentAdd, s.actorOf(a.By), user, intentData{MXID: mxid, By: a.By})
+	}
 	return s.claimOpen()
 }
 

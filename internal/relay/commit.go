@@ -141,6 +141,7 @@ func (s *step) commitAsHub(p *plan, staged *mls.Staged) error {
 	}
 	s.renewed(p)
 	s.closeIntents(p.covers...)
+	s.founded()
 	return s.reconcile(was, cause{actor: actor})
 }
 

@@ -22,18 +22,21 @@ var policyComponents = []uint16{policy.ComponentStatus, policy.ComponentLogging,
 	policy.ComponentExpiration}
 
 // newDictionary is the app_data_dictionary of a new hub room (mimi-digest §4.9, mapping §4, §5).
-func (s *step) newDictionary(participants policy.ParticipantList) (mls.AppDataDictionary, error) {
+func (s *step) newDictionary(participants policy.ParticipantList, roles policy.RoleData, reader string) (mls.AppDataDictionary, error) {
 	v := s.room
 	agent := wire.FrankingAgent{SignatureKey: s.hub.signature[s.cfg.Suite].Public(), Credential: s.hub.credential}
 	meta := policy.RoomMetaData{RoomURI: v.head.URI, RoomName: v.matrix.Name, RoomSubject: v.matrix.Topic}
-	base := policy.BaseRoomPolicy{MultiDevice: true, PersistentRoom: true, PolicyComponents: policyComponents}
+	base := policy.BaseRoomPolicy{FixedMembership: v.st.Founding, MultiDevice: true, PersistentRoom: true, PolicyComponents: policyComponents}
 	// The bridge reads everything in clear on behalf of its users: say so (mapping §0.4).
-	client, err := s.client(s.ctx, s.cfg.Bot)
+	client, err := s.client(s.ctx, reader)
 	if err != nil {
 		return nil, err
 	}
 	logging := policy.LoggingPolicy{Logging: policy.Optional, Clients: []string{client.ClientURI}}
-	bots := policy.BotPolicy{{Name: s.cfg.BotName, Description: "joins this room to a Matrix room", RoleIndex: policy.RoleBridge}}
+	bots := policy.BotPolicy{}
+	if !base.FixedMembership {
+		bots = policy.BotPolicy{{Name: s.cfg.BotName, Description: "joins this room to a Matrix room", RoleIndex: policy.RoleBridge}}
+	}
 	dict := mls.AppDataDictionary{}.
 		Set(mls.ComponentAppComponents, mls.ComponentsList{mls.ComponentSafeAAD, mls.ComponentContentMediaTypes, mls.ComponentFrankAAD,
 			mls.ComponentFrankingAgent, mls.ComponentParticipantList, mls.ComponentRoomMetadata, mls.ComponentRolesList,
@@ -43,25 +46,31 @@ func (s *step) newDictionary(participants policy.ParticipantList) (mls.AppDataDi
 		Set(mls.ComponentFrankingAgent, agent.Marshal()).
 		Set(mls.ComponentParticipantList, participants.Marshal()).
 		Set(mls.ComponentRoomMetadata, meta.Marshal()).
-		Set(mls.ComponentRolesList, s.wantedRoles(s.hierarchy()).Marshal()).
+		Set(mls.ComponentRolesList, roles.Marshal()).
 		Set(mls.ComponentBaseRoomPolicy, base.Marshal()).
 		Set(mls.ComponentLoggingPolicy, logging.Marshal()).
 		Set(mls.ComponentBotPolicy, bots.Marshal())
-	for id, data := range s.conditions(s.wantedRoles(s.hierarchy())) {
+	for id, data := range s.conditions(roles) {
 		dict = dict.Set(mls.ComponentID(id), data)
 	}
 	return dict, nil
 }
 
-// newGroup makes the MLS group of a hub room: the bot's leaf alone, with everybody who is in the Matrix room in the
-// participant list already.
-func (s *step) newGroup(participants policy.ParticipantList) error {
-	dict, err := s.newDictionary(participants)
+// newGroup makes the MLS group of a hub room: the leaf of one Matrix user alone, the bot or the founder of a direct chat,
+// with everybody who takes part in the participant list already.
+func (s *step) newGroup(participants policy.ParticipantList, creator string) error {
+	var roles policy.RoleData
+	if s.room.st.Founding {
+		roles = policy.FixedRoles()
+	} else {
+		roles = s.wantedRoles(s.hierarchy())
+	}
+	dict, err := s.newDictionary(participants, roles, creator)
 	if err != nil {
 		return err
 	}
 	required := requiredCapabilities()
-	bot, err := s.client(s.ctx, s.cfg.Bot)
+	first, err := s.client(s.ctx, creator)
 	if err != nil {
 		return err
 	}
@@ -73,7 +82,7 @@ func (s *step) newGroup(participants policy.ParticipantList) error {
 			mls.ExternalSendersExtension(mls.ExternalSender{SignatureKey: s.hub.signature[s.cfg.Suite].Public(), Credential: s.hub.credential}),
 			dict.Extension(),
 		},
-		Creator: mls.LeafParams{SignatureKey: bot.Key, Credential: bot.Credential, Capabilities: puppets.Capabilities(),
+		Creator: mls.LeafParams{SignatureKey: first.Key, Credential: first.Credential, Capabilities: puppets.Capabilities(),
 			Extensions: puppets.LeafExtensions()},
 		Lifetime: puppets.LifetimeAt(s.now),
 	})

@@ -6,12 +6,11 @@ import (
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
-	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
-// directRoom is the one chat of a Matrix user and a MIMI user that we are the hub of (mapping §2): the one that they have,
-// or a new one.
-func (r *Relay) directRoom(ctx context.Context, by, user string) (id store.RoomID, err error) {
+// directRoom is the one direct chat of a Matrix user and MIMI users (mapping §2): the one that they have, whoever leads it, or a
+// new one.
+func (r *Relay) directRoom(ctx context.Context, by string, users []string) (id store.RoomID, err error) {
 	own, err := r.Naming.UserURI(by)
 	if err != nil {
 		return id, err
@@ -20,10 +19,10 @@ func (r *Relay) directRoom(ctx context.Context, by, user string) (id store.RoomI
 	if err != nil {
 		return id, err
 	}
-	one, other := own.Key(), wire.IdentifierURI(user).Key()
+	one, other := setKey(append([]string{string(own)}, users...))
 	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
 		var err error
-		if id, err = tx.DirectRoom(ctx, r.Naming.Domain, one, other); !errors.Is(err, store.ErrNotFound) {
+		if id, err = tx.AnyDirectRoom(ctx, one, other); !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 		id = fresh
@@ -38,21 +37,31 @@ func (r *Relay) directRoom(ctx context.Context, by, user string) (id store.RoomI
 	return id, err
 }
 
-// startAgain brings both back into the chat that they have.
-func (s *step) startAgain(a action, mxid string) error {
+// directBefore is the direct chat that somebody who invites a ghost into a new one has with it already.
+func (s *step) directBefore(m event.Member, uri string) (store.RoomID, bool) {
+	own := s.actorOf(string(m.Sender))
+	if !m.Direct || own == "" {
+		return store.RoomID{}, false
+	}
+	one, other := setKey([]string{own, uri})
+	had, err := s.Store.AnyDirectRoom(s.ctx, one, other)
+	return had, err == nil && had != s.room.head.ID
+}
+
+// startAgain brings everybody back into the chat that they have.
+func (s *step) startAgain(a action) error {
 	v := s.room
 	by, _ := v.members.of(a.By)
 	if by.Membership != string(event.Join) {
-		s.matrix(event.InviteUser{Target: userID(a.By)})
+		s.matrix(event.InviteUser{Target: userID(a.By), Direct: true})
 		by.Membership, by.URI = string(event.Invite), s.actorOf(a.By)
 		s.setMember(by)
 	}
-	if s.listed(a.User) {
-		return nil
+	if v.group != nil || v.head.Kind != store.RoomHub {
+		return nil // who takes part does not change
 	}
-	if v.group == nil && v.st.Opening == nil {
-		v.st.Opening = &opening{By: a.By, Direct: true}
+	if v.st.Opening == nil { // the last try came to nothing
+		v.head.State, v.st.Opening = stateOpening, &opening{By: a.By, Direct: true, Set: a.Users}
 	}
-	s.wish(intentAdd, s.actorOf(a.By), a.User, intentData{MXID: mxid, By: a.By})
-	return s.claimOpen()
+	return s.wishSet(a)
 }

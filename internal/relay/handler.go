@@ -229,6 +229,9 @@ func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest) ([]byte, erro
 		return verdict.Response.Marshal(), nil
 	}
 	s.accepted(verdict, string(q.SendingURI))
+	if len(v.group.OwnLeaves()) == 0 {
+		return verdict.Response.Marshal(), nil // a direct chat whose people here want nothing of it
+	}
 	app, changes, err := v.group.Unprotect(s.now, q.Message.Raw)
 	if err != nil {
 		// The hub accepts what it cannot read: it is a member by our choice only.
@@ -403,6 +406,9 @@ func (s *step) onGroupInfoRequest(peer string, q *wire.GroupInfoRequest) ([]byte
 		return nil, nil
 	}
 	leaf, ok := v.ownLeaf(s.bot)
+	if own := v.group.OwnLeaves(); !ok && len(own) > 0 {
+		leaf, ok = own[0], true // a direct chat has no bot in it
+	}
 	if !ok {
 		return nil, nil
 	}

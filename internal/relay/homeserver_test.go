@@ -33,6 +33,7 @@ type fakeHS struct {
 	users     map[string]bool
 	typed     []string             // what ghosts were shown typing
 	names     map[string][2]string // display name and picture, by user
+	direct    map[int]bool         // rows that mark a direct chat
 	rows      []string             // what the bridge did, for assertions
 	refuse    func(verb string, args event.Object) bool
 	down      bool
@@ -57,7 +58,7 @@ type hsEvent struct {
 }
 
 func newHS(server string, clock func() time.Time, ours func(string) bool) *fakeHS {
-	return &fakeHS{server: server, ours: ours, clock: clock, rooms: map[string]*hsRoom{}, aliases: map[string]string{}, txns: map[string]string{}, users: map[string]bool{}, names: map[string][2]string{}}
+	return &fakeHS{server: server, ours: ours, clock: clock, rooms: map[string]*hsRoom{}, aliases: map[string]string{}, txns: map[string]string{}, users: map[string]bool{}, names: map[string][2]string{}, direct: map[int]bool{}}
 }
 
 func (h *fakeHS) mxid(local string) string { return "@" + local + ":" + h.server }
@@ -137,11 +138,17 @@ func (h *fakeHS) create(user, name, topic string) *hsRoom {
 }
 
 func (h *fakeHS) invite(r *hsRoom, by, user string) { h.member(r, by, user, "invite", "") }
-func (h *fakeHS) join(r *hsRoom, user string)       { h.member(r, user, user, "join", "") }
-func (h *fakeHS) leave(r *hsRoom, user string)      { h.member(r, user, user, "leave", "") }
-func (h *fakeHS) kick(r *hsRoom, by, user string)   { h.member(r, by, user, "leave", "kicked") }
-func (h *fakeHS) ban(r *hsRoom, by, user string)    { h.member(r, by, user, "ban", "banned") }
-func (h *fakeHS) unban(r *hsRoom, by, user string)  { h.member(r, by, user, "leave", "") }
+
+// inviteDirect invites somebody to a direct chat.
+func (h *fakeHS) inviteDirect(r *hsRoom, by, user string) {
+	r.members[user] = "invite"
+	h.emit(r, by, event.TypeMember, &user, map[string]any{"membership": "invite", "is_direct": true}, 0)
+}
+func (h *fakeHS) join(r *hsRoom, user string)      { h.member(r, user, user, "join", "") }
+func (h *fakeHS) leave(r *hsRoom, user string)     { h.member(r, user, user, "leave", "") }
+func (h *fakeHS) kick(r *hsRoom, by, user string)  { h.member(r, by, user, "leave", "kicked") }
+func (h *fakeHS) ban(r *hsRoom, by, user string)   { h.member(r, by, user, "ban", "banned") }
+func (h *fakeHS) unban(r *hsRoom, by, user string) { h.member(r, by, user, "leave", "") }
 
 func (h *fakeHS) say(r *hsRoom, user, text string) string {
 	return h.emit(r, user, event.TypeMessage, nil, map[string]any{"msgtype": "m.text", "body": text}, 0)
@@ -239,6 +246,9 @@ func (h *fakeHS) exec(row store.Outbound, roomID string) (class string, eventID 
 	sender := args.Str("sender")
 	if sender == "" {
 		sender = h.mxid("mimibot")
+	}
+	if string(args["direct"]) == "true" {
+		h.direct[len(h.rows)] = true
 	}
 	h.rows = append(h.rows, row.Verb+" "+sender+" "+args.Str("target"))
 	if h.refuse != nil && h.refuse(row.Verb, args) {

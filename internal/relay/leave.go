@@ -42,7 +42,10 @@ func (s *step) leave(i *store.Intent) error {
 	leaf, active := v.ownLeaf(i.Target)
 	mayLeave := policy.Decide(s.room.policy, policy.Actor{URI: i.Target}, policy.Change{Kind: policy.RemoveParticipant, User: i.Target}).Allowed
 	switch {
-	case v.head.Kind == store.RoomHub && (!active || !mayLeave):
+	case s.fixed() && !active:
+		s.closeIntents(i.Seq)
+		return nil
+	case v.head.Kind == store.RoomHub && !s.fixed() && (!active || !mayLeave):
 		// The Matrix room leads: who left there has left.
 		s.closeIntents(i.Seq)
 		s.wish(intentRemove, s.bot, i.Target, d)

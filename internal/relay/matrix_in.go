@@ -135,6 +135,11 @@ func (s *step) onGhostMoved(ev event.Event, move event.Move, m event.Member) err
 			s.gather(uri, &d)
 		}
 		if v.head.Kind == store.RoomNone {
+			if had, ok := s.directBefore(m, uri); ok {
+				s.declineGhost(m.User, "you have a conversation already")
+				s.sayIn(had, action{Do: actStart, By: string(m.Sender), Users: []string{uri}})
+				return nil
+			}
 			return s.open(m, uri, d)
 		}
 		s.noteGhost(string(m.User), uri)
@@ -199,6 +204,9 @@ func (s *step) onUserMoved(ev event.Event, move event.Move, m event.Member) erro
 		s.noteInviter(string(m.User), string(m.Sender))
 	case event.MoveLeft, event.MoveRejected:
 		s.cancel(intentAdd, uri)
+		if s.fixed() && move == event.MoveLeft {
+			return nil // a direct chat cannot be left: the user comes back when somebody writes
+		}
 		if s.listed(uri) {
 			s.wish(intentLeave, uri, uri, d)
 		}

@@ -96,6 +96,9 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 		s.placeIn(&m, policy.RoleNone, cause{})
 		s.setMember(m)
 	}
+	if len(res.Events) > 0 {
+		s.callBack()
+	}
 	var frank []byte
 	if item.Frank != nil {
 		frank = item.Frank.Marshal()

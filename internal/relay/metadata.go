@@ -88,7 +88,7 @@ func (s *step) conditions(roles policy.RoleData) map[uint16][]byte {
 // lists are in force.
 func (s *step) followConditions(eventID, by string) {
 	v := s.room
-	if v.head.Kind != store.RoomHub || v.group == nil {
+	if v.head.Kind != store.RoomHub || v.group == nil || s.fixed() {
 		return
 	}
 	changed := map[uint16][]byte{}

@@ -298,6 +298,7 @@ func (s *step) joined(g *mls.Group, at uint64) error {
 		return err
 	}
 	s.dropAbsent()
+	s.noteDirect()
 	s.scheduleCare()
 	s.later(timerCheck, s.now.Add(s.cfg.Consistency).UnixMilli())
 	return nil

@@ -85,6 +85,9 @@ func (s *step) openOn() error {
 	if v.head.State != stateOpening || o == nil || o.Reading {
 		return nil
 	}
+	if o.Set != nil {
+		return s.openSet()
+	}
 	for n := range v.intents {
 		i := &v.intents[n]
 		d, err := dataOf(i)
@@ -103,6 +106,24 @@ func (s *step) openOn() error {
 		row := s.matrix(event.JoinRoom{Sender: userID(d.MXID)})
 		ask(row, refOpenJoin, i.Seq)
 		return nil
+	}
+	return nil
+}
+
+// openSet goes on with a direct chat that was asked for by a command: everybody comes, or nobody.
+func (s *step) openSet() error {
+	adds := 0
+	for n := range s.room.intents {
+		if s.room.intents[n].Kind == intentAdd {
+			adds++
+		}
+	}
+	if adds < len(s.room.st.Opening.Set) {
+		return s.notOpened("somebody else cannot be reached")
+	}
+	if !s.unclaimed() && s.room.head.MatrixRoomID != "" {
+		s.room.st.Opening.Reading = true
+		s.readRoom()
 	}
 	return nil
 }
@@ -179,7 +200,7 @@ func (s *step) onRead(state []json.RawMessage) error {
 	if v.head.State == stateActive && v.group != nil {
 		return s.compare()
 	}
-	if v.head.State != stateOpening || v.group != nil {
+	if v.head.State != stateOpening || v.group != nil || v.st.Opening == nil {
 		return nil
 	}
 	if v.matrix.History == "world_readable" && !s.cfg.AllowWorldReadable {
@@ -207,12 +228,22 @@ func (s *step) readMember(ev event.Event) {
 // makeRoom makes the group of a hub room with a leaf for everybody on Matrix who takes part.
 func (s *step) makeRoom() error {
 	v := s.room
+	if set, ok := s.foundingSet(); ok {
+		if v.st.Opening.Set != nil && s.unclaimed() {
+			v.st.Opening.Reading = false // openOn reads again when all can come
+			return nil
+		}
+		if err := s.makeFixed(set); err != nil || v.group == nil {
+			return err
+		}
+		return s.roomMade()
+	}
 	list := policy.ParticipantList{{User: s.bot, Role: policy.RoleBridge}}
 	users := s.exportedMembers()
 	for _, m := range users {
 		list = append(list, policy.UserRolePair{User: m.URI, Role: s.hubRole(m.MXID)})
 	}
-	if err := s.newGroup(list); err != nil {
+	if err := s.newGroup(list, s.cfg.Bot); err != nil {
 		return err
 	}
 	v.head.State = stateActive
@@ -221,6 +252,12 @@ func (s *step) makeRoom() error {
 		m.Listed, m.Role = true, int64(v.policy.RoleIndex(m.URI))
 		s.setMember(m)
 	}
+	return s.roomMade()
+}
+
+// roomMade does what is left when the group of a hub room stands.
+func (s *step) roomMade() error {
+	v := s.room
 	if !v.members.joined(s.cfg.Bot) {
 		ghost := userID(v.st.Opening.Ghost)
 		s.matrix(event.InviteUser{Sender: ghost, Target: userID(s.cfg.Bot)})

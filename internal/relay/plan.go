@@ -54,6 +54,11 @@ func (p *plan) adds() bool {
 // makePlan puts as many open wishes as go together into one commit. It returns nil when there is nothing to commit now.
 func (s *step) makePlan() (*plan, error) {
 	var p *plan
+	if s.room.st.Founding {
+		if s.unclaimed() {
+			return nil, s.claimAgain()
+		}
+	}
 	// Clients of ours are added before and apart from others, so that the Welcome for others is not about them.
 	slices.SortStableFunc(s.room.intents, func(a, b store.Intent) int { return s.rank(&a) - s.rank(&b) })
 	for n := 0; n < len(s.room.intents); n++ {
@@ -229,6 +234,9 @@ func (s *step) committer(i *store.Intent, need *policy.Change) (user, why string
 	}
 	if i.Kind == intentRenew {
 		return i.Target, ""
+	}
+	if user, ok := s.founder(); ok && i.Kind == intentAdd {
+		return user, ""
 	}
 	why = "nobody may"
 	if i.Actor != "" && s.own(i.Actor) {

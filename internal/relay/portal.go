@@ -36,12 +36,15 @@ func (s *step) makePortal() error {
 		{Type: event.TypeGuestAccess, Content: json.RawMessage(`{"guest_access":"forbidden"}`)},
 		{Type: event.TypeHistoryVisibility, Content: json.RawMessage(`{"history_visibility":"joined"}`)},
 	}
+	if s.fixed() {
+		state = append(state, s.functionalMembers())
+	}
 	if s.encryptsPortals() {
 		state = append(state, s.encryptionState())
 		v.matrix.Crypt = true
 	}
 	o := s.matrix(event.CreateRoom{
-		Alias: alias, Name: v.matrix.Name, Topic: v.matrix.Topic, Preset: "private_chat", Direct: meta.RoomName == "" && len(v.policy.Participants) == 2,
+		Alias: alias, Name: v.matrix.Name, Topic: v.matrix.Topic, Preset: "private_chat", Direct: s.fixed(),
 		Levels: power.Encode(), State: state,
 	})
 	ask(o, refPortal, 0)
@@ -50,6 +53,11 @@ func (s *step) makePortal() error {
 	bot.Membership = string(event.Join)
 	s.setMember(bot)
 	return nil
+}
+
+// functionalMembers tells clients that the bot is nobody to name a direct chat after (MSC4171).
+func (s *step) functionalMembers() event.StateEvent {
+	return event.StateEvent{Type: "io.element.functional_members", Content: mustJSON(map[string]any{"service_members": []string{s.cfg.Bot}})}
 }
 
 // onPortal: the Matrix room of a follower room was made.

@@ -103,12 +103,12 @@ func (s *step) placeIn(m *store.Member, from uint32, why cause) {
 	case m.Membership == string(event.Join):
 	case m.Ghost:
 		if s.room.head.Kind == store.RoomHub && m.Membership != string(event.Invite) {
-			s.matrix(event.InviteUser{Sender: s.inviter(why, m.MXID), Target: userID(m.MXID)})
+			s.matrix(event.InviteUser{Sender: s.inviter(why, m.MXID), Target: userID(m.MXID), Direct: s.fixed()})
 		}
 		s.matrix(event.JoinRoom{Sender: userID(m.MXID), InviteFirst: s.room.head.Kind == store.RoomFollower})
 		m.Membership = string(event.Join)
 	case m.Membership != string(event.Invite):
-		s.matrix(event.InviteUser{Sender: s.inviter(why, m.MXID), Target: userID(m.MXID)})
+		s.matrix(event.InviteUser{Sender: s.inviter(why, m.MXID), Target: userID(m.MXID), Direct: s.fixed()})
 		m.Membership = string(event.Invite)
 	}
 }

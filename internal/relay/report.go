@@ -324,6 +324,10 @@ func (s *step) actDecide(a action) error {
 	case ReportRedact:
 		return s.redactReported(a, row.ID, report)
 	case ReportBan:
+		if s.fixed() {
+			s.tellUser(a.By, "Report "+row.ID+" is of a direct chat: nobody can be put out of it.")
+			return nil
+		}
 		s.wish(intentBan, s.bot, accused.URI, intentData{MXID: accused.MXID})
 		text := fmt.Sprintf("%s is banned from the room of report %s.", accused.URI, row.ID)
 		if p := s.room.matrix.power(); p.User(userID(s.cfg.Bot)) < p.Ban {

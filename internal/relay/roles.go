@@ -59,7 +59,7 @@ func (s *step) wantedRoles(h mapping.Hierarchy) policy.RoleData {
 // (mapping §4.2; both must not be in one commit).
 func (s *step) followPower(eventID, by string) {
 	v := s.room
-	if v.head.Kind != store.RoomHub || v.group == nil {
+	if v.head.Kind != store.RoomHub || v.group == nil || s.fixed() {
 		return
 	}
 	h, p := s.hierarchy(), v.matrix.power()
@@ -132,7 +132,7 @@ func (s *step) placePower(was before, why cause) {
 		}
 		return
 	}
-	if was.policy == nil || s.own(why.actor) {
+	if was.policy == nil || s.own(why.actor) || s.fixed() {
 		return
 	}
 	h, p := s.hierarchy(), v.matrix.power().Clone()

@@ -57,6 +57,8 @@ type roomState struct {
 	Avatar string `json:"avatar,omitempty"`
 	// Channel is set in a room of the ActivityPub world that is a channel.
 	Channel *channelState `json:"channel,omitempty"`
+	// Founding is set while the clients of a direct chat are brought in.
+	Founding bool `json:"founding,omitempty"`
 	// Pending is when messages stop waiting for our commit, in milliseconds since 1970.
 	PendingUntil int64 `json:"pending_until,omitempty"`
 }
@@ -67,6 +69,8 @@ type opening struct {
 	Ghost   string `json:"ghost,omitempty"` // the ghost through which the room is read
 	Reading bool   `json:"reading,omitempty"`
 	Direct  bool   `json:"direct,omitempty"`
+	// Set are the MIMI users of a direct chat that was asked for by a command.
+	Set []string `json:"set,omitempty"`
 }
 
 // lent is a GroupInfo that was handed out.

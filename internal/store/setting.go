@@ -65,6 +65,12 @@ func (r *Reader) DirectRoom(ctx context.Context, hub, one, other string) (RoomID
 	return value[RoomID](ctx, r, `SELECT room FROM direct_room WHERE hub = $1 AND one = $2 AND other = $3`, hub, one, other)
 }
 
+// AnyDirectRoom returns a direct room of a pair whoever its hub is, or ErrNotFound.
+func (r *Reader) AnyDirectRoom(ctx context.Context, one, other string) (RoomID, error) {
+	one, other = min(one, other), max(one, other)
+	return value[RoomID](ctx, r, `SELECT room FROM direct_room WHERE one = $1 AND other = $2 ORDER BY hub LIMIT 1`, one, other)
+}
+
 // BindDirectRoom makes a room the direct one of a pair. ErrNameTaken when they have another.
 func (tx *Tx) BindDirectRoom(ctx context.Context, hub, one, other string, room RoomID) error {
 	one, other = min(one, other), max(one, other)

@@ -32,8 +32,8 @@ type Actions interface {
 	// DeleteUser ends the MIMI side of a Matrix user whose account is gone
 	// (relay.ErrNobody if it never took part).
 	DeleteUser(ctx context.Context, mxid string) error
-	// StartChat makes a chat of a Matrix user and a MIMI user.
-	StartChat(ctx context.Context, by, user string) error
+	// StartChat makes the direct chat of a Matrix user and MIMI users.
+	StartChat(ctx context.Context, by string, users ...string) error
 	// RoomOf describes the MIMI room of a Matrix room (relay.ErrNoRoom if there
 	// is none), RoomsOf those of a user.
 	RoomOf(ctx context.Context, roomID string) (relay.RoomInfo, error)

@@ -57,8 +57,8 @@ func (w *world) DeleteUser(_ context.Context, mxid string) error {
 	}
 	return w.act("delete %s", mxid)
 }
-func (w *world) StartChat(_ context.Context, by, user string) error {
-	return w.act("start %s %s", by, user)
+func (w *world) StartChat(_ context.Context, by string, users ...string) error {
+	return w.act("start %s %s", by, strings.Join(users, " "))
 }
 func (w *world) RoomOf(context.Context, string) (relay.RoomInfo, error) {
 	if w.noRoom {

@@ -174,6 +174,21 @@ func DefaultEnvelope() *Envelope {
 	}
 }
 
+// FixedRoles are the roles of a room of fixed membership, such as a direct chat: everybody in it is a member and has the same
+// rights; nobody is added, put out, or gives rights (draft-ietf-mimi-room-policy-03, Base Room Policy).
+func FixedRoles() RoleData {
+	none := uint32(0)
+	reading := slices.DeleteFunc(ReadingCapabilities(), func(c Capability) bool { return c == CanRemoveSelf })
+	member := slices.Concat(reading, WritingCapabilities(), ReactingCapabilities(), []Capability{CanDeleteOwnMessage,
+		CanChangeRoomName, CanChangeRoomDescription, CanChangeRoomAvatar, CanChangeRoomSubject, CanChangeRoomMood})
+	slices.Sort(member)
+	return RoleData{
+		{Index: RoleNone, Name: "none", Description: "Not in the room", MaxActive: &none},
+		{Index: RoleBanned, Name: BannedName, Description: "Not used", MaxActive: &none},
+		{Index: RoleMember, Name: "member", Description: "Takes part", Capabilities: member},
+	}
+}
+
 // RoleOptions are the choices in DefaultRoles.
 type RoleOptions struct {
 	// OpenJoin: everybody may join.
