@@ -403,6 +403,7 @@ func (s *step) actUnplumb(a action) error {
 func (s *step) actJoin(a action) error {
 	v := s.room
 	user := s.actorOf(a.By)
+	s.agree(a.By, true)
 	if v.group != nil && s.listed(user) {
 		m, err := s.memberOf(user)
 		if err != nil {
@@ -452,9 +453,11 @@ func (s *step) actStart(a action) error {
 	bot, _ := v.members.of(s.cfg.Bot)
 	bot.Membership = string(event.Join)
 	s.setMember(bot)
+	s.agree(a.By, true)
 	by, _ := v.members.of(a.By)
 	by.Membership, by.URI = string(event.Invite), s.actorOf(a.By)
 	s.setMember(by)
+	s.follow(by)
 	return s.wishSet(a)
 }
 

@@ -51,11 +51,13 @@ func (s *step) directBefore(m event.Member, uri string) (store.RoomID, bool) {
 // startAgain brings everybody back into the chat that they have.
 func (s *step) startAgain(a action) error {
 	v := s.room
+	s.agree(a.By, true)
 	by, _ := v.members.of(a.By)
 	if by.Membership != string(event.Join) {
 		s.matrix(event.InviteUser{Target: userID(a.By), Direct: true})
 		by.Membership, by.URI = string(event.Invite), s.actorOf(a.By)
 		s.setMember(by)
+		s.follow(by)
 	}
 	if v.group != nil || v.head.Kind != store.RoomHub {
 		return nil // who takes part does not change

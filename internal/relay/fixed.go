@@ -116,6 +116,9 @@ func (s *step) makeFixed(set []store.Member) error {
 		}
 		s.setMember(m)
 	}
+	if s.puppet(set[0].MXID) {
+		s.markDirect(set[0].MXID)
+	}
 	return nil
 }
 

@@ -203,6 +203,7 @@ func (s *step) onUserMoved(ev event.Event, move event.Move, m event.Member) erro
 	case event.MoveInvited:
 		s.noteInviter(string(m.User), string(m.Sender))
 	case event.MoveLeft, event.MoveRejected:
+		s.agree(string(m.User), false)
 		s.cancel(intentAdd, uri)
 		if s.fixed() && move == event.MoveLeft {
 			return nil // a direct chat cannot be left: the user comes back when somebody writes
@@ -253,6 +254,7 @@ func (s *step) cancel(kind, target string) {
 // memberData is what is remembered of a member beside the columns.
 type memberData struct {
 	Inviter string `json:"inviter,omitempty"` // MXID of who invited a user
+	Agreed  bool   `json:"agreed,omitempty"`  // the user asked to be in the room
 	Read    int64  `json:"read,omitempty"`    // number of the link up to which the user is known to have read
 	Reading int64  `json:"reading,omitempty"` // the same, not reported yet
 }

@@ -110,6 +110,7 @@ func (s *step) placeIn(m *store.Member, from uint32, why cause) {
 	case m.Membership != string(event.Invite):
 		s.matrix(event.InviteUser{Sender: s.inviter(why, m.MXID), Target: userID(m.MXID), Direct: s.fixed()})
 		m.Membership = string(event.Invite)
+		s.follow(*m)
 	}
 }
 

@@ -57,6 +57,8 @@ type Config struct {
 	AllowLoggingForbidden bool
 	// StatusEvents sends com.beeper.message_send_status for delivered messages too, not only for failed ones.
 	StatusEvents bool
+	// DoublePuppet lets the bridge act as users of the own homeserver: join them to rooms that they agreed to.
+	DoublePuppet bool
 	// Encryption is about encrypted Matrix rooms.
 	Encryption Encryption
 	// Combine is how long a change of name, topic or avatar waits for others, to go in one commit with them: 500 ms. Negative

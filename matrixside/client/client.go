@@ -132,6 +132,7 @@ func New(cfg Config) (*Client, error) {
 		event.VerbInvite: c.invite, event.VerbKick: c.kick, event.VerbBan: c.ban, event.VerbUnban: c.unban,
 		event.VerbSend: c.send, event.VerbRedact: c.redact, event.VerbState: c.state,
 		event.VerbReceipt: c.receipt, event.VerbTyping: c.typing, event.VerbAlias: c.alias, event.VerbVisibility: c.visibility,
+		event.VerbMarkDirect: c.markDirect,
 	}
 	return c, nil
 }

@@ -29,6 +29,7 @@ const (
 	VerbTyping     Verb = "typing"
 	VerbAlias      Verb = "alias"
 	VerbVisibility Verb = "visibility"
+	VerbMarkDirect Verb = "mark_direct"
 )
 
 // Request is something to be done at the homeserver. It is stored before it is
@@ -193,6 +194,14 @@ type Visibility struct {
 	Public bool `json:"public"`
 }
 
+// MarkDirect adds the room to those that the clients of User show as direct chats
+// with each of With (m.direct).
+type MarkDirect struct {
+	User id.UserID   `json:"user"`
+	With []id.UserID `json:"with"`
+}
+
+func (MarkDirect) verb() Verb { return VerbMarkDirect }
 func (Register) verb() Verb   { return VerbRegister }
 func (Profile) verb() Verb    { return VerbProfile }
 func (MutePush) verb() Verb   { return VerbMutePush }

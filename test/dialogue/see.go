@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
@@ -23,6 +24,12 @@ func addSights() {
 	})
 	say("sees invite as STR", "is invited to a room that the script has not named yet; STR is its name in the script", func(ctx context.Context, r *runner, p *Person, a []string) error {
 		return p.seeInvite(ctx, a[0], anyName, "")
+	})
+	say("finds room STR", "is in a room with that name without having done anything", func(ctx context.Context, r *runner, p *Person, a []string) error {
+		return p.findRoom(ctx, a[0])
+	})
+	say("sees direct chat with WHO as STR", "finds a room marked as a direct chat with somebody; STR is its name in the script only", func(ctx context.Context, r *runner, p *Person, a []string) error {
+		return p.findDirect(ctx, a[0], a[1])
 	})
 	plain := func(pattern, help string, msgtype event.MessageType) {
 		say(pattern, help, func(ctx context.Context, r *runner, p *Person, a []string) error {
@@ -421,4 +428,41 @@ func (p *Person) neverSaw(text string) error {
 		}
 	}
 	return nil
+}
+
+// findRoom waits until one is joined to a room with a name.
+func (p *Person) findRoom(ctx context.Context, name string) error {
+	var room id.RoomID
+	err := p.Await(ctx, "itself in "+name, func(rooms map[id.RoomID]*RoomView) bool {
+		for _, v := range rooms {
+			if v.Membership == event.MembershipJoin && v.Name() == name {
+				room = v.ID
+			}
+		}
+		return room != ""
+	})
+	if err == nil {
+		p.call(name, room)
+	}
+	return err
+}
+
+// findDirect waits until a room is marked as a direct chat with somebody.
+func (p *Person) findDirect(ctx context.Context, with, label string) error {
+	who, err := p.world.MXID(p.short, with)
+	if err != nil {
+		return err
+	}
+	for {
+		direct := map[id.UserID][]id.RoomID{}
+		if err = p.GetAccountData(ctx, "m.direct", &direct); err == nil && len(direct[who]) > 0 {
+			p.call(label, direct[who][0])
+			return nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%s sees no direct chat with %s: %w (m.direct is %v, %v)", p.Name, with, ctx.Err(), direct, err)
+		}
+	}
 }
