@@ -1,17 +1,20 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"maunium.net/go/mautrix/id"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
@@ -27,6 +30,8 @@ type consentWork struct {
 	Room  string `json:"room,omitempty"` // room URI, "" for all
 	Send  bool   `json:"send,omitempty"` // a revoke is told to the other
 	Code  string `json:"code,omitempty"` // of an introduction
+	// Packages are KeyPackages that came with a grant.
+	Packages [][]byte `json:"packages,omitempty"`
 }
 
 // What inputs about consent are for.
@@ -236,8 +241,9 @@ func (r *Relay) answerConsent(ctx context.Context, mxid, user string, w consentW
 	return nil
 }
 
-// UpdateConsent takes the word of a user of another provider on being added by one of ours. KeyPackages in a grant are not
-// used: the room's hub claims some, which tells it where their Welcome goes.
+// UpdateConsent takes the word of a user of another provider on being added by one of ours. KeyPackages in a grant for a room
+// that we are the hub of are used for it; elsewhere they are not, because the room's hub would not know where their Welcome
+// goes.
 func (r *Relay) UpdateConsent(ctx context.Context, peer string, e *wire.ConsentEntry) (Reply, error) {
 	owner, requester, room := e.TargetURI.Key(), e.RequesterURI.Key(), e.RoomID.Key()
 	asked, err := r.Store.ConsentsBy(ctx, store.Out, requester)
@@ -246,6 +252,11 @@ func (r *Relay) UpdateConsent(ctx context.Context, peer string, e *wire.ConsentE
 	}
 	w := consentWork{Do: consentGiven, Other: string(e.TargetURI)}
 	state := store.ConsentGranted
+	if r.Naming.Own(e.RoomID) {
+		for _, kp := range e.KeyPackages {
+			w.Packages = append(w.Packages, kp.Marshal())
+		}
+	}
 	if e.Operation == wire.ConsentRevoke {
 		w.Do, state = consentDenied, store.ConsentRevoked
 	}
@@ -378,10 +389,65 @@ func (s *step) giveConsent(w consentWork) error {
 	}
 	s.fx.consents = append(s.fx.consents, store.Consent{Direction: store.In, Owner: uri.Key(), Requester: other.Key(), Room: w.Room, State: state,
 		UpdatedMS: s.nowMS()})
+	if w.Do == consentGrant && e.RoomID != "" && e.RoomID.Domain() == other.Domain() {
+		if err := s.givePackage(e, w.User); err != nil {
+			return err
+		}
+	}
 	if (w.Do == consentGrant || w.Send) && !s.blockedUser(w.Other) {
 		s.mimi(other.Domain(), verbUpdateConsent, e.Marshal()).Target = w.Other
 	}
 	return nil
+}
+
+// givePackage puts a KeyPackage into a grant for a room whose hub is the requester's own provider, which knows then where
+// the Welcome goes (draft-ietf-mimi-protocol-06 §5.7).
+func (s *step) givePackage(e *wire.ConsentEntry, mxid string) error {
+	client, err := s.client(s.ctx, mxid)
+	if err != nil {
+		return err
+	}
+	row, err := s.makeKeyPackage(client, false)
+	if err != nil {
+		return err
+	}
+	kp, err := mls.UnmarshalKeyPackage(row.Public)
+	if err != nil {
+		return err
+	}
+	row.State, row.ClaimedBy, row.ClaimedRoom, row.ClaimedMS = store.KeyPackageClaimed, e.RequesterURI.Domain(), string(e.RoomID), s.nowMS()
+	s.fx.keyPackages = append(s.fx.keyPackages, row)
+	e.KeyPackages = append(e.KeyPackages, kp)
+	return nil
+}
+
+// usePackages takes the KeyPackages of a grant for a wish, those that fit the room and were not used before. Where none is
+// left some are claimed.
+func (s *step) usePackages(i *store.Intent, packages [][]byte) (use [][]byte) {
+	if s.room.head.Kind != store.RoomHub {
+		return nil
+	}
+	suite, required := s.cfg.Suite, s.required()
+	if g := s.room.group; g != nil {
+		suite = g.Suite()
+	}
+	target := wire.IdentifierURI(i.Target)
+	for _, raw := range packages {
+		kp, err := mls.UnmarshalKeyPackage(raw)
+		if err != nil || kp.Suite != suite || !kp.Leaf.Lifetime.Contains(uint64(s.now.Unix())) || !credentialOf(&kp.Leaf, target) ||
+			!kp.Leaf.Capabilities.Supports(&required) {
+			continue
+		}
+		ref := kp.Ref()
+		if _, err := s.Store.Route(s.ctx, ref); !errors.Is(err, store.ErrNotFound) ||
+			slices.ContainsFunc(s.fx.routes, func(r store.Route) bool { return bytes.Equal(r.Ref, ref) }) {
+			continue
+		}
+		s.fx.routes = append(s.fx.routes, store.Route{Ref: ref, Provider: target.Domain(),
+			UntilMS: int64(min(kp.Leaf.Lifetime.NotAfter, 1<<40)) * 1000})
+		use = append(use, raw)
+	}
+	return use
 }
 
 // askConsent asks somebody who may not be added without their word, once for each wish. The ghost stays invited meanwhile.
@@ -427,6 +493,7 @@ func (s *step) consentAnswered(w consentWork, given bool) error {
 			continue
 		}
 		if given {
+			d.Packages = s.usePackages(i, w.Packages)
 			s.setIntent(i, store.IntentOpen, "", d)
 			continue
 		}
@@ -435,7 +502,9 @@ func (s *step) consentAnswered(w consentWork, given bool) error {
 		n--
 	}
 	if given {
-		return s.claimOpen()
+		if err := s.claimOpen(); err != nil {
+			return err
+		}
 	}
 	return s.openOn()
 }

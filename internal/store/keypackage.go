@@ -33,20 +33,25 @@ type KeyPackage struct {
 
 const keyPackageColumns = `ref, user_uri, client_uri, suite, state, last_resort, public, sealed_private, claimed_by, claimed_room, claimed_ms, not_after_ms, created_ms`
 
-// AddKeyPackages stores new KeyPackages as ready (T12). Publish them after the commit.
+// AddKeyPackages stores new KeyPackages (T12), as ready where they have no state. Publish them after the commit.
 func (tx *Tx) AddKeyPackages(ctx context.Context, kps ...KeyPackage) error {
-	return chunks(kps, 10, func(part []KeyPackage) error {
-		args := make([]any, 0, len(part)*10)
+	return chunks(kps, 13, func(part []KeyPackage) error {
+		args := make([]any, 0, len(part)*13)
 		for i := range part {
 			k := &part[i]
 			box, err := tx.seal(k.Private, "keypackage", k.Ref)
 			if err != nil {
 				return err
 			}
-			args = append(args, k.Ref, k.UserURI, k.ClientURI, k.Suite, KeyPackageReady, bit(k.LastResort), k.Public, box, k.NotAfterMS, k.CreatedMS)
+			state := k.State
+			if state == "" {
+				state = KeyPackageReady
+			}
+			args = append(args, k.Ref, k.UserURI, k.ClientURI, k.Suite, state, bit(k.LastResort), k.Public, box, k.ClaimedBy, k.ClaimedRoom, k.ClaimedMS,
+				k.NotAfterMS, k.CreatedMS)
 		}
-		_, err := tx.exec(ctx, `INSERT INTO keypackage (ref, user_uri, client_uri, suite, state, last_resort, public, sealed_private, not_after_ms, created_ms) VALUES `+
-			values(1, len(part), 10), args...)
+		_, err := tx.exec(ctx, `INSERT INTO keypackage (ref, user_uri, client_uri, suite, state, last_resort, public, sealed_private, claimed_by, claimed_room, claimed_ms, not_after_ms, created_ms) VALUES `+
+			values(1, len(part), 13), args...)
 		if unique(err) {
 			return fmt.Errorf("storing KeyPackages: %w", ErrDuplicate)
 		}
