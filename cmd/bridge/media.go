@@ -53,7 +53,19 @@ func (a *app) mediaRoute() outbox.Route {
 
 // mediaConfig is what the relay has to keep to.
 func mediaConfig(cfg *config.Config) relay.Media {
-	return relay.Media{Max: int64(cfg.Assets.MaxFile), Expiry: cfg.Assets.Expiry.D(), Host: assetHost(cfg), Proxy: cfg.Assets.ProxyDownloads}
+	return relay.Media{Max: int64(cfg.Assets.MaxFile), Expiry: cfg.Assets.Expiry.D(), Host: assetHost(cfg), Proxy: cfg.Assets.ProxyDownloads,
+		Listed: cfg.Assets.Hosts == config.HostsListed, Hosts: peerAssetHosts(cfg), OnlyHub: cfg.Assets.Downloads == config.DownloadsHub}
+}
+
+// peerAssetHosts are the hosts at which the files of peers are.
+func peerAssetHosts(cfg *config.Config) map[string][]string {
+	out := map[string][]string{}
+	for domain, p := range cfg.MIMI.Peers {
+		if len(p.AssetHosts) > 0 {
+			out[domain] = p.AssetHosts
+		}
+	}
+	return out
 }
 
 // assetsURL is the base address of assets.

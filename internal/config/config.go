@@ -134,6 +134,7 @@ type Peer struct {
 	RequireCertificates *bool    `yaml:"require_certificates"`
 	Consent             Consent  `yaml:"consent"`
 	AllowPrivateAddress bool     `yaml:"allow_private_address"`
+	AssetHosts          []string `yaml:"asset_hosts"` // where its files are, instead of its domain
 	Blocked             bool     `yaml:"blocked"`
 }
 
@@ -170,6 +171,9 @@ type Assets struct {
 	MaxConcurrent  int      `yaml:"max_concurrent"`
 	ProxyDownloads bool     `yaml:"proxy_downloads"`
 	MaxAvatar      Size     `yaml:"max_avatar"`
+	// Hosts and Downloads are the policy of the rooms that the bridge leads.
+	Hosts     AssetHosts     `yaml:"hosts"`
+	Downloads AssetDownloads `yaml:"downloads"`
 }
 
 // ActivityPub holds the settings of the ActivityPub face.

@@ -218,7 +218,7 @@ func TestEveryKeyCanBeSetByEnvironment(t *testing.T) {
 
 // other returns a value of a closed list that is not the default.
 func other(t *testing.T, v reflect.Value) string {
-	words := []string{"on", "synapse", "postgres", "listed", "file", "closed", "off", "x509", "rfc9421", "debug", "json"}
+	words := []string{"on", "synapse", "postgres", "listed", "file", "closed", "off", "x509", "rfc9421", "debug", "json", "hub"}
 	for _, w := range words {
 		try := reflect.New(v.Type())
 		u, ok := try.Interface().(interface{ UnmarshalText([]byte) error })

@@ -49,6 +49,7 @@ func Default() Config {
 		Assets: Assets{
 			Directory: "assets", MaxFile: 100 * mib, MaxTotal: 10 * gib, Expiry: 90 * day, RequestTimeout: 5 * minute,
 			MaxConcurrent: 8, ProxyDownloads: true, MaxAvatar: 2 * mib,
+			Hosts: HostsAny, Downloads: DownloadsAny,
 		},
 		ActivityPub: ActivityPub{
 			Signatures: SignaturesAuto, SignedFetch: true, BlockedDomains: []string{}, MaxInbox: mib,

@@ -292,3 +292,29 @@ const (
 func (f *LogFormat) UnmarshalText(text []byte) error {
 	return choose(f, text, LogAuto, LogJSON, LogConsole)
 }
+
+// AssetHosts says at which hosts files may be in rooms that the bridge leads.
+type AssetHosts string
+
+// The values of AssetHosts.
+const (
+	HostsAny    AssetHosts = "any"
+	HostsListed AssetHosts = "listed"
+)
+
+// UnmarshalText takes one of the constants.
+func (h *AssetHosts) UnmarshalText(text []byte) error { return choose(h, text, HostsAny, HostsListed) }
+
+// AssetDownloads says how files are fetched in rooms that the bridge leads.
+type AssetDownloads string
+
+// The values of AssetDownloads.
+const (
+	DownloadsAny AssetDownloads = "any"
+	DownloadsHub AssetDownloads = "hub"
+)
+
+// UnmarshalText takes one of the constants.
+func (d *AssetDownloads) UnmarshalText(text []byte) error {
+	return choose(d, text, DownloadsAny, DownloadsHub)
+}

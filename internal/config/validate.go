@@ -159,6 +159,9 @@ func (v *validator) peer(key, domain string, p Peer) {
 	v.want(p.Roots != RootsFile || p.CAFile != "", key+".ca_file", "is empty though roots is file", "name the PEM file with the peer's certificate authority")
 	v.want(p.Roots == RootsFile || p.CAFile == "", key+".ca_file", "is of no use without roots: file", "add roots: file")
 	v.want(p.Roots != RootsPinned || len(p.Pins) > 0, key+".pins", "is empty though roots is pinned", "add the SHA-256 of the peer's public key; `bridge keys fingerprint cert.pem` prints it")
+	for i, host := range p.AssetHosts {
+		v.domain(fmt.Sprintf("%s.asset_hosts[%d]", key, i), host)
+	}
 	v.want(len(p.Pins) == 0 || p.Roots == RootsPinned, key+".pins", "is of no use without roots: pinned", "add roots: pinned")
 	for i, pin := range p.Pins {
 		raw, err := hex.DecodeString(pin)

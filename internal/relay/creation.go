@@ -18,7 +18,7 @@ func requiredCapabilities() mls.RequiredCapabilities {
 }
 
 // policyComponents are the policy components that our rooms have beside the ones that every room has.
-var policyComponents = []uint16{policy.ComponentStatus, policy.ComponentLogging, policy.ComponentHistory, policy.ComponentBots,
+var policyComponents = []uint16{policy.ComponentStatus, policy.ComponentAsset, policy.ComponentLogging, policy.ComponentHistory, policy.ComponentBots,
 	policy.ComponentExpiration}
 
 // newDictionary is the app_data_dictionary of a new hub room (mimi-digest §4.9, mapping §4, §5).
@@ -50,7 +50,7 @@ func (s *step) newDictionary(participants policy.ParticipantList, roles policy.R
 		Set(mls.ComponentBaseRoomPolicy, base.Marshal()).
 		Set(mls.ComponentLoggingPolicy, logging.Marshal()).
 		Set(mls.ComponentBotPolicy, bots.Marshal())
-	for id, data := range s.conditions(roles) {
+	for id, data := range s.conditions(roles, participants) {
 		dict = dict.Set(mls.ComponentID(id), data)
 	}
 	return dict, nil

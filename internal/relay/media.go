@@ -24,6 +24,11 @@ type Media struct {
 	Patience time.Duration
 	// Host is where our assets are.
 	Host string
+	// Listed lets files be only at listed hosts in the rooms that we lead: Hosts by provider, or the provider's own name.
+	Listed bool
+	Hosts  map[string][]string
+	// OnlyHub forbids direct downloads in the rooms that we lead.
+	OnlyHub bool
 	// Proxy prefers downloads through the hub where the room allows both ways.
 	Proxy bool
 }

@@ -66,7 +66,7 @@ func (s *step) publicURL(mxc string) (string, bool) {
 
 // conditions are the components of a hub room's policy that follow from the Matrix room (mapping §5). Who reports what they have
 // read in a room as large as this one would flood it.
-func (s *step) conditions(roles policy.RoleData) map[uint16][]byte {
+func (s *step) conditions(roles policy.RoleData, list policy.ParticipantList) map[uint16][]byte {
 	m := &s.room.matrix
 	history := mapping.HistoryPolicy(m.History, roles)
 	out := map[uint16][]byte{policy.ComponentHistory: history.Marshal()}
@@ -81,6 +81,8 @@ func (s *step) conditions(roles policy.RoleData) map[uint16][]byte {
 	}
 	out[policy.ComponentStatus] = status.Marshal()
 	maps.Copy(out, s.linkComponents())
+	assets := s.assetPolicy(list)
+	out[policy.ComponentAsset] = assets.Marshal()
 	return out
 }
 
@@ -92,7 +94,7 @@ func (s *step) followConditions(eventID, by string) {
 		return
 	}
 	changed := map[uint16][]byte{}
-	for id, data := range s.conditions(v.policy.Roles) {
+	for id, data := range s.conditions(v.policy.Roles, v.policy.Participants) {
 		if id == policy.ComponentStatus {
 			continue // set once: it is not worth a commit whenever somebody comes or goes
 		}

@@ -64,6 +64,7 @@ func (s *step) reconcile(was before, why cause) error {
 	s.placePower(was, why)
 	s.placeMetadata(why)
 	s.placeConditions()
+	s.followProviders(was.policy)
 	return s.checkAlive()
 }
 
