@@ -53,6 +53,7 @@ func init() {
 	addActions()
 	addSights()
 	addMachines()
+	addMedia()
 	for _, v := range verbs {
 		for i, w := range v.pattern {
 			if placeholder(w) {
