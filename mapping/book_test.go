@@ -180,6 +180,10 @@ func evt(evID, sender, typ, contentJSON string) event.Event {
 // uploaded answers for every file.
 func uploaded(mxc string) (Uploaded, bool) {
 	name := mxc[strings.LastIndexByte(mxc, '/')+1:]
-	return Uploaded{Part: content.ExternalPart{ContentType: "image/png", URL: "https://assets.b.example/" + name, Size: 1000, EncAlg: content.AES128GCM,
+	mediaType := "image/png"
+	if t := byExtension[extension(name)]; t != "" {
+		mediaType = t
+	}
+	return Uploaded{Part: content.ExternalPart{ContentType: mediaType, URL: "https://assets.b.example/" + name, Size: 1000, EncAlg: content.AES128GCM,
 		Key: bytes.Repeat([]byte{1}, 16), Nonce: bytes.Repeat([]byte{2}, 12), HashAlg: content.SHA256, ContentHash: bytes.Repeat([]byte{3}, 32)}}, true
 }

@@ -62,9 +62,20 @@ func drawContent(t *rapid.T, sent []event.Event) (typ string, m event.Message) {
 	case 7:
 		m.MsgType, m.GeoURI = event.MsgLocation, fmt.Sprintf("geo:%d,%d;u=7", rapid.IntRange(-90, 90).Draw(t, "lat"), rapid.IntRange(-180, 180).Draw(t, "lon"))
 	default:
-		m.MsgType = rapid.SampledFrom([]string{event.MsgImage, event.MsgFile, ""}).Draw(t, "media")
+		m.MsgType = rapid.SampledFrom([]string{event.MsgImage, event.MsgFile, event.MsgVideo, event.MsgAudio, ""}).Draw(t, "media")
 		m.Media = &event.Media{URL: "mxc://one/" + rapid.StringMatching("[a-z]{3}").Draw(t, "mxc"), Mimetype: "image/png", Size: rapid.Int64Range(0, 9999).Draw(t, "size"),
-			Width: rapid.Int64Range(0, 4000).Draw(t, "w"), Height: rapid.Int64Range(0, 4000).Draw(t, "h"), Blurhash: rapid.SampledFrom([]string{"", "LKO2"}).Draw(t, "hash")}
+			Width: rapid.Int64Range(0, 4000).Draw(t, "w"), Height: rapid.Int64Range(0, 4000).Draw(t, "h"), Blurhash: rapid.SampledFrom([]string{"", "LKO2"}).Draw(t, "hash"),
+			Spoiler: rapid.Bool().Draw(t, "spoiler")}
+		switch m.MsgType {
+		case event.MsgVideo:
+			m.Media.URL, m.Media.Mimetype, m.Media.Duration = m.Media.URL+".mp4", "video/mp4", rapid.Int64Range(0, 1e7).Draw(t, "duration")
+		case event.MsgAudio:
+			m.Media.URL, m.Media.Mimetype, m.Media.Duration = m.Media.URL+".ogg", "audio/ogg", rapid.Int64Range(0, 1e7).Draw(t, "duration")
+			m.Media.Width, m.Media.Height, m.Media.Blurhash = 0, 0, ""
+			if m.Media.Voice = rapid.Bool().Draw(t, "voice"); m.Media.Voice {
+				m.Media.Waveform = rapid.SliceOfN(rapid.IntRange(0, 1024), 1, 9).Draw(t, "waveform")
+			}
+		}
 		if m.MsgType == "" {
 			typ = event.TypeSticker
 		} else if rapid.Bool().Draw(t, "caption") {
@@ -119,7 +130,7 @@ func TestMatrixMIMIMatrixRoundTrip(t *testing.T) {
 				t.Fatalf("%s arrived as %s %s", m.Encode(), got.Type, got.Message.Encode())
 			}
 			checkMentions(t, a, b, m, got)
-			got.Complete(Stored{MXC: "mxc://two/" + m.Media.Address()[max(0, len(m.Media.Address())-3):]})
+			got.Complete(Stored{MXC: "mxc://two/" + m.Media.Address()[strings.LastIndexByte(m.Media.Address(), '/')+1:]})
 			again := evt(string(ids[0]), string(got.Sender), got.Type, string(got.Message.Encode()))
 			b.book.list = b.book.list[:len(b.book.list)-1] // as if it had been written there
 			g, _ := again.Message()
