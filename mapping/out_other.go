@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -81,6 +82,19 @@ func extensible(o event.Object) string {
 		}
 	}
 	return ""
+}
+
+// call maps the start of a call: a session that MIMI users can join by its
+// address, where the operator has such a place, else a text.
+func (o *out) call() Outgoing {
+	if o.room.CallURL == "" {
+		return o.note("started a call on Matrix")
+	}
+	address := strings.ReplaceAll(o.room.CallURL, "{room}", url.PathEscape(string(o.ev.Room)))
+	part := content.ExternalPart{URL: address, Description: html.Name(o.room.People.Name(o.ev.Sender)) + " started a call on Matrix"}
+	msg := &content.Message{Body: content.Part{Disposition: content.Session, Body: part}}
+	msg.Expires = o.expires(nil)
+	return Outgoing{Message: msg, Memory: Memory{Kind: KindText}}
 }
 
 // maxAnswers bounds the answers of a poll (MSC3381).

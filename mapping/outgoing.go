@@ -88,7 +88,7 @@ func (r *Room) ToMIMI(e event.Event, salt content.Salt, files Files) Outgoing {
 	case event.TypePollEnd, event.TypePollEndUnstable:
 		res = o.pollEnd()
 	case event.TypeCallNotify, event.TypeCallInvite:
-		res = o.note("started a call on Matrix")
+		res = o.call()
 	case event.TypeBeaconInfo, event.TypeBeaconUnstable:
 		res = o.beacon()
 	case "m.poll.response", "org.matrix.msc3381.poll.response", "m.call.answer", "m.call.hangup", "m.call.candidates",

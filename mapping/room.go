@@ -140,6 +140,9 @@ type Options struct {
 	SenderTime bool
 	// ExternalID puts the event id into the message, with this domain; "" does not.
 	ExternalID string
+	// CallURL is where a call in a Matrix room can be joined without a Matrix
+	// account; {room} stands for the room's id. "" when there is no such place.
+	CallURL string
 	// Languages are the preferred languages of what comes in, best first.
 	Languages []string
 	// HistoryNote is put before replies to messages that are not known.

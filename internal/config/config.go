@@ -79,6 +79,7 @@ type Bridge struct {
 	ReadReceipts          ReceiptPolicy `yaml:"read_receipts"`
 	Typing                bool          `yaml:"typing"`
 	ShareProfiles         bool          `yaml:"share_profiles"`
+	CallURL               string        `yaml:"call_url"`    // template with {room}
 	ReportRoom            string        `yaml:"report_room"` // Matrix room id, empty for the chats of administrators
 }
 

@@ -105,6 +105,8 @@ func (v *validator) bridge() {
 		"is empty, too long or has a space in it", "write one word, such as !mimi")
 	v.want(strings.Contains(b.GhostName, "{name}"), "bridge.ghost_name", "does not contain {name}", `write for example "{name} ({domain})"`)
 	v.want(b.MaxExport > 0, "bridge.max_export", "must be at least 1", "leave it at 500 unless rooms are very large")
+	call, err := url.Parse(strings.ReplaceAll(b.CallURL, "{room}", "r"))
+	v.want(b.CallURL == "" || err == nil && call.Scheme == "https" && call.Host != "", "bridge.call_url", "is no https address", "write for example https://call.example.com/room/#/?roomId={room}")
 	v.want(b.ReportRoom == "" || strings.HasPrefix(b.ReportRoom, "!") && !strings.ContainsAny(b.ReportRoom, " \t\n"), "bridge.report_room", "is no room id",
 		"write the room's id, which begins with !, and invite the bot")
 	v.positive("bridge.invite_timeout", int64(b.InviteTimeout))
