@@ -115,15 +115,15 @@ const commandTime = 30 * time.Second
 // commands are what people can ask the bot for.
 func (p *activityPub) commands() []*bot.Handler {
 	return []*bot.Handler{{
-		Name: "fediverse", Aliases: []string{"ap"}, Usage: "<@user@domain>", Needs: bot.User, MinArgs: 1,
-		Help: "begins an encrypted chat with somebody on an ActivityPub server",
+		Name: "fediverse", Aliases: []string{"ap"}, Usage: "<@user@domain>…", Needs: bot.User, MinArgs: 1,
+		Help: "begins an encrypted chat with one or more people on ActivityPub servers, or finds the one that you have",
 		Do: func(ctx context.Context, e *bot.Event) error {
 			ctx, cancel := context.WithTimeout(ctx, commandTime)
 			defer cancel()
-			if err := p.face.StartChat(ctx, e.Sender, e.Args[0]); err != nil {
-				return bot.Tell("No chat with %s: %s", bot.Quote(e.Args[0]), bot.Quote(err.Error()))
+			if err := p.face.StartChat(ctx, e.Sender, e.Args...); err != nil {
+				return bot.Tell("No chat with %s: %s", bot.Quote(e.Rest), bot.Quote(err.Error()))
 			}
-			return e.Reply("A chat with %s is being made: you will be invited to it. It is encrypted as far as this bridge, which reads it.", bot.Quote(e.Args[0]))
+			return e.Reply("A chat with %s is being made: you will be invited to it, or it is there already. It is encrypted as far as this bridge, which reads it.", bot.Quote(e.Rest))
 		},
 	}, {
 		Name: "fingerprint", Usage: "<@user@domain> [verify [first digits]]", Needs: bot.User, MinArgs: 1,

@@ -242,7 +242,7 @@ func (a *ActivityPub) newPackages(ctx context.Context, actor string) ([]store.Ke
 	if err != nil {
 		return nil, err
 	}
-	now := a.Clock()
+	now, guest := a.Clock(), a.guest(actor)
 	var out []store.KeyPackage
 	for n := range apStock + 1 {
 		kp, private, err := mls.NewKeyPackage(a.Rand, mls.KeyPackageParams{Suite: apSuite, Credential: mls.BasicCredential([]byte(actor)), SignatureKey: key,
@@ -253,6 +253,9 @@ func (a *ActivityPub) newPackages(ctx context.Context, actor string) ([]store.Ke
 		}
 		out = append(out, store.KeyPackage{Ref: kp.Ref(), UserURI: actor, ClientURI: actor, Suite: int64(apSuite), LastResort: n == apStock,
 			Public: kp.Marshal(), Private: private.Marshal(), NotAfterMS: now.Add(apLifetime).UnixMilli(), CreatedMS: now.UnixMilli()})
+		if guest {
+			out[n].Private = nil
+		}
 	}
 	return out, nil
 }
@@ -262,9 +265,6 @@ const apClaimMargin = 24 * 3600 * 1000
 
 // Claim implements activitypub.Backend: one KeyPackage a requester, S000-053.
 func (a *ActivityPub) Claim(ctx context.Context, name, requester string) (ap.Offer, error) {
-	if s, err := a.subject(ctx, name); err != nil || a.mimiGhost(s.MXID) {
-		return ap.Offer{}, ap.ErrNotFound // a MIMI user is met in the room, and over MIMI everywhere else
-	}
 	actor, now := a.Site.User(name), a.Clock().UnixMilli()
 	kp, err := a.Store.ClaimedKeyPackage(ctx, actor, requester, now+apClaimMargin)
 	if err == nil {

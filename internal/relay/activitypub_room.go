@@ -164,6 +164,7 @@ func escapePercent(s string) string {
 
 // enterAll brings those who are in the group into the Matrix room, and takes out who is not.
 func (x *apStep) enterAll() error {
+	x.nameSet()
 	actors := x.thread.Actors()
 	for _, actor := range actors {
 		mxid, ghost, err := x.mxid(actor)

@@ -402,6 +402,14 @@ func fallbackAcct(actor string) string {
 	return "acct:" + ap.EscapeName(rest) + "@" + hostOnly(actor)
 }
 
+// guest tells whether an actor of ours is the ghost of a MIMI user. Its KeyPackages show which key is its own, and nobody can add it anywhere by them: a MIMI user is met in
+// the room, and over MIMI everywhere else.
+func (a *ActivityPub) guest(actor string) bool {
+	kind, name := a.Site.Parse(actor)
+	segment, err := ap.UnescapeName(name)
+	return kind == ap.KindUser && err == nil && strings.HasPrefix(segment, mapping.GhostPrefix)
+}
+
 // visits tells whether the ghost of a MIMI user is an actor of ours: it is once it has a client in a channel.
 func (a *ActivityPub) visits(ctx context.Context, mxid string) error {
 	actor, err := a.actorID(mxid)

@@ -200,7 +200,7 @@ func (x *apStep) packageOf(actor string) (*mls.KeyPackage, error) {
 func (x *apStep) asker() string {
 	if x.thread != nil {
 		for _, actor := range x.thread.Actors() {
-			if x.face.Site.Own(actor) {
+			if x.face.Site.Own(actor) && !x.isChannel(actor) {
 				return actor
 			}
 		}

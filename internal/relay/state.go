@@ -55,6 +55,8 @@ type roomState struct {
 	Manager string `json:"manager,omitempty"`
 	// Avatar is the address of the room's picture that was placed.
 	Avatar string `json:"avatar,omitempty"`
+	// Set names the people of a conversation of the ActivityPub world, when it is the one of that set.
+	Set string `json:"set,omitempty"`
 	// Channel is set in a room of the ActivityPub world that is a channel.
 	Channel *channelState `json:"channel,omitempty"`
 	// Founding is set while the clients of a direct chat are brought in.
