@@ -222,7 +222,8 @@ type Relay struct {
 
 	mu      sync.Mutex
 	slots   map[store.RoomID]*slot
-	issuers map[string]issuers // by domain
+	issuers map[string]issuers        // by domain
+	leased  map[store.Shard]time.Time // until when this process is sure of its leases
 	queue   *queue
 
 	clients clientCache

@@ -27,6 +27,7 @@ type slot struct {
 // not committed it is thrown away.
 type roomView struct {
 	head   store.Room
+	unread bool          // it is as this process remembers it: the database was not asked
 	group  *mls.Group    // nil while there is none
 	judge  *judge        // of the credentials in it
 	mlsc   mls.Config    // of the group
@@ -117,12 +118,16 @@ func (r *Relay) Forget() {
 
 // load returns the room under its present version, from memory where that is still right.
 func (r *Relay) load(ctx context.Context, s *slot, id store.RoomID) (*roomView, error) {
+	if s.mem != nil && r.alone(id) {
+		s.mem.unread = true // whether somebody wrote the room meanwhile shows when the step is written, or in unchanged
+		return s.mem, nil
+	}
 	head, err := r.Store.Room(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("load room %s: %w", id, err)
 	}
 	if s.mem != nil && s.mem.head.Version == head.Version {
-		s.mem.head = head
+		s.mem.head, s.mem.unread = head, false
 		return s.mem, nil
 	}
 	s.mem = nil
@@ -143,6 +148,29 @@ func (r *Relay) load(ctx context.Context, s *slot, id store.RoomID) (*roomView, 
 		return nil, fmt.Errorf("load room %s: %w", id, store.ErrConflict)
 	}
 	return v, nil
+}
+
+// alone tells whether nobody else is expected to write a room: this process is the only one, or holds the lease on its shard.
+func (r *Relay) alone(id store.RoomID) bool {
+	if r.Store.Alone() {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.Clock().Before(r.leased[id.Shard()])
+}
+
+// unchanged returns ErrConflict when a room that was taken from memory moved on: what was decided about it without writing
+// anything is then worth nothing.
+func (r *Relay) unchanged(ctx context.Context, v *roomView, head store.Room) error {
+	if !v.unread || r.Store.Alone() {
+		return nil
+	}
+	now, err := r.Store.Room(ctx, head.ID)
+	if err == nil && now.Version != head.Version {
+		err = fmt.Errorf("room %s moved on: %w", head.ID, store.ErrConflict)
+	}
+	return err
 }
 
 func (r *Relay) loadRows(ctx context.Context, v *roomView) error {

@@ -113,7 +113,7 @@ func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *st
 		return nil, lacks
 	}
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(r.unchanged(ctx, view, before), err)
 	}
 	if err := s.askClaims(); err != nil {
 		return nil, err
@@ -126,12 +126,15 @@ func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *st
 		return nil, err
 	}
 	if in == nil && s.idle(before) {
+		if err := r.unchanged(ctx, view, before); err != nil {
+			return nil, err
+		}
 		if !s.drop {
 			slot.mem = view
 		}
 		return s, nil
 	}
-	lanes, err := s.commit(settle)
+	lanes, err := s.commit(before, settle)
 	if err != nil {
 		return nil, err
 	}
@@ -163,10 +166,10 @@ func (s *step) decide(fn func(*step) error) (err error) {
 var errPanic = errors.New("the step panicked")
 
 // commit is the transaction.
-func (s *step) commit(settle store.Settle) (lanes []store.Lane, err error) {
+func (s *step) commit(before store.Room, settle store.Settle) (lanes []store.Lane, err error) {
 	var head store.Room
 	err = s.Store.Tx(s.ctx, func(tx *store.Tx) error {
-		if head, err = tx.StepRoom(s.ctx, s.room.head, settle); err != nil {
+		if head, err = tx.StepRoomFrom(s.ctx, before, s.room.head, settle); err != nil {
 			return err
 		}
 		if in := s.input; in != nil {

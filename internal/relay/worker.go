@@ -55,10 +55,22 @@ func (r *Relay) Run(ctx context.Context) error {
 }
 
 func (r *Relay) renewShards(ctx context.Context) error {
-	return r.Store.Tx(ctx, func(tx *store.Tx) error {
-		_, err := tx.RenewShards(ctx, r.cfg.Owner)
+	until := r.Clock().Add(store.LeaseTrust)
+	var held []store.Shard
+	err := r.Store.Tx(ctx, func(tx *store.Tx) (err error) {
+		held, err = tx.RenewShards(ctx, r.cfg.Owner)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leased = make(map[store.Shard]time.Time, len(held))
+	for _, shard := range held {
+		r.leased[shard] = until
+	}
+	return nil
 }
 
 func (r *Relay) leaseLoop(ctx context.Context) {

@@ -31,12 +31,18 @@ func BenchmarkMessage(b *testing.B) {
 			room := storetest.Room(b, db)
 			body := make([]byte, 700)
 			must(b, db, func(ctx context.Context, tx *store.Tx) error {
+				if err := tx.BindName(ctx, store.NameMatrix, "!r:example", room.ID); err != nil {
+					return err
+				}
 				return tx.PutPieces(ctx, room.ID, []store.Piece{{Key: store.PieceKey{Kind: "epoch", A: 1}, Data: body}}, 1)
 			})
 			var lease store.LaneLease
 			user, system := cpu()
 			for i := 0; b.Loop(); i++ {
 				must(b, db, func(ctx context.Context, tx *store.Tx) error {
+					if _, err := tx.RoomByName(ctx, store.NameMatrix, "!r:example"); err != nil {
+						return err
+					}
 					_, err := tx.AddInputs(ctx, []store.NewInput{{Room: room.ID, Kind: "matrix", Epoch: -1, SeenKind: "event", SeenKey: fmt.Sprint("$", i), Body: body, CreatedMS: 1}})
 					return err
 				})
@@ -49,7 +55,7 @@ func BenchmarkMessage(b *testing.B) {
 				must(b, db, func(ctx context.Context, tx *store.Tx) (err error) {
 					next = room
 					next.NextSeq += 2
-					if next, err = tx.StepRoom(ctx, next, box.Settle); err != nil {
+					if next, err = tx.StepRoomFrom(ctx, room, next, box.Settle); err != nil {
 						return err
 					}
 					if _, err := tx.FinishInput(ctx, room.ID, box.Inputs[0].Seq); err != nil {

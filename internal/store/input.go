@@ -153,37 +153,54 @@ const inboxBytes = 4 << 20
 // Inbox reads the next due inputs of a room: at most limit, and about 4 MiB. now is the clock that
 // NotBefore is compared with.
 func (r *Reader) Inbox(ctx context.Context, room RoomID, nowMS int64, limit int) (Inbox, error) {
-	type head struct {
-		Work int64  `db:"next_in"`
-		Due  *int64 `db:"later"`
+	type row struct {
+		Input
+		Work  int64  `db:"work"`
+		Later *int64 `db:"later"`
 	}
-	h, err := get[head](ctx, r, `SELECT next_in, (SELECT MIN(not_before_ms) FROM input AS i WHERE i.shard = r.shard AND i.room = r.room
-		AND i.state = 'ready' AND i.not_before_ms > $3) AS later FROM room AS r WHERE shard = $1 AND room = $2`, room.Shard(), room, nowMS)
-	if err != nil {
-		return Inbox{}, err
-	}
-	rows, err := list[Input](ctx, r, `SELECT `+inputColumns+` FROM (SELECT `+inputColumns+`, SUM(size) OVER (ORDER BY seq) - size AS before
-		FROM input WHERE shard = $1 AND room = $2 AND state = 'ready' AND not_before_ms <= $3 ORDER BY seq LIMIT `+
-		number(limit+1)+`) AS i WHERE before < $4 ORDER BY seq`, room.Shard(), room, nowMS, int64(inboxBytes))
+	const later = `(SELECT MIN(not_before_ms) FROM input WHERE shard = $1 AND room = $2 AND state = 'ready' AND not_before_ms > $3) AS later`
+	first, size := min(few, limit+1), int64(0)
+	rows, err := listWhile(ctx, r, func(x *row) bool {
+		fits := size < inboxBytes
+		size += x.Size
+		return fits
+	}, `SELECT `+inputColumns+`, (SELECT next_in FROM room WHERE shard = $1 AND room = $2) AS work, `+later+`
+		FROM input WHERE shard = $1 AND room = $2 AND state = 'ready' AND not_before_ms <= $3 ORDER BY seq LIMIT `+number(first), room.Shard(), room, nowMS)
 	if err != nil {
 		return Inbox{}, fmt.Errorf("reading the inputs of room %s: %w", room, err)
 	}
-	box := Inbox{Settle: Settle{Work: h.Work, DueMS: Never}}
-	if h.Due != nil {
-		box.Settle.DueMS = *h.Due
+	if len(rows) == 0 {
+		head, err := get[row](ctx, r, `SELECT next_in AS work, `+later+` FROM room WHERE shard = $1 AND room = $2`, room.Shard(), room, nowMS)
+		return Inbox{Settle: settleAt(head.Work, head.Later)}, err
 	}
-	var size int64
-	for _, x := range rows {
-		size += x.Size
+	box := Inbox{Settle: settleAt(rows[0].Work, rows[0].Later)}
+	for i := range rows {
+		box.Inputs = append(box.Inputs, rows[i].Input)
 	}
-	if box.More = len(rows) > limit || size >= inboxBytes; len(rows) > limit {
-		rows = rows[:limit]
+	if len(rows) == first && size < inboxBytes && limit >= first {
+		rest, err := list[Input](ctx, r, `SELECT `+inputColumns+` FROM (SELECT `+inputColumns+`, SUM(size) OVER (ORDER BY seq) - size AS before
+			FROM input WHERE shard = $1 AND room = $2 AND state = 'ready' AND not_before_ms <= $3 AND seq > $4 ORDER BY seq LIMIT `+
+			number(limit-first+1)+`) AS i WHERE before < $5 ORDER BY seq`, room.Shard(), room, nowMS, box.Inputs[first-1].Seq, inboxBytes-size)
+		if err != nil {
+			return Inbox{}, fmt.Errorf("reading the inputs of room %s: %w", room, err)
+		}
+		for _, x := range rest {
+			size += x.Size
+		}
+		box.Inputs = append(box.Inputs, rest...)
 	}
-	if err := r.openInputs(ctx, rows); err != nil {
-		return Inbox{}, err
+	if box.More = len(box.Inputs) > limit || size >= inboxBytes; len(box.Inputs) > limit {
+		box.Inputs = box.Inputs[:limit]
 	}
-	box.Inputs = rows
-	return box, nil
+	return box, r.openInputs(ctx, box.Inputs)
+}
+
+func settleAt(work int64, later *int64) Settle {
+	s := Settle{Work: work, DueMS: Never}
+	if later != nil {
+		s.DueMS = *later
+	}
+	return s
 }
 
 func (r *Reader) openInputs(ctx context.Context, rows []Input) (err error) {

@@ -202,6 +202,9 @@ func (db *DB) Side() *sql.DB { return db.side }
 // Connections returns how many connections of the pool are in use.
 func (db *DB) Connections() int { return db.pool.Stats().InUse }
 
+// Alone says that no other process can use the database.
+func (db *DB) Alone() bool { return db.dialect == sqliteDialect }
+
 // Now asks the database what time it is.
 func (db *DB) Now(ctx context.Context) (time.Time, error) {
 	ms, err := value[int64](ctx, &db.Reader, `SELECT {now}`)

@@ -152,41 +152,81 @@ type LaneHead struct {
 // LaneRows returns the head of a lane in order, held rows included, those left out whose outcome is awaited (OutcomeTaken): at most limit rows, and about
 // maxBytes of them (always one). Data is filled in, from the shared body where there is one.
 func (r *Reader) LaneRows(ctx context.Context, lane Lane, limit int, maxBytes int64) (LaneHead, error) {
-	type row struct {
-		Outbound
-		Shared []byte `db:"shared"`
-		Work   int64  `db:"work"`
-		Upto   int64  `db:"upto"`
-	}
-	rows, err := list[row](ctx, r, `SELECT `+outboundColumns+`, shared, upto,
-		COALESCE((SELECT l.work FROM lane AS l WHERE l.shard = $1 AND l.room = $2 AND l.dest = $3), 0) AS work FROM (
-		SELECT o.room, o.dest, o.seq, o.state, o.verb, o.target, o.txn_key, o.body, o.batch, o.sealed_data, o.answer_to, o.answer_seq, o.answer_ref, o.attempts, o.tried_ms, o.created_ms,
-		b.sealed_data AS shared, LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0) AS size,
-		SUM(LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0)) OVER (ORDER BY o.seq) AS upto
-		FROM (SELECT shard, `+strings.Replace(outboundColumns, "COALESCE(body, 0) AS body", "body", 1)+` FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 AND taken_ms = 0 ORDER BY seq LIMIT `+number(limit)+`) AS o
-		LEFT JOIN body AS b ON b.shard = o.shard AND b.room = o.room AND b.seq = o.body) AS x WHERE upto - size < $4 ORDER BY seq`,
-		lane.Room.Shard(), lane.Room, lane.Dest, maxBytes)
+	first, size := min(few, limit), int64(0)
+	rows, err := listWhile(ctx, r, func(x *laneHeadRow) bool {
+		fits := size < maxBytes
+		size += int64(len(x.Data) + len(x.Shared))
+		return fits
+	}, `SELECT `+laneColumns+`, (SELECT l.work FROM lane AS l WHERE l.shard = $1 AND l.room = $2 AND l.dest = $3) AS work
+		FROM outbound AS o LEFT JOIN body AS b ON b.shard = o.shard AND b.room = o.room AND b.seq = o.body
+		WHERE o.shard = $1 AND o.room = $2 AND o.dest = $3 AND o.taken_ms = 0 ORDER BY o.seq LIMIT `+number(first), lane.Room.Shard(), lane.Room, lane.Dest)
 	if err != nil {
 		return LaneHead{}, fmt.Errorf("reading a lane of room %s: %w", lane.Room, err)
 	}
-	head := LaneHead{Rows: make([]Outbound, len(rows))}
-	for i, x := range rows {
-		o := x.Outbound
-		if o.Body != 0 {
-			o.Data, err = r.open(ctx, x.Shared, "body", [16]byte(o.Room), o.Body)
-		} else {
-			o.Data, err = r.open(ctx, o.Data, "outbound", [16]byte(o.Room), o.Dest, o.Seq)
-		}
-		if errors.Is(err, sealed.ErrBroken) {
-			o.Data, o.Broken, err = nil, true, nil
-		}
+	if len(rows) == 0 {
+		return LaneHead{}, nil
+	}
+	head := LaneHead{Rows: make([]Outbound, 0, len(rows)), Work: rows[0].Work}
+	if len(rows) == first && size < maxBytes && limit > first {
+		rest, err := r.laneRest(ctx, lane, rows[first-1].Seq, limit-first, maxBytes-size)
 		if err != nil {
 			return LaneHead{}, err
 		}
-		head.Rows[i], head.Work = o, x.Work
-		head.More = len(rows) == limit || x.Upto >= maxBytes
+		for i := range rest {
+			head.Work = rest[i].Work
+			size += int64(len(rest[i].Data) + len(rest[i].Shared))
+		}
+		rows = append(rows, rest...)
+	}
+	head.More = len(rows) == limit || size >= maxBytes
+	for i := range rows {
+		o, err := r.openOutbound(ctx, &rows[i])
+		if err != nil {
+			return LaneHead{}, err
+		}
+		head.Rows = append(head.Rows, o)
 	}
 	return head, nil
+}
+
+// laneHeadRow is a row of a lane with the body that it shares, and how much was ever added to the lane.
+type laneHeadRow struct {
+	Outbound
+	Shared []byte `db:"shared"`
+	Work   int64  `db:"work"`
+}
+
+// laneColumns are those of laneHeadRow but for work, of outbound as o and body as b.
+var laneColumns = strings.Replace(prefixed("o", strings.Replace(outboundColumns, "COALESCE(body, 0) AS body", "body", 1)), "o.body", "COALESCE(o.body, 0) AS body", 1) +
+	`, b.sealed_data AS shared`
+
+// laneRest reads on in a lane, as far as the bytes go.
+func (r *Reader) laneRest(ctx context.Context, lane Lane, after int64, limit int, maxBytes int64) ([]laneHeadRow, error) {
+	rows, err := list[laneHeadRow](ctx, r, `SELECT `+outboundColumns+`, shared, (SELECT l.work FROM lane AS l WHERE l.shard = $1 AND l.room = $2 AND l.dest = $3) AS work FROM (
+		SELECT `+strings.Replace(laneColumns, "COALESCE(o.body, 0) AS body", "o.body", 1)+`, LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0) AS size,
+		SUM(LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0)) OVER (ORDER BY o.seq) AS upto
+		FROM (SELECT shard, `+strings.Replace(outboundColumns, "COALESCE(body, 0) AS body", "body", 1)+` FROM outbound
+			WHERE shard = $1 AND room = $2 AND dest = $3 AND taken_ms = 0 AND seq > $4 ORDER BY seq LIMIT `+number(limit)+`) AS o
+		LEFT JOIN body AS b ON b.shard = o.shard AND b.room = o.room AND b.seq = o.body) AS x WHERE upto - size < $5 ORDER BY seq`,
+		lane.Room.Shard(), lane.Room, lane.Dest, after, maxBytes)
+	if err != nil {
+		return nil, fmt.Errorf("reading a lane of room %s: %w", lane.Room, err)
+	}
+	return rows, nil
+}
+
+// openOutbound opens the bytes of a row.
+func (r *Reader) openOutbound(ctx context.Context, x *laneHeadRow) (o Outbound, err error) {
+	o = x.Outbound
+	if o.Body != 0 {
+		o.Data, err = r.open(ctx, x.Shared, "body", [16]byte(o.Room), o.Body)
+	} else {
+		o.Data, err = r.open(ctx, o.Data, "outbound", [16]byte(o.Room), o.Dest, o.Seq)
+	}
+	if errors.Is(err, sealed.ErrBroken) {
+		o.Data, o.Broken, err = nil, true, nil
+	}
+	return o, err
 }
 
 // FreezeBatch writes down, before they are sent, that rows are sent as one request: a retry must send
@@ -276,25 +316,36 @@ func (tx *Tx) FillOutbound(ctx context.Context, o Outbound) error {
 // room's worker that knows; the lane goes on without them.
 func (tx *Tx) DropOutbound(ctx context.Context, lane Lane, seqs ...int64) error {
 	for _, s := range seqs {
-		if _, err := tx.deleteOutbound(ctx, lane, s); err != nil {
+		body, err := column[int64](ctx, &tx.Reader, `DELETE FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 AND seq = $4 RETURNING COALESCE(body, 0)`,
+			lane.Room.Shard(), lane.Room, lane.Dest, s)
+		if err != nil {
 			return err
+		}
+		for _, b := range body {
+			if err := tx.dropBody(ctx, lane.Room, b); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// deleteOutbound deletes a row, and the body that it shared if it was the last.
-func (tx *Tx) deleteOutbound(ctx context.Context, lane Lane, seq int64) (bool, error) {
-	body, err := column[int64](ctx, &tx.Reader, `DELETE FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 AND seq = $4 RETURNING COALESCE(body, 0)`,
-		lane.Room.Shard(), lane.Room, lane.Dest, seq)
-	if err != nil || len(body) == 0 {
+// deleteOutbound deletes a row that was read, and the body that it shared if it was the last.
+func (tx *Tx) deleteOutbound(ctx context.Context, o *Outbound) (bool, error) {
+	n, err := tx.exec(ctx, `DELETE FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 AND seq = $4`, o.Room.Shard(), o.Room, o.Dest, o.Seq)
+	if err != nil || n == 0 {
 		return false, err
 	}
-	if body[0] == 0 {
-		return true, nil
+	return true, tx.dropBody(ctx, o.Room, o.Body)
+}
+
+// dropBody deletes a shared body, 0 for none, unless another row needs it. Two lanes that close the last two rows at once both leave
+// it: Cleanup takes it then.
+func (tx *Tx) dropBody(ctx context.Context, room RoomID, body int64) error {
+	if body == 0 {
+		return nil
 	}
-	// Two lanes that close the last two rows at once both leave it: Cleanup takes it then.
-	_, err = tx.exec(ctx, `DELETE FROM body WHERE shard = $1 AND room = $2 AND seq = $3
-		AND NOT EXISTS (SELECT 1 FROM outbound AS o WHERE o.shard = $1 AND o.room = $2 AND o.body = $3)`, lane.Room.Shard(), lane.Room, body[0])
-	return true, err
+	_, err := tx.exec(ctx, `DELETE FROM body WHERE shard = $1 AND room = $2 AND seq = $3
+		AND NOT EXISTS (SELECT 1 FROM outbound AS o WHERE o.shard = $1 AND o.room = $2 AND o.body = $3)`, room.Shard(), room, body)
+	return err
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -166,13 +167,28 @@ func (tx *Tx) UnbindName(ctx context.Context, kind NameKind, name string) error 
 // head as it stands then. It must be the first change of a step: it locks the room. ErrConflict when
 // the room moved on. Names are not touched (BindName); NextIn and DueMS are the database's.
 func (tx *Tx) StepRoom(ctx context.Context, next Room, settle Settle) (Room, error) {
+	return tx.StepRoomFrom(ctx, Room{Epoch: -2}, next, settle)
+}
+
+// StepRoomFrom is StepRoom for a head that was read, or written by the last step, as was: of one in which only NextSeq and
+// LastAccepted changed, only those are written, so that no index and no reference is touched.
+func (tx *Tx) StepRoomFrom(ctx context.Context, was, next Room, settle Settle) (Room, error) {
 	token := rand.Int64()
-	n, err := tx.exec(ctx, `UPDATE room SET version = version + 1, step_token = $3, kind = $4, state = $5, uri = $6, matrix_room_id = $7, hub = $8,
-		group_id = $9, grp = $10, epoch = $11, refresh = $12, next_seq = $13, epoch_ms = $14, last_accepted_ms = $15,
-		due_ms = CASE WHEN next_in = $16 THEN CAST($17 AS BIGINT) ELSE due_ms END
-		WHERE shard = $1 AND room = $2 AND version = $18`,
-		next.ID.Shard(), next.ID, token, next.Kind, next.State, next.URI, next.MatrixRoomID, next.Hub, bytesOf(next.GroupID), next.Group, next.Epoch,
-		bit(next.Refresh), next.NextSeq, next.EpochMS, next.LastAccepted, settle.Work, settle.DueMS, next.Version)
+	var n int64
+	var err error
+	if next.sameBut(was) {
+		n, err = tx.exec(ctx, `UPDATE room SET version = version + 1, step_token = $3, next_seq = $4, last_accepted_ms = $5,
+			due_ms = CASE WHEN next_in = $6 THEN CAST($7 AS BIGINT) ELSE due_ms END
+			WHERE shard = $1 AND room = $2 AND version = $8`,
+			next.ID.Shard(), next.ID, token, next.NextSeq, next.LastAccepted, settle.Work, settle.DueMS, next.Version)
+	} else {
+		n, err = tx.exec(ctx, `UPDATE room SET version = version + 1, step_token = $3, kind = $4, state = $5, uri = $6, matrix_room_id = $7, hub = $8,
+			group_id = $9, grp = $10, epoch = $11, refresh = $12, next_seq = $13, epoch_ms = $14, last_accepted_ms = $15,
+			due_ms = CASE WHEN next_in = $16 THEN CAST($17 AS BIGINT) ELSE due_ms END
+			WHERE shard = $1 AND room = $2 AND version = $18`,
+			next.ID.Shard(), next.ID, token, next.Kind, next.State, next.URI, next.MatrixRoomID, next.Hub, bytesOf(next.GroupID), next.Group, next.Epoch,
+			bit(next.Refresh), next.NextSeq, next.EpochMS, next.LastAccepted, settle.Work, settle.DueMS, next.Version)
+	}
 	if err != nil {
 		return next, fmt.Errorf("stepping a room: %w", err)
 	}
@@ -182,6 +198,12 @@ func (tx *Tx) StepRoom(ctx context.Context, next Room, settle Settle) (Room, err
 	next.Version++
 	tx.step = &stepMark{room: next.ID, version: next.Version, token: token}
 	return next, nil
+}
+
+// sameBut tells whether two heads of one version differ in nothing but what every step changes.
+func (r *Room) sameBut(was Room) bool {
+	return r.ID == was.ID && r.Version == was.Version && r.Kind == was.Kind && r.State == was.State && r.URI == was.URI && r.MatrixRoomID == was.MatrixRoomID &&
+		r.Hub == was.Hub && bytes.Equal(r.GroupID, was.GroupID) && r.Group == was.Group && r.Epoch == was.Epoch && r.Refresh == was.Refresh && r.EpochMS == was.EpochMS
 }
 
 // SettleRoom is Settle without a step: the worker looked and there was nothing it could do now.
@@ -203,8 +225,32 @@ func (tx *Tx) DelayRoom(ctx context.Context, id RoomID, dueMS int64) error {
 	return err
 }
 
+// RoomByName is that of Reader. What is stored for the room in this transaction then costs less.
+func (tx *Tx) RoomByName(ctx context.Context, kind NameKind, name string) (Room, error) {
+	r, err := tx.Reader.RoomByName(ctx, kind, name)
+	if err == nil {
+		if tx.arrived == nil {
+			tx.arrived = map[RoomID]int64{}
+		}
+		tx.arrived[r.ID] = r.NextIn
+	}
+	return r, err
+}
+
 // arrive counts n arrivals in a room and returns the first of their numbers. It locks the room.
 func (tx *Tx) arrive(ctx context.Context, id RoomID, n int, dueMS int64) (int64, error) {
+	if first, known := tx.arrived[id]; known {
+		delete(tx.arrived, id)
+		// An answer (RETURNING) costs SQLite more than the change: it is only asked for when somebody else was quicker.
+		rows, err := tx.exec(ctx, `UPDATE room SET next_in = next_in + $3, due_ms = CASE WHEN due_ms > $4 THEN $4 ELSE due_ms END
+			WHERE shard = $1 AND room = $2 AND next_in = $5`, id.Shard(), id, int64(n), dueMS, first)
+		if err != nil {
+			return 0, fmt.Errorf("arriving in room %s: %w", id, err)
+		}
+		if rows == 1 {
+			return first, nil
+		}
+	}
 	next, err := value[int64](ctx, &tx.Reader, `UPDATE room SET next_in = next_in + $3, due_ms = CASE WHEN due_ms > $4 THEN $4 ELSE due_ms END
 		WHERE shard = $1 AND room = $2 RETURNING next_in`, id.Shard(), id, int64(n), dueMS)
 	if err != nil {

@@ -157,6 +157,11 @@ func (r *Reader) idle(ctx context.Context) (*Reader, func()) {
 
 // list reads all rows of a query into structs by their db tags.
 func list[T any](ctx context.Context, r *Reader, query string, args ...any) ([]T, error) {
+	return listWhile(ctx, r, func(*T) bool { return true }, query, args...)
+}
+
+// listWhile is list up to and without the first row that wanted does not want.
+func listWhile[T any](ctx context.Context, r *Reader, wanted func(*T) bool, query string, args ...any) ([]T, error) {
 	r, done := r.idle(ctx)
 	defer done()
 	rows, err := r.query(ctx, query, args...)
@@ -171,10 +176,17 @@ func list[T any](ctx context.Context, r *Reader, query string, args ...any) ([]T
 		if err := x.StructScan(&v); err != nil {
 			return nil, r.end(err)
 		}
+		if !wanted(&v) {
+			break
+		}
 		out = append(out, v)
 	}
 	return out, r.end(errors.Join(rows.Err(), rows.Close()))
 }
+
+// few is how many rows of a queue are read by a plain query first: mostly there are no more. How many bytes the rest are must be
+// added up by the database, which costs as much as reading them.
+const few = 4
 
 // get reads one row; ErrNotFound when there is none.
 func get[T any](ctx context.Context, r *Reader, query string, args ...any) (T, error) {

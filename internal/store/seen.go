@@ -31,6 +31,16 @@ func (tx *Tx) MarkSeen(ctx context.Context, marks []Seen) ([]bool, error) {
 			rows = append(rows, i)
 		}
 	}
+	if len(rows) == 1 { // no answer needed, which is cheaper
+		m := marks[rows[0]]
+		n, err := tx.exec(ctx, `INSERT INTO seen (shard, room, kind, key, created_ms) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (shard, room, kind, key) DO NOTHING`,
+			m.Room.Shard(), m.Room, m.Kind, m.Key, m.CreatedMS)
+		if err != nil {
+			return nil, fmt.Errorf("marking as seen: %w", err)
+		}
+		fresh[rows[0]] = n == 1
+		return fresh, nil
+	}
 	err := chunks(rows, 5, func(part []int) error {
 		args := make([]any, 0, len(part)*5)
 		for _, i := range part {

@@ -18,6 +18,8 @@ import (
 type Tx struct {
 	Reader
 	step *stepMark
+	// arrived is how many inputs rooms have had, as far as it was read here.
+	arrived map[RoomID]int64
 }
 
 // stepMark is how a step is found again when the answer to COMMIT was lost.

@@ -1,0 +1,172 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/internal/store/storetest"
+)
+
+// The head of a queue is as long as rows and bytes allow, and says whether there is more, whatever the limits are.
+func TestHeadsOfQueues(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		ctx, room := context.Background(), storetest.Room(t, db)
+		lane := store.Lane{Room: room.ID, Dest: "mimi:a"}
+		head, err := db.LaneRows(ctx, lane, 3, 1000)
+		if err != nil || len(head.Rows) != 0 || head.More {
+			t.Fatal(head, err)
+		}
+		const rows, size = 12, 1000
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			if err := tx.PutBody(ctx, room.ID, 1000, bytes.Repeat([]byte{1}, size), 1); err != nil {
+				return err
+			}
+			for i := range int64(rows) {
+				o := store.Outbound{Room: room.ID, Dest: lane.Dest, Seq: i + 1, Verb: "notify", Body: 1000, CreatedMS: 1}
+				if i%2 == 1 {
+					o.Body, o.Data = 0, bytes.Repeat([]byte{1}, size)
+				}
+				if _, err := tx.AddOutbound(ctx, []store.Outbound{o}); err != nil {
+					return err
+				}
+				if _, err := tx.AddInputs(ctx, []store.NewInput{{Room: room.ID, Kind: "matrix", Epoch: -1, Body: make([]byte, size), CreatedMS: 1}}); err != nil {
+					return err
+				}
+			}
+			_, err := tx.AddInputs(ctx, []store.NewInput{{Room: room.ID, Kind: "timer", Epoch: -1, NotBefore: 99, CreatedMS: 1}})
+			return err
+		})
+		for limit := 1; limit <= rows+1; limit++ {
+			for full := 1; full <= rows+1; full++ {
+				// A sealed value is a little longer: full rows fit, and the next is begun.
+				head, err := db.LaneRows(ctx, lane, limit, int64(full)*size)
+				want := min(limit, full, rows)
+				if err != nil || len(head.Rows) != want || head.Work != rows || head.More != (want < rows || limit == rows || full == rows) {
+					t.Errorf("lane, limit %d, bytes of %d: %d rows, work %d, more %v, %v", limit, full, len(head.Rows), head.Work, head.More, err)
+				}
+				for i, o := range head.Rows {
+					if o.Seq != int64(i+1) || len(o.Data) != size {
+						t.Fatalf("row %d is %d with %d bytes", i, o.Seq, len(o.Data))
+					}
+				}
+			}
+			box, err := db.Inbox(ctx, room.ID, 10, limit)
+			if err != nil || len(box.Inputs) != min(limit, rows) || box.More != (limit < rows) || box.Settle != (store.Settle{Work: rows + 2, DueMS: 99}) {
+				t.Errorf("inbox, limit %d: %d inputs, more %v, %v, %v", limit, len(box.Inputs), box.More, box.Settle, err)
+			}
+			for i, in := range box.Inputs {
+				if in.Seq != int64(i+1) || len(in.Body) != size {
+					t.Fatalf("input %d is %d with %d bytes", i, in.Seq, len(in.Body))
+				}
+			}
+		}
+	})
+}
+
+// The inputs that are read at once are bounded in bytes.
+func TestInboxIsBoundedInBytes(t *testing.T) {
+	db := storetest.Open(t, storetest.Config(t, "sqlite"))
+	ctx, room := context.Background(), storetest.Room(t, db)
+	for range 8 {
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.AddInputs(ctx, []store.NewInput{{Room: room.ID, Kind: "notify", Epoch: -1, Body: make([]byte, 1<<20), CreatedMS: 1}})
+			return err
+		})
+	}
+	for read := 0; read < 8; {
+		box, err := db.Inbox(ctx, room.ID, 10, 64)
+		if err != nil || len(box.Inputs) != 4 || !box.More && read+4 < 8 {
+			t.Fatalf("%d inputs, more %v, %v", len(box.Inputs), box.More, err)
+		}
+		read += len(box.Inputs)
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			for _, in := range box.Inputs {
+				if _, err := tx.FinishInput(ctx, room.ID, in.Seq); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// A step that changes nothing but what every step changes writes less; it is a step all the same.
+func TestShortStep(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		ctx, room := context.Background(), storetest.Room(t, db)
+		for name, change := range map[string]func(*store.Room){
+			"nothing": func(*store.Room) {}, "seq": func(r *store.Room) { r.NextSeq += 3; r.LastAccepted = 7 }, "state": func(r *store.Room) { r.State = "active" },
+			"epoch": func(r *store.Room) { r.Epoch++ }, "group": func(r *store.Room) { r.GroupID = []byte{1} }, "refresh": func(r *store.Room) { r.Refresh = !r.Refresh },
+			"kind": func(r *store.Room) { r.Kind = store.RoomFollower }, "hub": func(r *store.Room) { r.Hub = "b.example" }, "uri": func(r *store.Room) { r.URI = "mimi://a.example/r/x" },
+			"matrix": func(r *store.Room) { r.MatrixRoomID = "!r:hs" }, "times": func(r *store.Room) { r.EpochMS = 5; r.Group++ },
+		} {
+			next := room
+			change(&next)
+			must(t, db, func(ctx context.Context, tx *store.Tx) (err error) {
+				next, err = tx.StepRoomFrom(ctx, room, next, store.Settle{})
+				return err
+			})
+			got, err := db.Room(ctx, room.ID)
+			if err != nil || got.Version != room.Version+1 {
+				t.Fatal(name, err, got.Version)
+			}
+			same(t, name, got, next)
+			err = db.Tx(ctx, func(tx *store.Tx) error {
+				_, err := tx.StepRoomFrom(ctx, room, room, store.Settle{})
+				return err
+			})
+			if !errors.Is(err, store.ErrConflict) {
+				t.Errorf("%s: a step from the version before: %v", name, err)
+			}
+			room = got
+		}
+	})
+}
+
+// Arrivals are counted right whether or not the room was read before, and when two come at once.
+func TestArrivalsAtOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		ctx, room := context.Background(), storetest.Room(t, db)
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			return tx.BindName(ctx, store.NameMatrix, "!r:hs", room.ID)
+		})
+		const each = 20
+		done := make(chan error, 3)
+		for w := range 3 {
+			go func() {
+				for i := range each {
+					err := db.Tx(ctx, func(tx *store.Tx) error {
+						if w > 0 {
+							if _, err := tx.RoomByName(ctx, store.NameMatrix, "!r:hs"); err != nil {
+								return err
+							}
+						}
+						_, err := tx.AddInputs(ctx, []store.NewInput{{Room: room.ID, Kind: "matrix", Epoch: -1, SeenKind: "event", SeenKey: fmt.Sprint(w, i), CreatedMS: 1}})
+						return err
+					})
+					if err != nil {
+						done <- err
+						return
+					}
+				}
+				done <- nil
+			}()
+		}
+		for range 3 {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		box, err := db.Inbox(ctx, room.ID, 10, 100)
+		if err != nil || len(box.Inputs) != 3*each || box.Settle.Work != 3*each+1 {
+			t.Errorf("%d inputs, work %d, %v", len(box.Inputs), box.Settle.Work, err)
+		}
+	})
+}
