@@ -235,6 +235,12 @@ func (a *ActivityPub) VerifyKeys(ctx context.Context, by, handle, digits string)
 	return len(marked), a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.MarkActorKeys(ctx, by, actor, marked, a.Clock().UnixMilli()) })
 }
 
+// errBusyKey says that the only KeyPackage that somebody offers was used a moment ago; its Welcome is still on its way.
+var errBusyKey = errors.New("no other KeyPackage is offered yet")
+
+// settleUsed is how long a Welcome may be on its way.
+const settleUsed = time.Minute
+
 // freshPackage gets a KeyPackage of an actor of another server that was neither used nor taken back, checks it, and notes that it is used now; one
 // of last resort may be used again.
 func (a *ActivityPub) freshPackage(ctx context.Context, actor, by string) (*mls.KeyPackage, error) {
@@ -257,31 +263,42 @@ func (a *ActivityPub) freshPackage(ctx context.Context, actor, by string) (*mls.
 	if err := a.noteKeys(ctx, actor, list, true); err != nil {
 		return nil, err
 	}
-	var second *mls.KeyPackage // some clients offer one package for ever and do not mark it
+	var best *mls.KeyPackage
+	busy := false
 	for _, p := range list {
-		removed, err := a.Store.Spent(ctx, actor, []byte(p.ID))
-		if err != nil {
-			return nil, err
-		}
-		if p.ID != "" && removed || ap.CheckOwn(p.KeyPackage, actor) != nil {
+		if ap.CheckOwn(p.KeyPackage, actor) != nil {
 			continue
 		}
-		used, err := a.Store.Spent(ctx, actor, p.Bytes)
+		removed, err := int64(0), error(nil)
+		if p.ID != "" {
+			removed, err = a.Store.Spent(ctx, actor, []byte(p.ID))
+		}
 		if err != nil {
 			return nil, err
 		}
-		if !used {
-			second = p.KeyPackage
+		used, err := a.Store.Spent(ctx, actor, p.Bytes)
+		switch {
+		case err != nil:
+			return nil, err
+		case removed > 0:
+		case used == 0 || p.KeyPackage.LastResort():
+			best = p.KeyPackage
+		case a.Clock().UnixMilli()-used < settleUsed.Milliseconds():
+			busy = true
+		case best == nil:
+			best = p.KeyPackage // some clients offer one package for ever and do not mark it
+		}
+		if best != nil && used == 0 {
 			break
 		}
-		if second == nil {
-			second = p.KeyPackage
-		}
 	}
-	if second == nil {
+	switch {
+	case best == nil && busy:
+		return nil, fmt.Errorf("%w: the KeyPackage of %s is in use: try again in a minute", errBusyKey, actor)
+	case best == nil:
 		return nil, fmt.Errorf("%w: %s offers no KeyPackage that may be used", ErrRefused, actor)
 	}
-	return second, a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.Spend(ctx, actor, a.Clock().UnixMilli(), second.Marshal()) })
+	return best, a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.Spend(ctx, actor, a.Clock().UnixMilli(), best.Marshal()) })
 }
 
 // onKeyActivity takes what an actor of another server says of its KeyPackages: Create and Update bring keys, Add says that there are others, Remove

@@ -38,14 +38,55 @@ func (a *ActivityPub) Receive(ctx context.Context, d ap.Delivered) (bool, error)
 	if _, err := a.catchUp(ctx, early.room, d.Activity.Actor); err != nil {
 		return false, err
 	}
-	return a.take(ctx, d)
+	fresh, err = a.take(ctx, d)
+	if errors.As(err, &early) && early.why != nil {
+		err = early.why
+	}
+	return fresh, err
 }
 
-// tooEarly says that a message is of an epoch that its conversation has not reached. It is temporary: the sender tries again.
-type tooEarly struct{ room store.RoomID }
+// tooEarly says that a message is of an epoch that its conversation has not reached; it is temporary then: the sender tries again. Or that it is a commit
+// or proposal that does not fit, because of another before it that did not come, or for ever: then why says so.
+type tooEarly struct {
+	room store.RoomID
+	why  error
+}
 
 // Error implements error.
 func (*tooEarly) Error() string { return "a commit before this message did not come" }
+
+// epochIn is the epoch that MLS bytes name.
+func epochIn(octets []byte) (uint64, bool) {
+	m, _, err := ap.ParseMLS(octets)
+	switch {
+	case err != nil || m == nil:
+	case m.Private != nil:
+		return m.Private.Epoch, true
+	case m.Public != nil:
+		return m.Public.Content.Epoch, true
+	}
+	return 0, false
+}
+
+// isHandshake tells whether MLS bytes are a commit or a proposal.
+func isHandshake(octets []byte) bool {
+	m, _, err := ap.ParseMLS(octets)
+	switch {
+	case err != nil || m == nil:
+	case m.Private != nil:
+		return m.Private.ContentType != mls.ContentApplication
+	case m.Public != nil:
+		return true
+	}
+	return false
+}
+
+// isNeed tells whether an error asks for something of another server.
+func isNeed(err error) bool {
+	var key needKey
+	var person needPerson
+	return errors.As(err, &key) || errors.As(err, &person)
+}
 
 // take takes the MLS bytes of an activity.
 func (a *ActivityPub) take(ctx context.Context, d ap.Delivered) (bool, error) {
@@ -111,6 +152,10 @@ func (a *ActivityPub) onWelcome(ctx context.Context, d ap.Delivered, w *mls.Welc
 		}
 		if x.thread != nil {
 			e, err := x.thread.JoinMore(x.now, w, keys)
+			if err != nil && x.onlyOwn(joined) {
+				// Added anew: what is here is a branch that lost, or an epoch that the others left behind.
+				x.thread, e, err = ap.JoinThread(x.now, a.mls, w, keys)
+			}
 			if err != nil {
 				return fmt.Errorf("%w: %w", ap.ErrActivity, err)
 			}
@@ -128,6 +173,19 @@ func (a *ActivityPub) onWelcome(ctx context.Context, d ap.Delivered, w *mls.Welc
 		return x.enterAll()
 	})
 	return fresh, err
+}
+
+// onlyOwn tells whether a group that a Welcome leads to has leaves for all of ours who are in the present one.
+func (x *apStep) onlyOwn(next *ap.Thread) bool {
+	for _, actor := range x.thread.Actors() {
+		if _, here := x.thread.Leaf(actor); !here {
+			continue
+		}
+		if _, there := next.Leaf(actor); !there {
+			return false
+		}
+	}
+	return true
 }
 
 // peek opens a Welcome to see what it leads to. Keys of members that were not seen before are asked for.
@@ -176,7 +234,9 @@ func (a *ActivityPub) onMLS(ctx context.Context, d ap.Delivered, group, octets [
 		case errors.Is(err, ap.ErrOld):
 			return nil
 		case errors.Is(err, ap.ErrEarly):
-			return &tooEarly{room.ID}
+			return &tooEarly{room: room.ID}
+		case err != nil && isHandshake(octets) && !isNeed(err):
+			return &tooEarly{room.ID, fmt.Errorf("%w: %w", ap.ErrActivity, err)}
 		case err != nil:
 			return fmt.Errorf("%w: %w", ap.ErrActivity, err)
 		}
@@ -184,8 +244,12 @@ func (a *ActivityPub) onMLS(ctx context.Context, d ap.Delivered, group, octets [
 		if e.Said != nil {
 			return x.hear(e.Said)
 		}
-		if e.Lost {
-			x.notice("A change of this conversation met another one and was undone.", "")
+		switch {
+		case e.Lost:
+			x.lost()
+		case e.Pending:
+			x.proposed()
+			return nil
 		}
 		return x.enterAll()
 	})
@@ -286,45 +350,6 @@ func (a *ActivityPub) Owns(ctx context.Context, roomID string) (store.RoomID, bo
 	return room.ID, err == nil && room.State == stateAP, err
 }
 
-// onMembership notes who came, and takes out of the group who left.
-func (x *apStep) onMembership(ev event.Event) error {
-	if ev.StateKey == nil || x.ours(*ev.StateKey) {
-		return nil
-	}
-	mxid, now := *ev.StateKey, ev.Content.Str("membership")
-	m, known := x.room.members.of(mxid)
-	if !known || m.URI == "" {
-		return nil
-	}
-	was := m.Membership
-	m.Membership = now
-	x.setMember(m)
-	if now == string(event.Join) || was == now {
-		return nil
-	}
-	if now != string(event.Leave) && now != string(event.Ban) {
-		return nil
-	}
-	actor, err := x.face.actorID(mxid)
-	if err != nil {
-		return err
-	}
-	if _, in := x.thread.Leaf(actor); !in {
-		return nil
-	}
-	others := x.thread.Actors()
-	e, err := x.thread.Leave(x.Rand, x.now, actor, true)
-	if err != nil {
-		return err
-	}
-	x.apply(e)
-	octets, by := e.Proposal, actor
-	if e.Commit != nil {
-		octets, by = e.Commit, e.By
-	}
-	return x.sendMLS(by, octets, others)
-}
-
 // speak encrypts a message and sends it.
 func (x *apStep) speak(ev event.Event) error {
 	sender := string(ev.Sender)
@@ -358,7 +383,8 @@ func (x *apStep) speak(ev event.Event) error {
 		}
 		return nil
 	}
-	seed := content.MessageID(sha256.Sum256(append([]byte(ev.ID), salt[:]...)))
+	// The id is the event's: what is said again, after a commit of ours lost, is the same message.
+	seed := content.MessageID(sha256.Sum256([]byte(string(x.room.head.GroupID) + "\n" + string(ev.ID))))
 	seed[0] = 1
 	memory := &apMemory{x: x}
 	c, err := ap.FromMIMI(out.Message, seed, actor, memory, x.mention)
@@ -384,6 +410,10 @@ func (x *apStep) speak(ev event.Event) error {
 		return err
 	}
 	x.apply(e)
+	x.rememberSaid(string(ev.ID))
+	if _, err := x.Store.LinkByEvent(x.ctx, x.room.head.ID, string(ev.ID)); err == nil {
+		return x.sendMLS(actor, e.Message, x.thread.Actors())
+	}
 	mimiID := ap.MIMIID(x.room.head.GroupID, actor, data.AS2)
 	link := store.Link{Room: x.room.head.ID, Seq: x.seq(), EventID: string(ev.ID), MIMIID: mimiID[:], Direction: store.Out, Kind: string(out.Kind), Sender: actor,
 		SenderMXID: sender, FirstEvent: string(out.FirstEvent), Target: string(out.Target), State: store.LinkSent, Data: string(mustJSON(data)),

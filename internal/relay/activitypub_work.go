@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -19,10 +20,10 @@ type threads interface {
 // ofThread tells whether an input is one of a conversation.
 func ofThread(in *store.Input) bool {
 	switch in.Kind {
-	case inputThread, inputThreadEncrypted:
+	case inputThread, inputThreadEncrypted, inputThreadTask:
 		return true
 	}
-	return false
+	return ofThreadTimer(in)
 }
 
 // threadKind is the kind of input that an event of the Matrix room of a conversation becomes.
@@ -44,6 +45,21 @@ func (a *ActivityPub) workThread(ctx context.Context, id store.RoomID, in *store
 		if ev, err := event.ParseChecked(in.Body); err == nil {
 			decide = func(x *apStep) error { return x.onThreadEvent(ev) }
 		}
+	case inputTimer:
+		decide = (*apStep).commitProposed
+	case inputThreadTask:
+		var t threadTask
+		if err := json.Unmarshal(in.Body, &t); err != nil {
+			return nil, fmt.Errorf("read a task of a conversation: %w", err)
+		}
+		var raw json.RawMessage
+		if t.Say {
+			var err error
+			if raw, err = a.readEvent(ctx, id, t.Event); err != nil && !errors.Is(err, ErrRefused) {
+				return nil, fmt.Errorf("%w: %w", errLater, err)
+			}
+		}
+		decide = func(x *apStep) error { return x.onThreadTask(t, raw) }
 	case inputThreadEncrypted:
 		ev, err := event.ParseChecked(in.Body)
 		if err != nil || a.Decrypter == nil {

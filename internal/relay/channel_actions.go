@@ -201,9 +201,13 @@ func (a *ActivityPub) channelTaskFor(ctx context.Context, roomID string, t chann
 	return err
 }
 
-// InviteToChannel adds somebody of an ActivityPub server, @user@domain or acct:user@domain, to the channel that a Matrix room is. S000-064, S000-070.
+// InviteToChannel adds somebody of an ActivityPub server, @user@domain or acct:user@domain, to the channel that a Matrix room is, or to
+// the conversation. S000-064, S000-070.
 func (a *ActivityPub) InviteToChannel(ctx context.Context, roomID, by, handle, eventID string) error {
 	if ok, err := a.hasChannel(ctx, &a.Store.Reader, roomID); err != nil || !ok {
+		if room, thread, threadErr := a.Owns(ctx, roomID); thread && err == nil && threadErr == nil {
+			return a.inviteToThread(ctx, room, by, handle, eventID)
+		}
 		return errors.Join(err, ErrNoChannel)
 	}
 	them, err := a.resolve(ctx, handle)

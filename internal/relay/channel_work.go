@@ -173,6 +173,9 @@ func (a *ActivityPub) satisfy(ctx context.Context, need error, packages map[stri
 		return true, err
 	case errors.As(need, &pack):
 		kp, err := a.fetchPackage(ctx, pack.actor, pack.by)
+		if errors.Is(err, errBusyKey) {
+			return true, fmt.Errorf("%w: %w", errLater, err)
+		}
 		packages[pack.actor] = fetched{kp, err}
 		return true, nil
 	}

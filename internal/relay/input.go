@@ -26,6 +26,7 @@ const (
 	// Of conversations with ActivityPub actors.
 	inputThread          = "thread"           // an event of its Matrix room, as received
 	inputThreadEncrypted = "thread-encrypted" // an encrypted event of its Matrix room, as received
+	inputThreadTask      = "thread-task"      // a change of its members that is asked for, or something that is said again
 )
 
 // What timers are for.

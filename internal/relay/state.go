@@ -61,6 +61,8 @@ type roomState struct {
 	Channel *channelState `json:"channel,omitempty"`
 	// Founding is set while the clients of a direct chat are brought in.
 	Founding bool `json:"founding,omitempty"`
+	// Thread is what a conversation with ActivityPub actors remembers of the last minutes.
+	Thread *threadState `json:"thread,omitempty"`
 	// Pending is when messages stop waiting for our commit, in milliseconds since 1970.
 	PendingUntil int64 `json:"pending_until,omitempty"`
 }

@@ -256,7 +256,7 @@ func (r *Relay) work(ctx context.Context, id store.RoomID, in *store.Input, sett
 }
 
 // errLater marks a failure that is nobody's fault: the input is tried again for as long as it takes.
-var errLater = errors.New("the homeserver does not answer")
+var errLater = errors.New("what it needs does not answer")
 
 func (r *Relay) readState(ctx context.Context, id store.RoomID, as string) ([]json.RawMessage, error) {
 	head, err := r.Store.Room(ctx, id)

@@ -81,13 +81,7 @@ func (tx *Tx) Spend(ctx context.Context, actor string, nowMS int64, names ...[]b
 	return nil
 }
 
-// Spent tells whether any of the names is one of a KeyPackage that must not be used (again).
-func (r *Reader) Spent(ctx context.Context, actor string, names ...[]byte) (bool, error) {
-	for _, name := range names {
-		n, err := value[int64](ctx, r, `SELECT COUNT(*) FROM ap_spent WHERE actor = $1 AND name = $2`, actor, shortHash(name))
-		if err != nil || n > 0 {
-			return n > 0, err
-		}
-	}
-	return false, nil
+// Spent tells since when a KeyPackage with that name (its id or its octets) must not be used (again), in milliseconds since 1970; 0: it may be.
+func (r *Reader) Spent(ctx context.Context, actor string, name []byte) (int64, error) {
+	return value[int64](ctx, r, `SELECT COALESCE(MAX(created_ms), 0) FROM ap_spent WHERE actor = $1 AND name = $2`, actor, shortHash(name))
 }

@@ -22,7 +22,7 @@ var (
 	ErrEarly = errors.New("message of an epoch to come")
 )
 
-// forkTime is how long after a commit of ours another commit of the same epoch can still win.
+// forkTime is how long after a commit another commit of the same epoch can still win.
 const forkTime = 2 * time.Minute
 
 // Thread is the MLS group of a conversation of ActivityPub actors, in which some leaves are ours: one for each Matrix user, and
@@ -34,12 +34,41 @@ type Thread struct {
 	fork  *Fork
 }
 
-// Fork is what remains of the epoch before a commit of ours, as long as another commit of that epoch can win. It holds secrets.
+// Fork is what remains of the epoch before a commit, as long as another commit of that epoch can win. It holds secrets.
 type Fork struct {
 	Epoch  uint64
 	Commit [sha256.Size]byte
 	Pieces []mls.Piece
 	At     time.Time
+	// Own says that the commit was of ours; Prev is the fork of the epoch before.
+	Own  bool
+	Prev *Fork
+}
+
+// maxForks bounds how many epochs a group can go back.
+const maxForks = 4
+
+// put makes a fork the latest one.
+func (t *Thread) put(f *Fork) {
+	f.Prev, t.fork = t.fork, f
+	at := f
+	for range maxForks - 1 {
+		if at.Prev == nil || f.At.Sub(at.Prev.At) > forkTime {
+			break
+		}
+		at = at.Prev
+	}
+	at.Prev = nil
+}
+
+// forkAt is the fork of an epoch, nil when there is none any more.
+func (t *Thread) forkAt(epoch uint64, now time.Time) *Fork {
+	for f := t.fork; f != nil; f = f.Prev {
+		if f.Epoch == epoch && now.Sub(f.At) <= forkTime {
+			return f
+		}
+	}
+	return nil
 }
 
 // Effect is what an operation on a Thread changed and what is to be sent because of it.
@@ -202,7 +231,7 @@ func padding(n int) int {
 // Commit adds clients and removes actors, in the name of an actor of ours, together with the proposals that wait. Without a sequencer it counts at
 // once; Receive undoes it when another commit of the epoch wins.
 func (t *Thread) Commit(rand io.Reader, now time.Time, by string, add []*mls.KeyPackage, remove []string, private bool) (*Effect, error) {
-	fork := &Fork{Epoch: t.Group.Epoch(), Pieces: clonePieces(t.Group.Export()), At: now}
+	fork := &Fork{Epoch: t.Group.Epoch(), Pieces: clonePieces(t.Group.Export()), At: now, Own: true}
 	s, err := t.stage(rand, now, by, add, remove, private)
 	if err != nil {
 		return nil, err
@@ -212,7 +241,7 @@ func (t *Thread) Commit(rand io.Reader, now time.Time, by string, add []*mls.Key
 	if err := t.merge(now, s, e); err != nil {
 		return nil, err
 	}
-	t.fork = fork
+	t.put(fork)
 	return e, nil
 }
 
@@ -299,8 +328,8 @@ func (t *Thread) Receive(now time.Time, b []byte) (*Effect, error) {
 		}
 		return e, nil
 	}
-	if t.fork != nil && epoch == t.fork.Epoch && epoch+1 == t.Group.Epoch() {
-		return t.collision(now, b)
+	if f := t.forkAt(epoch, now); f != nil {
+		return t.collision(now, b, f)
 	}
 	return t.commit(now, b)
 }
@@ -314,6 +343,7 @@ func (t *Thread) application(now time.Time, b []byte) (*Effect, error) {
 }
 
 func (t *Thread) commit(now time.Time, b []byte) (*Effect, error) {
+	fork := &Fork{Epoch: t.Group.Epoch(), Commit: sha256.Sum256(b), Pieces: clonePieces(t.Group.Export()), At: now}
 	s, err := t.Group.StageReceived(now, b)
 	if err != nil {
 		return nil, told(err)
@@ -325,29 +355,38 @@ func (t *Thread) commit(now time.Time, b []byte) (*Effect, error) {
 	if err := t.merge(now, s, e); err != nil {
 		return nil, err
 	}
-	t.fork = nil
+	t.put(fork)
 	return e, nil
 }
 
-// collision decides between a commit of ours and another of the same epoch: the one with the smaller hash wins, which both sides find by
-// themselves. When ours loses, the group goes back to the epoch before and takes the other's.
-func (t *Thread) collision(now time.Time, b []byte) (*Effect, error) {
+// collision decides between two commits of one epoch, ours or not: the one with the smaller hash wins, which all members find by themselves, whichever
+// came to them first. When the one that was taken loses, the group goes back to its epoch and takes the other's; what was built on it is gone.
+func (t *Thread) collision(now time.Time, b []byte, f *Fork) (*Effect, error) {
 	other := sha256.Sum256(b)
-	if now.Sub(t.fork.At) > forkTime || bytes.Compare(other[:], t.fork.Commit[:]) >= 0 {
+	back, err := mls.LoadGroup(t.cfg, f.Pieces)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.Compare(other[:], f.Commit[:]) >= 0 {
+		if _, err := back.StageReceived(now, b); err != nil && !errors.Is(err, mls.ErrOwnMessage) {
+			return nil, told(err) // of another branch, which may yet win
+		}
 		return nil, ErrOld
 	}
-	back, err := mls.LoadGroup(t.cfg, t.fork.Pieces)
-	if err != nil {
-		return nil, err
+	was, latest, lost := t.Group, t.fork, false
+	for at := latest; ; at = at.Prev {
+		lost = lost || at.Own
+		if at == f {
+			break
+		}
 	}
-	was := t.Group
-	t.Group = back
+	t.Group, t.fork = back, f.Prev
 	e, err := t.commit(now, b)
 	if err != nil {
-		t.Group = was
+		t.Group, t.fork = was, latest
 		return nil, err
 	}
-	e.Whole, e.Changes, e.Lost = true, nil, true
+	e.Whole, e.Changes, e.Lost = true, nil, lost
 	return e, nil
 }
 
@@ -364,13 +403,13 @@ func told(err error) error {
 
 // Undo takes back the last commit of ours that the sequencer of a channel refused, when nothing followed it.
 func (t *Thread) Undo() (*Effect, error) {
-	if t.fork == nil || t.fork.Epoch+1 != t.Group.Epoch() {
+	if t.fork == nil || !t.fork.Own || t.fork.Epoch+1 != t.Group.Epoch() {
 		return nil, ErrOld
 	}
 	back, err := mls.LoadGroup(t.cfg, t.fork.Pieces)
 	if err != nil {
 		return nil, err
 	}
-	t.Group, t.fork = back, nil
+	t.Group, t.fork = back, t.fork.Prev
 	return &Effect{Whole: true, Lost: true}, nil
 }
