@@ -220,10 +220,11 @@ func (r *Relay) isCommand(ctx context.Context, db memberReader, room *store.Room
 		return false, err
 	}
 	bot, err := db.Member(ctx, room.ID, r.cfg.Bot)
-	if errors.Is(err, store.ErrNotFound) || err == nil && bot.Membership != string(event.Join) {
+	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil, err
+	// The homeserver's word that the bot joined may not have been worked off yet.
+	return err == nil && (bot.Membership == string(event.Join) || bot.Membership == string(event.Invite)), err
 }
 
 // cutPrefix takes the command prefix from a text.
@@ -248,7 +249,18 @@ func (r *Relay) command(ctx context.Context, in *store.Input) error {
 	text, prefixed := cutPrefix(m.Body, r.cfg.CommandPrefix)
 	if !prefixed {
 		text = strings.TrimSpace(m.Body)
+		if err := r.noteChat(ctx, string(ev.Sender), string(ev.Room)); err != nil {
+			return err
+		}
 	}
 	return r.Commander.Command(ctx, Command{RoomID: string(ev.Room), EventID: string(ev.ID), Sender: string(ev.Sender), Text: text,
 		Private: !prefixed, ReplyTo: string(m.Relation.ReplyTo)})
+}
+
+// noteChat remembers a chat with the bot as the place to talk to a user, where there is none yet.
+func (r *Relay) noteChat(ctx context.Context, mxid, room string) error {
+	if _, err := r.Store.ManagementRoom(ctx, mxid); !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return r.Store.Tx(ctx, func(tx *store.Tx) error { return tx.SetManagementRoom(ctx, mxid, room) })
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/cipher"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -232,6 +233,8 @@ type Relay struct {
 	// channels is the ActivityPub face, nil when there is none.
 	channels channels
 	current  *current
+	// cursors seals where the pages of searches begin.
+	cursors cipher.AEAD
 	// statuses bounds what providers tell of the current status of people.
 	statuses *quota
 	// running says that there are workers.
@@ -271,6 +274,9 @@ func New(ctx context.Context, d Deps) (*Relay, error) {
 	}
 	r.bot = string(uri)
 	if err := r.loadHubKeys(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.loadCursorKey(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.loadAuthorities(ctx); err != nil {

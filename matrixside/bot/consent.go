@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"github.com/matrix-mimi/bridge/internal/relay"
 	"github.com/matrix-mimi/bridge/internal/store"
 )
 
@@ -57,53 +56,4 @@ func answer(name, help, said string, do func(ctx context.Context, mxid, user str
 		}
 		return e.Reply(said, Quote(uri))
 	}}
-}
-
-// Searches is what the commands about finding people do. internal/relay
-// implements it.
-type Searches interface {
-	// Search asks a provider for its users.
-	Search(ctx context.Context, domain, kind, query string) ([]relay.Found, error)
-	// SetSearchable says whether others find a Matrix user by parts of its name.
-	SetSearchable(ctx context.Context, mxid string, on bool) error
-}
-
-// Search makes the commands about finding people.
-func Search(s Searches) []*Handler {
-	return []*Handler{
-		{Name: "search", Usage: "<provider> <name> [handle|nick|email|phone|name|any]", Help: "looks for people at a MIMI provider", Needs: User, MinArgs: 2,
-			Do: func(ctx context.Context, e *Event) error {
-				kind := "handle"
-				if len(e.Args) > 2 {
-					kind = strings.ToLower(e.Args[2])
-				}
-				found, err := s.Search(ctx, e.Args[0], kind, e.Args[1])
-				if err != nil {
-					return explain(err)
-				}
-				var b strings.Builder
-				for _, f := range found {
-					b.WriteString("- " + Quote(f.URI))
-					if f.Name != "" {
-						b.WriteString(" " + Quote(f.Name))
-					}
-					b.WriteString("\n")
-				}
-				return e.Reply("%s", b.String())
-			}},
-		{Name: "searchable", Usage: "on|off", Help: "says whether others find you by your name, or only by your whole address", Needs: User, MinArgs: 1,
-			Do: func(ctx context.Context, e *Event) error {
-				on := strings.EqualFold(e.Args[0], "on")
-				if !on && !strings.EqualFold(e.Args[0], "off") {
-					return Tell("Say `on` or `off`.")
-				}
-				if err := s.SetSearchable(ctx, e.Sender, on); err != nil {
-					return err
-				}
-				if on {
-					return e.Reply("Others find you by your name now.")
-				}
-				return e.Reply("Others find you only by your whole address now.")
-			}},
-	}
 }

@@ -82,6 +82,8 @@ var decoders = map[string]func([]byte) (marshaler, error){
 	"knock_response":          func(b []byte) (marshaler, error) { return UnmarshalKnockResponse(b) },
 	"knock_outcome":           func(b []byte) (marshaler, error) { return UnmarshalKnockOutcome(b) },
 	"identifier_request":      func(b []byte) (marshaler, error) { return UnmarshalIdentifierRequest(b) },
+	"identifier_request_page": func(b []byte) (marshaler, error) { return UnmarshalIdentifierRequest(b) },
+	"page":                    func(b []byte) (marshaler, error) { return UnmarshalPage(b) },
 	"identifier_response":     func(b []byte) (marshaler, error) { return UnmarshalIdentifierResponse(b) },
 	"report":                  func(b []byte) (marshaler, error) { return UnmarshalAbuseReport(b) },
 }
