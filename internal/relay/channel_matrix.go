@@ -41,7 +41,7 @@ func (r *Relay) mattersToChannel(ev *event.Event) bool {
 	sender := string(ev.Sender)
 	if sender == r.cfg.Bot || r.acctGhost(sender) {
 		if ev.StateKey == nil {
-			return false
+			return sender == r.cfg.Bot && ev.Type == event.TypeRedaction // by a moderator of the other world
 		}
 		switch ev.Type {
 		case event.TypeMember:
@@ -80,6 +80,9 @@ func (x *apStep) onChannelEvent(ev event.Event) error {
 	case ev.StateKey != nil:
 		return x.onChannelState(ev)
 	}
+	if ev.Type == event.TypeRedaction {
+		x.byAuthor(&ev)
+	}
 	if x.thread == nil || x.acctGhost(string(ev.Sender)) || string(ev.Sender) == x.cfg.Bot {
 		return nil
 	}
@@ -115,6 +118,17 @@ func (x *apStep) onChannelEvent(ev event.Event) error {
 		return nil
 	}
 	return x.speak(ev)
+}
+
+// byAuthor lets a message that a moderator took back be taken back by its author, if that is one of ours: nobody else can in this world.
+func (x *apStep) byAuthor(ev *event.Event) {
+	l, ok := x.linkOfEvent(ev.Redacts)
+	if !ok || x.thread == nil || l.Direction != store.Out || l.SenderMXID == string(ev.Sender) {
+		return
+	}
+	if _, in := x.thread.Leaf(l.Sender); in {
+		ev.Sender = userID(l.SenderMXID)
+	}
 }
 
 // onChannelMember takes a change of membership in the Matrix room: who comes is added to the group, who goes is removed.

@@ -361,7 +361,12 @@ func (x *apStep) channelPortal(object ap.Object) error {
 	if change.Summary != nil {
 		v.matrix.Topic = cutRunes(*change.Summary, 4096)
 	}
-	o := x.matrix(event.CreateRoom{Alias: "acct_=c" + v.head.ID.String(), Name: v.matrix.Name, Topic: v.matrix.Topic, Preset: "private_chat"})
+	var state []event.StateEvent
+	if x.encryptsPortals() {
+		state = append(state, x.encryptionState())
+		v.matrix.Crypt = true
+	}
+	o := x.matrix(event.CreateRoom{Alias: "acct_=c" + v.head.ID.String(), Name: v.matrix.Name, Topic: v.matrix.Topic, Preset: "private_chat", State: state})
 	ask(o, refChannelPortal, 0)
 	v.st.Portal = true
 	bot, _ := v.members.of(x.cfg.Bot)

@@ -139,12 +139,24 @@ func (r *Relay) waitForKey(ctx context.Context, id store.RoomID, in *store.Input
 
 func keyReason(session string) string { return "waits for the room key " + session }
 
-// KeyCame lets events be tried again that wait for the key of a session.
+// KeyCame lets events be tried again that wait for the key of a session, on both sides of a room that has two.
 func (r *Relay) KeyCame(ctx context.Context, roomID, session string) error {
-	id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, roomID)
-	if err != nil {
-		return ignoreNotFound(err)
+	for _, kind := range []store.NameKind{store.NameMatrix, store.NameChannel} {
+		id, err := r.Store.RoomIDByName(ctx, kind, roomID)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err == nil {
+			err = r.keyCame(ctx, id, session)
+		}
+		if err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+func (r *Relay) keyCame(ctx context.Context, id store.RoomID, session string) error {
 	rows, err := r.Store.InputsIn(ctx, id, store.InputReady, 1000)
 	if err != nil {
 		return err

@@ -278,3 +278,46 @@ func TestComingAndGoingBetweenWorlds(t *testing.T) {
 		t.Errorf("followers are %q %v", members, err)
 	}
 }
+
+// TestModeratorsOfOtherWorlds: what somebody with the power takes back is gone in all worlds in which its author is one of the room's own.
+func TestModeratorsOfOtherWorlds(t *testing.T) {
+	c := newThreeWorlds(t, true)
+	c.m.hs.say(c.portalM, c.mia, "rude")
+	c.settle()
+	c.everywhere("rude")
+	sides := c.sides()
+	c.a.hs.redact(c.room, c.alice, sides[0].said(t, "rude").id)
+	c.settle()
+	for _, s := range sides {
+		if !s.said(t, "rude").redacted {
+			t.Errorf("it still stands in the room of %s", s.name)
+		}
+	}
+}
+
+// TestGuestsAreMetInTheRoomOnly: nobody of one world reaches a guest of the other outside of the room that they share, and nobody who was never in such a room is an actor.
+func TestGuestsAreMetInTheRoomOnly(t *testing.T) {
+	c := newThreeWorlds(t, false)
+	ctx := context.Background()
+	before := len(c.a.hs.order)
+	if err := c.p.face.StartChat(ctx, c.pia, "acct:mimi_m.example=2fmia@a.example"); err != nil {
+		t.Logf("refused: %v", err)
+	}
+	c.settle()
+	if err := c.m.relay.StartChat(ctx, c.mia, "mimi://a.example/u/acct_pia=40p.example"); err != nil {
+		t.Logf("refused: %v", err)
+	}
+	c.settle()
+	if n := len(c.a.hs.order) - before; n != 0 {
+		t.Errorf("%d rooms more where the worlds meet", n)
+	}
+	if got := c.p.hs.roomOf(c.pia, "join"); got != c.portalP {
+		t.Error("Pia is in another room")
+	}
+	if _, err := c.a.face.Find(ctx, "acct:mimi_m.example=2fmax@a.example"); err == nil {
+		t.Error("somebody who was never here is an actor")
+	}
+	if _, err := c.a.face.Find(ctx, "acct:acct_pia=40p.example@a.example"); err == nil {
+		t.Error("a ghost of the ActivityPub world is an actor there")
+	}
+}
