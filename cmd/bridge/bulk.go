@@ -221,7 +221,7 @@ func (s mimiSender) bulkResult(ctx context.Context, domain string, verb wire.Ver
 	case slices.Contains(codes, wire.BulkRefused):
 		return s.again(ctx, domain, c)
 	case slices.Contains(codes, wire.BulkLater):
-		return outbox.Result{Class: outbox.Retry, Status: http.StatusServiceUnavailable, Reason: "the provider will take it later"}
+		return outbox.Result{Class: outbox.Retry, Status: http.StatusTooManyRequests, Reason: "the provider will take it later"}
 	case verb == wire.VerbSubmitMessages:
 		return outbox.Result{Class: outbox.Taken, Status: status}
 	}

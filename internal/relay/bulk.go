@@ -15,6 +15,9 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
+// maxSubmitted bounds the messages of a provider in one room that are taken and not judged yet.
+const maxSubmitted = 2000
+
 // SubmitMessages takes messages for rooms that we are the hub of: they are stored when this returns, each is judged by its room's
 // worker, and the verdict is sent (docs/extensions.md). What cannot be stored is refused: the draft's request says why.
 func (r *Relay) SubmitMessages(ctx context.Context, peer string, _ wire.IdentifierURI, body []byte) (Reply, error) {
@@ -24,6 +27,7 @@ func (r *Relay) SubmitMessages(ctx context.Context, peer string, _ wire.Identifi
 	}
 	codes := make([]wire.BulkCode, len(requests))
 	var inputs []store.NewInput
+	waiting := map[store.RoomID]int64{}
 	for i, q := range requests {
 		id, err := r.hubRoomID(ctx, q.RoomID)
 		if err != nil && !errors.Is(err, ErrNotFound) {
@@ -35,6 +39,15 @@ func (r *Relay) SubmitMessages(ctx context.Context, peer string, _ wire.Identifi
 		}
 		if err != nil || bad != nil {
 			codes[i] = wire.BulkRefused
+			continue
+		}
+		if _, known := waiting[id]; !known {
+			if waiting[id], err = r.Store.InputsOf(ctx, id, inputSubmit, peer); err != nil {
+				return Reply{}, err
+			}
+		}
+		if waiting[id]++; waiting[id] > maxSubmitted {
+			codes[i] = wire.BulkLater
 			continue
 		}
 		hash := sha256.Sum256(q.Request)

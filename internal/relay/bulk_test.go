@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
@@ -161,6 +162,27 @@ func TestBulkRefusals(t *testing.T) {
 		t.Error(err)
 	}
 	p.noTrouble()
+}
+
+// A provider cannot fill the inbox of a room without bound.
+func TestBulkIsBounded(t *testing.T) {
+	p := sharingPair(t, warm)
+	ctx := context.Background()
+	room := p.a.room(p.room)
+	m := mls.PrivateMessage{GroupID: room.GroupID, Epoch: uint64(room.Epoch), ContentType: mls.ContentApplication, Ciphertext: []byte{1}}
+	body := (&wire.SubmitMessageRequest{Message: wire.NewMessage(m.Message()), SendingURI: "mimi://b.example/u/bob"}).Marshal()
+	var inputs []store.NewInput
+	for i := range maxSubmitted - 1 {
+		inputs = append(inputs, store.NewInput{Room: room.ID, Kind: inputSubmit, Peer: "b.example", Source: fmt.Sprint(i), Epoch: -1, Body: []byte{1}, CreatedMS: 1})
+	}
+	if err := p.a.db.Tx(ctx, func(tx *store.Tx) error { _, err := tx.AddInputs(ctx, inputs); return err }); err != nil {
+		t.Fatal(err)
+	}
+	q := wire.RoomRequests{{RoomID: wire.IdentifierURI(room.URI), Request: body}, {RoomID: wire.IdentifierURI(room.URI), Request: body}}
+	r, err := p.a.relay.Extension(ctx, "b.example", verbSubmitMessages, "mimi://a.example", q.Marshal())
+	if err != nil || string(r.Body) != "\x02\x00\x02" {
+		t.Errorf("%q, %v", r.Body, err)
+	}
 }
 
 // S004-058: what is fanned out in several rooms is stored and acknowledged together.

@@ -62,6 +62,7 @@ func runSequence(t *testing.T, data []byte) {
 		seed = seed*31 + uint64(b)
 	}
 	q.rand = rand.New(rand.NewPCG(seed, 1))
+	q.offers["a.example"], q.offers["b.example"] = seed%2 == 1, seed%2 == 1
 	switch q.byte(4) {
 	case 1:
 		q.shuffle = q.rand
@@ -72,7 +73,7 @@ func runSequence(t *testing.T, data []byte) {
 	}
 	q.fault = func(_, _, verb string, _ []byte) fault {
 		switch r := q.rand.IntN(20); {
-		case verb == verbKeyMaterial:
+		case q.waited(verb):
 			return deliver
 		case r == 0:
 			return dropRequest
