@@ -1,10 +1,12 @@
 package fakes
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Link carries the connections to one server and can be cut. It sees only ciphertext.
@@ -14,6 +16,9 @@ type Link struct {
 
 	// Asked and Answered count the octets that went towards the server and back.
 	Asked, Answered atomic.Int64
+
+	// Latency is how long what goes towards the server is under way, in nanoseconds: for new connections.
+	Latency atomic.Int64
 
 	gate  sync.RWMutex // held for writing while nothing may pass towards the server
 	mu    sync.Mutex
@@ -94,12 +99,48 @@ func (l *Link) carry(in net.Conn) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = io.Copy(counter{out, &l.Asked, &l.gate}, in)
+		l.towards(counter{out, &l.Asked, &l.gate}, in)
 		out.Close()
 	}()
 	_, _ = io.Copy(counter{in, &l.Answered, nil}, out)
 	in.Close()
 	<-done
+}
+
+// towards copies to the server, late where there is a latency.
+func (l *Link) towards(out io.Writer, in io.Reader) {
+	latency := time.Duration(l.Latency.Load())
+	if latency == 0 {
+		_, _ = io.Copy(out, in)
+		return
+	}
+	type piece struct {
+		data []byte
+		at   time.Time
+	}
+	way := make(chan piece, 1024)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for p := range way {
+			time.Sleep(time.Until(p.at))
+			if _, err := out.Write(p.data); err != nil {
+				for range way { // nobody listens any more
+				}
+			}
+		}
+	})
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := in.Read(buffer)
+		if n > 0 {
+			way <- piece{bytes.Clone(buffer[:n]), time.Now().Add(latency)}
+		}
+		if err != nil {
+			break
+		}
+	}
+	close(way)
+	wg.Wait()
 }
 
 // Cut ends all connections and refuses new ones until Mend.

@@ -35,6 +35,8 @@ type Options struct {
 	Postgres func(ctx context.Context, hint string) (string, error)
 	// Bridge are settings of the section "bridge" beside the stage's own.
 	Bridge map[string]any
+	// MIMI are more settings of the section mimi.
+	MIMI map[string]any
 	// LogLevel of the bridges, "info" by default.
 	LogLevel string
 	// Homeserver, if set, takes the place of the fake homeserver: its server_name and base address. The registration must
@@ -211,14 +213,16 @@ func (b *Bridge) settings(ctx context.Context) (section, error) {
 	}
 	own := section{"permissions": section{"*": "user"}, "max_export": 2000}
 	maps.Copy(own, s.opts.Bridge)
+	mimi := section{"domain": b.Domain, "listen": harness.Loopback(b.mimi),
+		"tls":           section{"certificate_file": "cert.pem", "key_file": "key.pem"},
+		"peer_defaults": section{"roots": "file", "ca_file": "ca.pem"}, "peers": peers}
+	maps.Copy(mimi, s.opts.MIMI)
 	return section{
 		"homeserver": section{"address": b.hsURL, "domain": b.hsName},
 		"appservice": section{"address": "http://" + harness.Loopback(b.appservice), "listen": harness.Loopback(b.appservice), "bot": section{"username": "mimibot"}},
 		"bridge":     own,
 		"database":   db,
-		"mimi": section{"domain": b.Domain, "listen": harness.Loopback(b.mimi),
-			"tls":           section{"certificate_file": "cert.pem", "key_file": "key.pem"},
-			"peer_defaults": section{"roots": "file", "ca_file": "ca.pem"}, "peers": peers},
+		"mimi":       mimi,
 		"limits": section{"retry_first": "100ms", "retry_max": "1s", "key_claims": 100000, "peer_key_claims": 100000, "group_info_requests": 100000,
 			"peer_requests": 100000},
 		// The fake homeserver knows no devices.
