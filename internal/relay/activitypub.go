@@ -36,6 +36,10 @@ type ActivityPub struct {
 	known map[string]apPerson
 	// pulled is when a conversation last asked for what it missed.
 	pulled map[store.RoomID]time.Time
+	// selves are names and pictures of users of ours.
+	selves map[string]ownProfile
+	// toldSelves are those that were last sent, by actor.
+	toldSelves map[string]string
 	// stamped is the time that the last activity got.
 	stamped int64
 }
@@ -45,6 +49,8 @@ var _ ap.Backend = (*ActivityPub)(nil)
 // apPerson is what is known of an actor of another server.
 type apPerson struct {
 	Actor, Acct, Name, Inbox, Shared string
+	// Icon is the address of a picture, or "".
+	Icon string `json:",omitempty"`
 	// Dialect is how the actor is spoken with in a channel of ours.
 	Dialect ap.Dialect
 }
@@ -52,7 +58,7 @@ type apPerson struct {
 // NewActivityPub makes the face of a relay.
 func NewActivityPub(r *Relay, site ap.Site, people *ap.People) *ActivityPub {
 	a := &ActivityPub{Relay: r, Site: site, People: people, mls: mls.Config{Limits: r.cfg.Limits},
-		forks: map[store.RoomID]*ap.Fork{}, known: map[string]apPerson{}, pulled: map[store.RoomID]time.Time{}}
+		forks: map[store.RoomID]*ap.Fork{}, known: map[string]apPerson{}, pulled: map[store.RoomID]time.Time{}, selves: map[string]ownProfile{}, toldSelves: map[string]string{}}
 	r.threads, r.channels, a.mls.Validator = a, a, a.validator()
 	return a
 }
@@ -163,6 +169,7 @@ func (a *ActivityPub) User(ctx context.Context, name string) (ap.Profile, error)
 	if g, ghostErr := a.Store.Ghost(ctx, s.MXID); ghostErr == nil {
 		p.DisplayName = g.Display
 	}
+	a.showSelf(ctx, s.MXID, &p)
 	return p, err
 }
 
@@ -333,7 +340,7 @@ func (a *ActivityPub) person(ctx context.Context, actor string) (apPerson, error
 	if acct == "" {
 		acct = fallbackAcct(actor)
 	}
-	p := apPerson{Actor: actor, Acct: acct, Name: r.Name, Inbox: r.Inbox, Shared: r.SharedInbox, Dialect: ap.ChannelDialectOf(r, false)}
+	p := apPerson{Actor: actor, Acct: acct, Name: r.Name, Inbox: r.Inbox, Shared: r.SharedInbox, Icon: r.Icon, Dialect: ap.ChannelDialectOf(r, false)}
 	if p.Name == "" {
 		p.Name = r.PreferredUsername
 	}

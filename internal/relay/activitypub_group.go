@@ -30,6 +30,8 @@ type threadTask struct {
 	Event  string   `json:"event,omitempty"` // of the command, or that is said again
 	Say    bool     `json:"say,omitempty"`   // Event is said again
 	AtMS   int64    `json:"at,omitempty"`
+	// Profile says that By changed its name or picture.
+	Profile bool `json:"profile,omitempty"`
 }
 
 // Timers of conversations begin so.
@@ -75,6 +77,9 @@ func (a *ActivityPub) threadTask(ctx context.Context, room store.RoomID, t threa
 func (x *apStep) onThreadTask(t threadTask, raw json.RawMessage) error {
 	if x.thread == nil {
 		return nil
+	}
+	if t.Profile {
+		return nil // told before this step
 	}
 	if t.Say {
 		ev, err := event.ParseChecked(raw)
@@ -196,17 +201,19 @@ func (x *apStep) lost() {
 		return
 	}
 	x.room.st.Thread = nil
-	again := func(t threadTask) {
-		x.fx.inputs = append(x.fx.inputs, store.NewInput{Room: x.room.head.ID, Kind: inputThreadTask, Source: "again", Epoch: -1, Body: mustJSON(t), CreatedMS: x.nowMS()})
-	}
 	for _, t := range s.Wishes {
 		if !x.passed(t) {
-			again(t)
+			x.taskLater(t)
 		}
 	}
 	for _, eventID := range s.Said {
-		again(threadTask{Event: eventID, Say: true})
+		x.taskLater(threadTask{Event: eventID, Say: true})
 	}
+}
+
+// taskLater makes an input of something that is to be done after this step.
+func (x *apStep) taskLater(t threadTask) {
+	x.fx.inputs = append(x.fx.inputs, store.NewInput{Room: x.room.head.ID, Kind: inputThreadTask, Source: "task", Epoch: -1, Body: mustJSON(t), CreatedMS: x.nowMS()})
 }
 
 // proposed waits before it commits what others proposed: of many clients the one furthest left does it first.
@@ -265,6 +272,9 @@ func (x *apStep) onMembership(ev event.Event) error {
 	}
 	x.setMember(m)
 	if was == now {
+		if !m.Ghost && now == string(event.Join) { // name or picture changed
+			x.taskLater(threadTask{By: actor, Profile: true})
+		}
 		return nil
 	}
 	by := actor

@@ -24,8 +24,7 @@ func (a *ActivityPub) Receive(ctx context.Context, d ap.Delivered) (bool, error)
 		return fresh, err
 	}
 	if t := d.Activity.Type; (t == "Update" || t == "Delete") && d.Activity.ObjectID == d.Activity.Actor {
-		a.forget(d.Activity.Actor) // name, keys or inbox may be others now
-		return true, nil
+		return true, a.onActorChanged(ctx, d.Activity.Actor)
 	}
 	if handled, err := a.onKeyActivity(ctx, d); handled {
 		return err == nil, err

@@ -145,7 +145,12 @@ func (x *apStep) mxid(actor string) (mxid string, ghost bool, err error) {
 	}
 	mxid = "@" + localpart + ":" + x.Naming.Server
 	if _, err := x.Store.Ghost(x.ctx, mxid); errors.Is(err, store.ErrNotFound) {
-		x.fx.ghosts = append(x.fx.ghosts, store.Ghost{MXID: mxid, URI: actor, Display: p.Name, UpdatedMS: x.nowMS()})
+		g := store.Ghost{MXID: mxid, URI: actor, Display: p.Name, UpdatedMS: x.nowMS()}
+		if p.Icon != "" && x.Files != nil && !slices.ContainsFunc(x.fx.ghosts, func(h store.Ghost) bool { return h.MXID == mxid }) {
+			g.Data = string(mustJSON(ghostData{Picture: p.Icon}))
+			x.fetchIcon(&g, p.Icon)
+		}
+		x.putGhost(g)
 	}
 	return mxid, true, nil
 }

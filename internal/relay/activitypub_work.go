@@ -52,6 +52,11 @@ func (a *ActivityPub) workThread(ctx context.Context, id store.RoomID, in *store
 		if err := json.Unmarshal(in.Body, &t); err != nil {
 			return nil, fmt.Errorf("read a task of a conversation: %w", err)
 		}
+		if t.Profile {
+			if err := a.tellProfile(ctx, t.By); err != nil {
+				a.Log.Info().Err(err).Str("actor", t.By).Msg("a changed profile was not sent")
+			}
+		}
 		var raw json.RawMessage
 		if t.Say {
 			var err error

@@ -12,6 +12,8 @@ import (
 
 // Channels is what commands do with channels of the ActivityPub world. internal/relay implements it.
 type Channels interface {
+	// StartChat begins a conversation with accounts of other servers, or finds the one that there is.
+	StartChat(ctx context.Context, by string, handles ...string) error
 	// OfferChannel makes a Matrix room a channel.
 	OfferChannel(ctx context.Context, roomID, by, eventID string) error
 	// InviteToChannel adds somebody, @user@domain or acct:user@domain, to the channel that a Matrix room is; relay.ErrNoChannel when it is none.

@@ -117,7 +117,7 @@ func TestHelpOnOneCommand(t *testing.T) {
 	}{
 		{"@u:hs", "help invite", true, []string{"!mimi invite <address> in a room that I am in", "Invites somebody", "acct:bob@two.example"}, ""},
 		{"@u:hs", "help invite", false, []string{"!mimi invite <address>"}, "in a room that I am in"},
-		{"@u:hs", "help pm", true, []string{"start-chat <mimi address>", "Also: pm, dm"}, ""},
+		{"@u:hs", "help pm", true, []string{"start-chat <address>", "Also: pm, dm"}, ""},
 		{"@u:hs", "help block", true, []string{"I do not know block"}, "both directions"},
 		{"@admin:hs", "help block", true, []string{"both directions", "block spam.example"}, ""},
 		{"@u:hs", "help", true, []string{"In a room that I am in, after !mimi", "invite <address>"}, "For administrators"},

@@ -115,6 +115,19 @@ func (s Site) RejectOf(e Envelope, activity string) Object {
 	return o
 }
 
+// ActorUpdate tells that an actor of ours changed (ActivityPub §7.3). actor is its whole document.
+func (s Site) ActorUpdate(e Envelope, actor Object) Object {
+	o := s.base(e.forAll(), "Update")
+	inner := Object{}
+	for k, v := range actor {
+		if k != "@context" {
+			inner[k] = v
+		}
+	}
+	o["@context"], o["object"] = actor["@context"], inner
+	return o
+}
+
 // forAll addresses everybody when nobody is named.
 func (e Envelope) forAll() Envelope {
 	if len(e.To) == 0 {
