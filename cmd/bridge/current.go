@@ -28,3 +28,11 @@ func (a *app) showTyping(hs *matrix.Client) func(ctx context.Context, room id.Ro
 		return res.Err
 	}
 }
+
+// showPresence shows whether ghosts are there, where the operator wants it.
+func (a *app) showPresence(hs *matrix.Client) func(ctx context.Context, ghost id.UserID, state, text string) error {
+	if !a.cfg.Bridge.Presence {
+		return nil
+	}
+	return hs.SetPresence
+}

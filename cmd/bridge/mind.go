@@ -78,7 +78,7 @@ func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake
 		},
 		MayShare:   p.client.MayShare,
 		NameOf:     a.nameOf(hs),
-		ShowTyping: a.showTyping(hs),
+		ShowTyping: a.showTyping(hs), ShowPresence: a.showPresence(hs),
 		Requester:  mimiRequester{p.client},
 		Homeserver: homeserver{hs},
 		Decrypter:  a.decrypter(),

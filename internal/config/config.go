@@ -78,6 +78,7 @@ type Bridge struct {
 	PrefixSilentMentions  bool          `yaml:"prefix_silent_mentions"`
 	ReadReceipts          ReceiptPolicy `yaml:"read_receipts"`
 	Typing                bool          `yaml:"typing"`
+	Presence              bool          `yaml:"presence"`
 	ShareProfiles         bool          `yaml:"share_profiles"`
 	CallURL               string        `yaml:"call_url"`    // template with {room}
 	ReportRoom            string        `yaml:"report_room"` // Matrix room id, empty for the chats of administrators

@@ -105,6 +105,7 @@ func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
 	r.Wake(rooms...)
 	for i := range d.Ephemeral {
 		r.setTyping(&d.Ephemeral[i])
+		r.setPresence(d.Ephemeral[i].Presence)
 	}
 	return dup, nil
 }

@@ -18,6 +18,8 @@ type current struct {
 	mu sync.Mutex
 	// typing are the users of ours who type, by Matrix room.
 	typing map[id.RoomID]map[string]*typist
+	// present are users of ours whose presence is known.
+	present map[string]*presentUser
 	// renamed are users whose profile may have changed, told are the profiles as last sent.
 	renamed map[string]bool
 	told    map[string]wire.Profile
@@ -60,7 +62,7 @@ const (
 )
 
 func newCurrent() *current {
-	return &current{typing: map[id.RoomID]map[string]*typist{}, renamed: map[string]bool{}, told: map[string]wire.Profile{},
+	return &current{typing: map[id.RoomID]map[string]*typist{}, present: map[string]*presentUser{}, renamed: map[string]bool{}, told: map[string]wire.Profile{},
 		out: map[currentKey]currentItem{}, newest: map[currentKey]uint64{}, more: make(chan struct{}, 1)}
 }
 
@@ -234,6 +236,7 @@ func (r *Relay) currentLoop(ctx context.Context) {
 func (r *Relay) FlushCurrent(ctx context.Context) {
 	r.sealTyping(ctx)
 	r.sealProfiles(ctx)
+	r.sealPresence(ctx)
 	to, items := r.current.take()
 	var wg sync.WaitGroup
 	places := make(chan struct{}, r.cfg.CurrentWorkers)

@@ -28,7 +28,7 @@ func (r *Relay) sealTyping(ctx context.Context) {
 		}
 		_, err = r.runStep(ctx, rid, nil, store.Settle{}, func(s *step) error {
 			for _, mxid := range sortedKeys(users) {
-				s.sealStatus(mxid, &wire.Status{Kind: wire.StatusTyping, TypingFor: uint32(users[mxid].Milliseconds())}, maxTypingRoom)
+				s.sealStatus(mxid, &wire.Status{Kind: wire.StatusTyping, TypingFor: uint32(users[mxid].Milliseconds())}, maxTypingRoom, nil)
 			}
 			return nil
 		})
@@ -63,7 +63,7 @@ func (r *Relay) sealProfiles(ctx context.Context) {
 				continue
 			}
 			_, err = r.runStep(ctx, m.Room, nil, store.Settle{}, func(s *step) error {
-				s.sealStatus(mxid, &wire.Status{Kind: wire.StatusProfile, Name: p.Name, Avatar: p.Avatar}, s.cfg.MaxExport)
+				s.sealStatus(mxid, &wire.Status{Kind: wire.StatusProfile, Name: p.Name, Avatar: p.Avatar}, s.cfg.MaxExport, nil)
 				return nil
 			})
 			if err != nil {
@@ -74,15 +74,16 @@ func (r *Relay) sealProfiles(ctx context.Context) {
 }
 
 // sealStatus signs and encrypts the status of a user of ours, and lets it go to the hub, or as the hub to the followers: those
-// that share the extension. It writes nothing.
-func (s *step) sealStatus(mxid string, status *wire.Status, largest int) {
+// that share the extension. It writes nothing. Where told is not nil, providers in it are left out, and who gets the status is
+// put into it.
+func (s *step) sealStatus(mxid string, status *wire.Status, largest int, told map[string]bool) {
 	v := s.room
 	user := s.actorOf(mxid)
 	leaf, ok := v.ownLeaf(user)
 	if !ok || v.head.State != stateActive || len(v.policy.Participants) > largest || !v.members.joined(mxid) {
 		return
 	}
-	to := s.statusTo("")
+	to := slices.DeleteFunc(s.statusTo(""), func(d string) bool { return told[d] })
 	if len(to) == 0 {
 		return
 	}
@@ -101,6 +102,11 @@ func (s *step) sealStatus(mxid string, status *wire.Status, largest int) {
 		return
 	}
 	s.sendStatus(to, user, status.Kind, m.Marshal())
+	if told != nil {
+		for _, d := range to {
+			told[d] = true
+		}
+	}
 }
 
 // statusTo lists the providers that get a status: of the room's others those that share the extension, but the one that it came
@@ -198,6 +204,8 @@ func (s *step) placeStatus(user string, status *wire.Status) error {
 	switch status.Kind {
 	case wire.StatusProfile:
 		return s.placeProfile(&wire.Profile{User: wire.IdentifierURI(user), Time: status.Time, Name: status.Name, Avatar: status.Avatar})
+	case wire.StatusPresence:
+		s.placePresence(user, status)
 	case wire.StatusTyping:
 		m, ok := s.room.members.ofURI(user)
 		if !ok || !m.Ghost || m.Membership != string(event.Join) || s.ShowTyping == nil || s.room.head.MatrixRoomID == "" {

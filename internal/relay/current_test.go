@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
@@ -45,6 +46,29 @@ func TestTypingBothWays(t *testing.T) {
 			p.noTrouble()
 		})
 	}
+}
+
+func TestPresence(t *testing.T) {
+	p := together(t, warm)
+	is := func(state, text string) {
+		p.b.hs.ephemeral = append(p.b.hs.ephemeral, event.Ephemeral{Type: event.TypePresence, Presence: &event.Presence{User: userID(p.bob), State: state, Text: text}})
+		p.settle()
+	}
+	is("online", "at work")
+	p.equal("at A", p.a.hs.present, []string{local(p.bobAtA) + " online at work"})
+	is("unavailable", "")
+	is("offline", "")
+	is("online", "") // the newest counts
+	p.pass(time.Minute)
+	p.equal("at A", p.a.hs.present, []string{local(p.bobAtA) + " online at work", local(p.bobAtA) + " online "})
+	is("online", "") // nothing new
+	p.pass(time.Minute)
+	p.equal("presences", len(p.a.hs.present), 2)
+	p.b.relay.ShowPresence = nil // switched off
+	is("offline", "")
+	p.pass(time.Minute)
+	p.equal("presences", len(p.a.hs.present), 2)
+	p.noTrouble()
 }
 
 // The hub passes typing on to those that share it, and not back.

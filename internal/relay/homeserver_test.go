@@ -31,6 +31,7 @@ type fakeHS struct {
 	n         int
 	txn       int
 	users     map[string]bool
+	present   []string             // the presence of ghosts
 	typed     []string             // what ghosts were shown typing
 	names     map[string][2]string // display name and picture, by user
 	direct    map[int]bool         // rows that mark a direct chat
@@ -206,6 +207,11 @@ func (h *fakeHS) types(r *hsRoom, users ...string) {
 		e.Typing = append(e.Typing, userID(u))
 	}
 	h.ephemeral = append(h.ephemeral, e)
+}
+
+func (h *fakeHS) showPresence(_ context.Context, ghost id.UserID, state, text string) error {
+	h.present = append(h.present, local(string(ghost))+" "+state+" "+text)
+	return nil
 }
 
 func (h *fakeHS) showTyping(_ context.Context, room id.RoomID, ghost id.UserID, lasts time.Duration) error {

@@ -192,6 +192,8 @@ type Deps struct {
 	// NameOf returns the display name and the picture (mxc) of a Matrix user, "" for none. Nil tells none to others.
 	NameOf func(ctx context.Context, mxid string) (name, avatar string, err error)
 
+	// ShowPresence says whether a ghost is there: online, unavailable or offline, with a text. Nil tells and shows no presence.
+	ShowPresence func(ctx context.Context, ghost id.UserID, state, text string) error
 	// ShowTyping shows a ghost typing in a Matrix room for a time, 0 ends it. Nil tells and shows no typing.
 	ShowTyping func(ctx context.Context, room id.RoomID, ghost id.UserID, lasts time.Duration) error
 

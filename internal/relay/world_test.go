@@ -172,7 +172,7 @@ func (n *node) start() {
 		MayShare:  func(domain, _ string) bool { return n.w.offers[n.domain] && !n.plain[domain] },
 		Requester: n, Homeserver: n.hs, Commander: n, Files: n.files.mover.Assets, PublicURL: n.files.public,
 		PeerAuthorities: n.authoritiesOf, DemandCertificates: func(domain string) bool { return n.demand && domain != n.domain },
-		NameOf: n.hs.nameOf, ShowTyping: n.hs.showTyping,
+		NameOf: n.hs.nameOf, ShowTyping: n.hs.showTyping, ShowPresence: n.hs.showPresence,
 		Alert: func(kind, message string) { n.alerts = append(n.alerts, kind+": "+message) },
 		Clock: func() time.Time { return n.w.now }, Log: n.log,
 	})

@@ -109,6 +109,21 @@ func (c *Client) Name(ctx context.Context, user id.UserID) (name, avatar string,
 	return o.Str("displayname"), o.Str("avatar_url"), nil
 }
 
+// SetPresence says whether a ghost is there. state is online, unavailable or offline.
+func (c *Client) SetPresence(ctx context.Context, user id.UserID, state, text string) error {
+	if err := c.ensure(ctx, user); err != nil {
+		return fmt.Errorf("set presence: %w", err)
+	}
+	body := map[string]string{"presence": state}
+	if text != "" {
+		body["status_msg"] = text
+	}
+	if r := c.raw(ctx, user, http.MethodPut, mautrix.ClientURLPath{"v3", "presence", user, "status"}, nil, body); r.Class != Done {
+		return fmt.Errorf("set presence: %w", r.asError())
+	}
+	return nil
+}
+
 // Exists reports whether a user has an account at the own homeserver, or a
 // profile at another.
 func (c *Client) Exists(ctx context.Context, user id.UserID) (bool, error) {

@@ -7,7 +7,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// Ephemeral is a typing notice or a set of receipts, checked.
+// Ephemeral is a typing notice, a set of receipts or a presence, checked.
 type Ephemeral struct {
 	Type string
 	Room id.RoomID
@@ -15,6 +15,17 @@ type Ephemeral struct {
 	Typing []id.UserID
 	// Receipts are sorted by event and user (m.receipt).
 	Receipts []Receipt
+	// Presence is that of a user, in no room (m.presence).
+	Presence *Presence
+}
+
+// Presence is whether a user is there.
+type Presence struct {
+	User id.UserID
+	// State is online, unavailable or offline.
+	State string
+	// Text is what the user says of it, at most 200 characters.
+	Text string
 }
 
 // Receipt says that a user has read a room up to an event.
@@ -32,10 +43,14 @@ type Receipt struct {
 // ErrUnused says that an ephemeral event is of a kind that is not bridged.
 var ErrUnused = errors.New("ephemeral event is not used")
 
-// Ephemeral checks an m.typing or m.receipt. Other kinds give [ErrUnused].
+// Ephemeral checks an m.typing, m.receipt or m.presence. Other kinds give [ErrUnused].
 func (r Received) Ephemeral() (Ephemeral, error) {
 	e := Ephemeral{Type: r.Type, Room: id.RoomID(r.Room)}
-	if r.Type != TypeTyping && r.Type != TypeReceipt {
+	switch r.Type {
+	case TypePresence:
+		return r.presence()
+	case TypeTyping, TypeReceipt:
+	default:
 		return Ephemeral{}, ErrUnused
 	}
 	if !ValidRoomID(e.Room) || r.Content == nil {
@@ -76,6 +91,15 @@ func (r Received) Ephemeral() (Ephemeral, error) {
 		return e.Receipts[i].User < e.Receipts[j].User
 	})
 	return e, nil
+}
+
+func (r Received) presence() (Ephemeral, error) {
+	p := Presence{User: id.UserID(r.Sender), State: r.Content.Str("presence"), Text: cut(r.Content.Str("status_msg"), 200)}
+	switch {
+	case !ValidUserID(p.User), p.State != "online" && p.State != "unavailable" && p.State != "offline":
+		return Ephemeral{}, ErrUnused
+	}
+	return Ephemeral{Type: TypePresence, Presence: &p}, nil
 }
 
 // ToDevice is a message to one device of an own user, checked.

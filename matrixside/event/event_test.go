@@ -193,6 +193,10 @@ func TestReceiptsAndTyping(t *testing.T) {
 	if e, err = r.Ephemeral(); err != nil || !reflect.DeepEqual(e.Typing, []id.UserID{"@u:hs"}) {
 		t.Fatalf("%+v %v", e, err)
 	}
+	r, _ = Parse([]byte(`{"type":"m.presence","sender":"@u:hs","content":{"presence":"online","status_msg":"hi","last_active_ago":5}}`))
+	if e, err = r.Ephemeral(); err != nil || e.Presence == nil || *e.Presence != (Presence{"@u:hs", "online", "hi"}) {
+		t.Fatalf("%+v %v", e, err)
+	}
 	r, _ = Parse([]byte(`{"type":"m.presence","content":{}}`))
 	if _, err = r.Ephemeral(); err != ErrUnused {
 		t.Fatal(err)
