@@ -64,7 +64,7 @@ type Media struct {
 	Size int64
 	// Width and Height are in pixels, Duration in milliseconds; 0 if not known.
 	Width, Height, Duration int64
-	// Blurhash is `xyz.amorgan.blurhash`.
+	// Blurhash is `xyz.amorgan.blurhash`, or `blurhash` where only that is given (MSC2448).
 	Blurhash string
 	// Thumbnail is a smaller image of the same.
 	Thumbnail *Media
@@ -211,6 +211,9 @@ func parseMedia(o Object) *Media {
 
 func readMedia(o Object, url, file string, info Object) *Media {
 	m := Media{URL: o.Str(url), Mimetype: cut(info.Str("mimetype"), MaxIdentifier), Blurhash: cut(info.Str("xyz.amorgan.blurhash"), 256)}
+	if m.Blurhash == "" {
+		m.Blurhash = cut(info.Str("blurhash"), 256)
+	}
 	if raw := o[file]; len(raw) > 0 && o.Obj(file) != nil {
 		var f EncryptedFile
 		if json.Unmarshal(raw, &f) == nil && f.URL != "" {
