@@ -47,6 +47,7 @@ func (a *app) newBot(hs *matrix.Client, p *provider, mind *relay.Relay) (*bot.Bo
 			return hs.Upload(ctx, "", bytes.NewReader(data), int64(len(data)), contentType, name)
 		}))
 		b.Register(bot.Reports(mind)...)
+		b.Register(bot.Moderate(mind)...)
 	}
 	if err == nil {
 		b.Register(retryCommand(mind))

@@ -60,6 +60,8 @@ const (
 	actForgetGhost = "forget-ghost"
 	actReport      = "report"
 	actDecide      = "decide"
+	actModerate    = "moderate"
+	actDelayed     = "delayed"
 )
 
 // ErrNoRoom says that a Matrix room is not known to the bridge: neither bot nor ghost was ever invited.
@@ -335,6 +337,10 @@ func (s *step) onAction(body []byte) error {
 		s.actForgetGhost(a)
 	case actReport:
 		return s.actReport(a)
+	case actModerate:
+		return s.actModerate(a)
+	case actDelayed:
+		s.actDelayed(a.Text)
 	case actDecide:
 		return s.actDecide(a)
 	case actSay:

@@ -215,5 +215,9 @@ func TestDirectChatDeclined(t *testing.T) {
 	p.equal("clients", len(v.leaves.Of("mimi://b.example/u/bob")), 0)
 	p.equal("role", v.policy.RoleIndex(bobURI), policy.RoleMember)
 	p.equal("kind", p.a.room(p.room).Kind, store.RoomHub)
+	p.a.hs.say(p.room, p.alice, "nobody?")
+	p.a.hs.say(p.room, p.alice, "nobody.")
+	p.settle()
+	p.last("alice is told once", p.a.hs.texts(p.room), "alice: nobody?", "alice: nobody.", "notice mimibot: Nobody else has a client in this conversation now: what you write reaches nobody.")
 	p.noTrouble()
 }

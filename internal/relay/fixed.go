@@ -178,6 +178,21 @@ func (s *step) callBack() {
 	}
 }
 
+// noteAlone tells once who writes into a direct chat that nobody else has a client in.
+func (s *step) noteAlone() {
+	if !s.fixed() || s.room.st.Founding {
+		return
+	}
+	for _, p := range s.room.policy.Participants {
+		if !s.own(p.User) && s.room.leaves.Active(wire.IdentifierURI(p.User)) || s.own(p.User) && len(s.room.group.OwnLeaves()) > 1 {
+			return
+		}
+	}
+	s.once("alone", func() {
+		s.notice("Nobody else has a client in this conversation now: what you write reaches nobody.", "")
+	})
+}
+
 // noteDirect remembers a direct chat that another provider leads, so that its people have no second one with us.
 func (s *step) noteDirect() {
 	v := s.room

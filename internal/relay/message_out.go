@@ -68,6 +68,7 @@ func (s *step) onMessage(ev event.Event) error {
 	if err != nil {
 		return err
 	}
+	s.noteAlone()
 	return s.say(ev, user, leaf, salt, nil, 1)
 }
 

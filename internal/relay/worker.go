@@ -47,6 +47,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	wg.Go(func() { r.pollLoop(ctx) })
 	wg.Go(func() { r.leaseLoop(ctx) })
 	wg.Go(func() { r.careLoop(ctx) })
+	wg.Go(func() { r.delayLoop(ctx) })
 	wg.Go(func() { r.currentLoop(ctx) })
 	wg.Wait()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)

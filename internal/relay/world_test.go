@@ -438,7 +438,11 @@ func (n *node) pumpLane(lane store.Lane) int {
 				return err
 			}
 			if !ok {
-				return tx.FailLane(ctx, lease, n.w.now.Add(5*time.Second).UnixMilli(), n.w.now.UnixMilli(), "test")
+				since := lease.FailingSince
+				if since == 0 {
+					since = n.w.now.UnixMilli()
+				}
+				return tx.FailLane(ctx, lease, n.w.now.Add(5*time.Second).UnixMilli(), since, "test")
 			}
 			_, _, rooms, err = tx.CloseOutbound(ctx, lease, []store.Closing{{Row: row, Outcome: out}}, n.w.now.UnixMilli(), 10_000, false)
 			return err

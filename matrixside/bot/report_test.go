@@ -8,7 +8,10 @@ import (
 	"github.com/matrix-mimi/bridge/internal/relay"
 )
 
-var _ Reporting = (*relay.Relay)(nil)
+var (
+	_ Reporting  = (*relay.Relay)(nil)
+	_ Moderation = (*relay.Relay)(nil)
+)
 
 // complaints records what is reported.
 type complaints struct {
@@ -81,5 +84,35 @@ func TestReportCommands(t *testing.T) {
 	w.fail = relay.ErrWhichReport
 	if got := run(say("@admin:hs", "reports close", true)); !strings.Contains(got, "more than one") {
 		t.Errorf("which: %q", got)
+	}
+}
+
+// moderators records what moderators ask for.
+type moderators struct{ *world }
+
+func (m moderators) RolesOf(context.Context, string) ([]relay.RoleInfo, error) {
+	return []relay.RoleInfo{{Index: 11, Name: "moderator", Description: "Keeps order", Users: []string{"mimi://a.example/u/bob"}}}, m.fail
+}
+func (m moderators) Moderate(_ context.Context, room, by, what, target, role, ev string) error {
+	return m.act("%s %s %s %s %q", room, by, what, target, role)
+}
+
+func TestModerationCommands(t *testing.T) {
+	b, w := newBot(t)
+	b.Register(Moderate(moderators{w})...)
+	for text, want := range map[string]string{
+		"kick @bob:hs":                           `!r:hs @u:hs kick @bob:hs ""`,
+		"ban mimi://a.example/u/bob":             `!r:hs @u:hs ban mimi://a.example/u/bob ""`,
+		"unban @bob@a.example":                   `!r:hs @u:hs unban mimi://a.example/u/bob ""`,
+		"role mimi://a.example/u/bob group head": `!r:hs @u:hs role mimi://a.example/u/bob "group head"`,
+	} {
+		w.did = nil
+		if err := b.Command(context.Background(), say("@u:hs", text, false)); err != nil || strings.Join(w.did, ";") != want {
+			t.Errorf("%q: %q, %v", text, w.did, err)
+		}
+	}
+	w.sent = nil
+	if err := b.Command(context.Background(), say("@u:hs", "roles", false)); err != nil || !strings.Contains(w.sent[0].Body, "11 moderator: Keeps order (1 people)") {
+		t.Errorf("%+v %v", w.sent, err)
 	}
 }

@@ -1,0 +1,69 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+)
+
+const (
+	// delayedAfter is how long a provider does not answer before the people of a room are told that messages wait (mapping §8).
+	delayedAfter = time.Minute
+	// delayEvery is how often that is looked at, delayLimit how many lanes at once.
+	delayEvery = 30 * time.Second
+	delayLimit = 500
+)
+
+// delayLoop tells of delays until the context ends.
+func (r *Relay) delayLoop(ctx context.Context) {
+	for sleep(ctx, delayEvery) {
+		if err := r.TellDelays(ctx); err != nil && ctx.Err() == nil {
+			r.Log.Warn().Err(err).Msg("people were not told of delays")
+		}
+	}
+}
+
+// TellDelays tells the people of rooms whose messages wait because a provider does not answer, once for each time that it
+// is away.
+func (r *Relay) TellDelays(ctx context.Context) error {
+	lanes, err := r.Store.FailingLanes(ctx, delayLimit)
+	if err != nil {
+		return err
+	}
+	before := r.Clock().Add(-delayedAfter).UnixMilli()
+	var inputs []store.NewInput
+	var rooms []store.RoomID
+	for _, l := range lanes {
+		domain, ok := strings.CutPrefix(l.Dest, destMIMI)
+		if !ok || l.FailingSince > before {
+			continue
+		}
+		inputs = append(inputs, store.NewInput{Room: l.Room, Kind: inputAction, Source: actDelayed, Epoch: -1, CreatedMS: r.Clock().UnixMilli(),
+			Body: mustJSON(action{Do: actDelayed, Text: domain}), SeenKind: "delayed", SeenKey: fmt.Sprintf("%s %d", l.Dest, l.FailingSince)})
+		rooms = append(rooms, l.Room)
+	}
+	if len(inputs) == 0 {
+		return nil
+	}
+	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
+		_, err := tx.AddInputs(ctx, inputs)
+		return err
+	})
+	r.Wake(rooms...)
+	return err
+}
+
+// actDelayed tells that a provider does not answer.
+func (s *step) actDelayed(domain string) {
+	v := s.room
+	switch {
+	case v.group == nil:
+	case v.head.Kind == store.RoomFollower && domain == v.head.Hub:
+		s.notice(domain+", which leads this room, does not answer. What you write waits until it does.", "")
+	case v.head.Kind == store.RoomHub:
+		s.notice(domain+" does not answer. Its people get what is written here when it does.", "")
+	}
+}
