@@ -32,7 +32,7 @@ func (s *step) onAnswer(a *store.Answer) error {
 		return s.onBotJoin(a, rest)
 	case refPortal:
 		return s.onPortal(a)
-	case refGroupInfo, refEvidence, refExternal:
+	case refGroupInfo, refEvidence, refExternal, refCompare:
 		return s.onGroupInfo(a, ref)
 	case refUpgrade:
 		s.onUpgraded(a, rest)

@@ -47,6 +47,9 @@ func (s *step) onTimer(what string) error {
 	case timerResync:
 		switch {
 		case v.pending != nil:
+			if v.st.Resync != nil {
+				s.later(timerResync, s.now.Add(resyncEvery(v.st.Resync)).UnixMilli())
+			}
 		case v.head.State == stateDesynced || v.st.Resync != nil:
 			return s.tryResync()
 		}

@@ -65,6 +65,8 @@ func (s *step) onGroupInfo(a *store.Answer, ref string) error {
 		return s.settlePending(s.pendingView().OnGroupInfo(&info.GroupInfo.Context), "")
 	case refGroupInfo:
 		return s.rejoinWith(q.User, info)
+	case refCompare:
+		return s.onCompared(&info.GroupInfo.Context)
 	default:
 		return s.joinWith(q.User, info)
 	}
@@ -222,7 +224,7 @@ func (s *step) rejoinWith(user string, info *wire.OpenedGroupInfo) error {
 	if err != nil || state.RoleIndex(user) <= policy.RoleBanned {
 		return s.dropResync(user)
 	}
-	inStep := v.group != nil && v.group.Epoch() == context.Epoch && string(v.group.ConfirmedTranscriptHash()) == string(context.ConfirmedTranscriptHash)
+	inStep := s.inStep(context)
 	if inStep && v.head.State == stateDesynced && len(v.group.OwnLeaves()) > 0 {
 		return s.backInStep() // nothing was lost after all
 	}

@@ -62,6 +62,7 @@ const (
 	refGroupInfo  = "group-info"  // the group's state for a rejoin
 	refEvidence   = "evidence"    // the group's state to judge our pending commit by
 	refExternal   = "external"    // the group's state for a first join
+	refCompare    = "compare"     // the group's state to see whether ours is the same
 	refUpgrade    = "upgrade"     // the bot joined the room that replaces another, which stands behind the colon
 	refProfiles   = "profiles"    // profiles of users; the provider stands behind the colon
 	refKnock      = "knock"       // a knock of a user of ours; who it is stands behind the colon
@@ -93,6 +94,8 @@ func (s *step) dispatch(in *store.Input) error {
 		err = s.onAnswer(&a)
 	case inputTimer:
 		err = s.onTimer(string(in.Body))
+	case store.InputRestored:
+		err = s.onRestored()
 	case inputReceipt:
 		err = s.onReceipts(in.Body)
 	case inputConsent:

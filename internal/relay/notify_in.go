@@ -56,6 +56,8 @@ func (s *step) onNotify(in *store.Input) error {
 		return s.onCommit(out.Staged)
 	case follower.OwnCommit:
 		return s.settlePending(follower.Merge, "")
+	case follower.Stale:
+		return s.compareGroup()
 	case follower.Early:
 		return s.onEarly(in, item)
 	case follower.Unreadable:

@@ -25,6 +25,8 @@ type roomState struct {
 	Told map[string]bool `json:"told,omitempty"`
 	// Asked is the question for the group's state that is under way (as follower).
 	Asked *asked `json:"asked,omitempty"`
+	// Compared is when the hub was last asked whether it has the same group, in milliseconds since 1970 (as follower).
+	Compared int64 `json:"compared,omitempty"`
 	// Ranks says which role stands for which power level (as hub).
 	Ranks mapping.Ranks `json:"ranks,omitzero"`
 	// Checked is when the room was last compared with its Matrix room, in milliseconds since 1970.

@@ -89,23 +89,37 @@ func (db *DB) detectRestore(ctx context.Context) error {
 	return db.Mark(ctx)
 }
 
+// InputRestored is the kind of inputs that tell a room that the database was restored.
+const InputRestored = "restored"
+
 // BeginRecovery carries out T17 after a restore: it flags every room with a group as "refresh" (update
-// before send), wakes it, revokes every unclaimed KeyPackage, and then forgets that a restore was found.
+// before send) and tells it by an input, lets no room use a number again that it may have used before, lets everything that
+// waits to be sent be taken for sent once, revokes every unclaimed KeyPackage, and then forgets that a restore was found.
 // Cut short, it is to be done again at the next start (Restored says so); done twice, it is harmless.
 func (db *DB) BeginRecovery(ctx context.Context) (rooms, keyPackages int64, err error) {
 	const batch = 500
 	for after := (RoomID{}); ; {
-		ids, err := column[RoomID](ctx, &db.Reader, `SELECT room FROM room WHERE room > $1 AND epoch >= 0 ORDER BY room LIMIT `+number(batch), after)
+		ids, err := column[RoomID](ctx, &db.Reader, `SELECT room FROM room WHERE room > $1 ORDER BY room LIMIT `+number(batch), after)
 		if err != nil {
 			return rooms, 0, fmt.Errorf("recovering: %w", err)
 		}
 		err = db.Tx(ctx, func(tx *Tx) error {
+			var told []NewInput
 			for _, id := range ids {
-				if _, err := tx.exec(ctx, `UPDATE room SET refresh = 1, version = version + 1, next_in = next_in + 1, due_ms = 0 WHERE shard = $1 AND room = $2`, id.Shard(), id); err != nil {
+				// Numbers that were given away since the backup are in transaction ids that the homeserver remembers. The
+				// time is beyond them all, and beyond what an earlier restore of the same backup gave away.
+				grouped, err := value[bool](ctx, &tx.Reader, `UPDATE room SET refresh = CASE WHEN epoch >= 0 THEN 1 ELSE refresh END, version = version + 1,
+					next_seq = CASE WHEN next_seq < {now} THEN {now} ELSE next_seq END WHERE shard = $1 AND room = $2 RETURNING epoch >= 0`, id.Shard(), id)
+				if err != nil {
 					return err
 				}
+				if !grouped {
+					continue
+				}
+				told = append(told, NewInput{Room: id, Kind: InputRestored, Epoch: -1})
 			}
-			return nil
+			_, err := tx.AddInputs(ctx, told)
+			return err
 		})
 		if err != nil {
 			return rooms, 0, fmt.Errorf("recovering: %w", err)
@@ -118,6 +132,10 @@ func (db *DB) BeginRecovery(ctx context.Context) (rooms, keyPackages int64, err 
 	}
 	err = db.Tx(ctx, func(tx *Tx) error {
 		if keyPackages, err = tx.exec(ctx, `UPDATE keypackage SET state = 'revoked' WHERE state = 'ready'`); err != nil {
+			return err
+		}
+		// What waits to be sent may have been sent since the backup.
+		if _, err := tx.exec(ctx, `UPDATE outbound SET attempts = 1 WHERE attempts = 0`); err != nil {
 			return err
 		}
 		_, err := tx.exec(ctx, `DELETE FROM instance WHERE key = 'recovery'`)

@@ -3,6 +3,7 @@ package follower
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/matrix-mimi/bridge/mimiside/mls"
@@ -24,6 +25,9 @@ const (
 	Commit
 	// OwnCommit: our own pending commit came back; merge it.
 	OwnCommit
+	// Stale: a commit of somebody else for an epoch that is over. It may have been overtaken, or the hub has gone back
+	// to an earlier state: compare.
+	Stale
 	// Early: the item needs something that has not come yet. It waits.
 	Early
 	// Unreadable: a message that cannot be decrypted, now or later. Tell the room.
@@ -62,7 +66,7 @@ func Take(now time.Time, g *mls.Group, pending *Pending, item *wire.FanoutMessag
 	case m.Format() != mls.WireFormatPublicMessage:
 		return Outcome{Kind: Invalid, Err: fmt.Errorf("take fan-out item: wire format 0x%04x", uint16(m.Format()))}
 	case place == Past:
-		return Outcome{Kind: Nothing}
+		return Outcome{Kind: pastKind(g, m)}
 	case m.Content() == mls.ContentProposal:
 		return takeProposals(now, g, append([]wire.Message{m}, item.MoreProposals...))
 	default:
@@ -100,6 +104,18 @@ func takeProposals(now time.Time, g *mls.Group, list []wire.Message) Outcome {
 	}
 	out.Err = errors.Join(errs...)
 	return out
+}
+
+// pastKind tells what a handshake message of an epoch that is over is: our own commits come back as well.
+func pastKind(g *mls.Group, m wire.Message) Kind {
+	if m.Content() != mls.ContentCommit || m.MLS == nil || m.MLS.Public == nil {
+		return Nothing
+	}
+	from := m.MLS.Public.Content.Sender
+	if from.Type != mls.SenderMember || slices.Contains(g.OwnLeaves(), from.Leaf) {
+		return Nothing
+	}
+	return Stale
 }
 
 func takeCommit(now time.Time, g *mls.Group, pending *Pending, m wire.Message) Outcome {
