@@ -485,16 +485,17 @@ func (s *step) welcomeUser(mxid string) {
 	s.notice("Hello! I join Matrix rooms to MIMI. Say \"help\" for what I can do.", "")
 }
 
-// tellUser says something to a user in the chat with the bot, where there is one.
-func (s *step) tellUser(mxid, text string) {
+// tellUser says something to a user in the chat with the bot. It says whether there is one.
+func (s *step) tellUser(mxid, text string) bool {
 	room, err := s.Store.ManagementRoom(s.ctx, mxid)
 	if err != nil {
-		return
+		return false
 	}
 	target, err := s.Store.RoomIDByName(s.ctx, store.NameMatrix, room)
 	if err != nil || target == s.room.head.ID {
-		return
+		return false
 	}
 	s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: target, Kind: inputAction, Source: actSay, Epoch: -1,
 		Body: mustJSON(action{Do: actSay, Text: text}), CreatedMS: s.nowMS()})
+	return true
 }

@@ -72,7 +72,7 @@ func (s *step) onTimer(what string) error {
 	case timerPortal:
 		if v.group != nil && v.head.MatrixRoomID == "" {
 			v.st.Portal = false
-			return s.makePortal()
+			return s.makePortal(cause{})
 		}
 	case timerCheck:
 		if v.group != nil && v.head.MatrixRoomID != "" {

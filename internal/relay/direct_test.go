@@ -2,6 +2,8 @@ package relay
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +51,28 @@ func (p *pair) isDirect(n *node, r *hsRoom, who string) {
 	p.t.Errorf("%s: the invitation of %s does not say that it is a direct chat: %q", n.domain, who, n.hs.rows)
 }
 
+// A chat with somebody who is not there is told of where it was asked for, and its empty room is taken back.
+func TestStartChatWithNobody(t *testing.T) {
+	p := newPair(t, warm)
+	chat := p.a.hs.create(p.alice, "", "")
+	p.a.hs.invite(chat, p.alice, p.a.hs.mxid("mimibot"))
+	p.settle()
+	must0(t, p.a.relay.Store.Tx(context.Background(), func(tx *store.Tx) error {
+		return tx.SetManagementRoom(context.Background(), p.alice, chat.id)
+	}))
+	p.start(t, "mimi://b.example/u/nobody")
+	said := fmt.Sprint(p.a.hs.texts(chat))
+	if !strings.Contains(said, "could not be invited: nobody is known by this name") {
+		t.Errorf("the bot's chat says %q", said)
+	}
+	if room := p.a.hs.roomOf(p.alice, "invite"); room != nil {
+		t.Error("alice is still invited to the empty room")
+	}
+	// And it can be asked for again.
+	p.start(t, "mimi://b.example/u/nobody")
+	p.equal("told", strings.Count(fmt.Sprint(p.a.hs.texts(chat)), "could not be invited"), 2)
+}
+
 // A pair has one chat, however often it is begun.
 func TestStartChatUsesTheChatThatIsThere(t *testing.T) {
 	modes(t, func(t *testing.T, m mode) {
@@ -60,6 +84,12 @@ func TestStartChatUsesTheChatThatIsThere(t *testing.T) {
 			t.Fatalf("no chat was made; rows at A %q", p.a.hs.rows)
 		}
 		p.isDirect(p.b, p.portal, p.bob)
+		if want := "invite " + p.b.ghost(aliceURI) + " " + p.bob; !slices.Contains(p.b.hs.rows, want) {
+			t.Errorf("bob was not invited by the ghost of alice: %q", p.b.hs.rows)
+		}
+		if power := p.b.view(p.portal).matrix.power(); power.Invite <= power.UsersDefault {
+			t.Error("people can be invited into a chat of two")
+		}
 		p.a.hs.join(p.room, p.alice)
 		p.b.hs.join(p.portal, p.bob)
 		p.settle()

@@ -287,14 +287,14 @@ func (s *step) joined(g *mls.Group, at uint64) error {
 	}
 	s.passes("K37", "")
 	s.releaseAll()
-	if err := s.makePortal(); err != nil {
-		return err
-	}
 	why := cause{}
 	if leaf, ok := g.WelcomedBy(); ok {
 		if id, ok := s.room.leaves.Who(leaf); ok {
 			why.actor = s.listedURI(id.User)
 		}
+	}
+	if err := s.makePortal(why); err != nil {
+		return err
 	}
 	if err := s.reconcile(before{}, why); err != nil {
 		return err

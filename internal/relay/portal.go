@@ -12,8 +12,9 @@ import (
 )
 
 // makePortal asks for the Matrix room of a follower room (mapping §2.2), with name and topic, and an invitation to our
-// users. What else is to be done in it is held until its room id is known. A portal that is there is used again.
-func (s *step) makePortal() error {
+// users. What else is to be done in it is held until its room id is known. A portal that is there is used again. why says who
+// brought our users in.
+func (s *step) makePortal(why cause) error {
 	v := s.room
 	if v.head.MatrixRoomID != "" || v.st.Portal {
 		return nil
@@ -29,6 +30,11 @@ func (s *step) makePortal() error {
 	info := event.BridgeInfo{Bot: userID(s.cfg.Bot), Creator: userID(s.cfg.Bot), RoomURI: v.head.URI, Name: meta.RoomName, Provider: v.head.Hub}
 	v.matrix.Name, v.matrix.Topic = cleanName(meta.RoomName), topicOf(meta)
 	power := s.portalPower()
+	if why.actor != "" {
+		if by, err := s.memberOf(why.actor); err == nil && by.Ghost && power.User(userID(by.MXID)) < power.Invite {
+			power.Invite = 0 // until the ghost of the one who brought our users in has invited them: see placePower
+		}
+	}
 	v.matrix.Power = power.Encode()
 	state := []event.StateEvent{
 		{Type: event.TypeBridge, Key: info.StateKey(), Content: info.Encode()},

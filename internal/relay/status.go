@@ -119,9 +119,17 @@ func (s *step) revertMetadata() {
 	}
 }
 
-// tell says something to who asked, in the room.
+// tell says something to who asked, in the room; in the chat with the bot when they have not come into a chat that the bot made
+// for them, which is of no use now.
 func (s *step) tell(d intentData, text string) {
 	if d.By == "" || s.ours(d.By) {
+		return
+	}
+	v := s.room
+	if by, _ := v.members.of(d.By); v.group == nil && v.st.Opening != nil && v.st.Opening.Direct && by.Membership == string(event.Invite) && s.tellUser(d.By, text) {
+		s.matrix(event.KickUser{Target: userID(d.By), Reason: "nobody came", Was: event.Invite})
+		by.Membership = string(event.Leave)
+		s.setMember(by)
 		return
 	}
 	s.notice(text, d.Event)
