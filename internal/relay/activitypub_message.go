@@ -265,6 +265,9 @@ func (x *apStep) hear(said *ap.Said) error {
 	if err != nil {
 		return skip(err)
 	}
+	if x.heardOfGroup(c, said.Sender) {
+		return nil
+	}
 	as2 := c.ID
 	if c.Type == "Create" && c.Item != nil {
 		as2 = c.Item.ID

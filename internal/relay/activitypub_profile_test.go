@@ -35,3 +35,60 @@ func TestProfilesBothWays(t *testing.T) {
 		t.Error("the same profile was sent twice")
 	}
 }
+
+// TestNamesOfConversations: name and topic of the Matrix room go to the others inside MLS, and theirs come.
+func TestNamesOfConversations(t *testing.T) {
+	p := newAPPair(t)
+	p.a.hs.set(p.at, p.alice, "m.room.name", map[string]string{"name": "Tea"})
+	p.a.hs.set(p.at, p.alice, "m.room.topic", map[string]string{"topic": "at five"})
+	settleAP(t, p.a, p.b)
+	for typ, want := range map[string]string{"m.room.name": "Tea", "m.room.topic": "at five"} {
+		if got := string(p.bt.state[typ+"\x00"]); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", typ, got)
+		}
+	}
+	p.b.hs.set(p.bt, p.bob, "m.room.name", map[string]string{"name": "Coffee"})
+	settleAP(t, p.a, p.b)
+	if got := string(p.at.state["m.room.name\x00"]); !strings.Contains(got, "Coffee") {
+		t.Errorf("%s", got)
+	}
+}
+
+// TestReceiptsOverActivityPub: Read of a message is a read receipt of the ghost.
+func TestReceiptsOverActivityPub(t *testing.T) {
+	p, ctx := newAPPair(t), context.Background()
+	p.a.hs.say(p.at, p.alice, "read me")
+	settleAP(t, p.a, p.b)
+	event := p.at.find(t, "m.room.message", "read me").id
+	rooms, _, err := p.a.face.Owns(ctx, p.at.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, err := p.a.db.LinkByEvent(ctx, rooms, event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data apLink
+	if err := unmarshalString(link.Data, &data); err != nil {
+		t.Fatal(err)
+	}
+	room, _, err := p.b.face.Owns(ctx, p.bt.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.b.face.run(ctx, room, func(x *apStep) error {
+		e, err := x.thread.Say(x.Rand, p.bobID, []byte(`{"type":"Read","id":"urn:uuid:r","actor":"`+p.bobID+`","object":"`+data.AS2+`"}`))
+		if err != nil {
+			return err
+		}
+		x.apply(e)
+		return x.sendMLS(p.bobID, e.Message, x.thread.Actors())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	settleAP(t, p.a, p.b)
+	if got := p.at.reads["@acct_bob=40b.example:"+p.a.hs.server]; got != event {
+		t.Errorf("read up to %q", got)
+	}
+}

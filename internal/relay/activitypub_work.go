@@ -97,7 +97,10 @@ func (x *apStep) onThreadEvent(ev event.Event) error {
 	if ev.Type == event.TypeMember {
 		return x.onMembership(ev)
 	}
-	if ev.StateKey != nil || !x.exported(string(ev.Sender)) {
+	if ev.StateKey != nil {
+		return x.onThreadState(ev)
+	}
+	if !x.exported(string(ev.Sender)) {
 		return nil
 	}
 	return x.speak(ev)

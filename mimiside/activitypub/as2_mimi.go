@@ -52,6 +52,29 @@ func MIMIID(group []byte, sender, id string) content.MessageID {
 	return out
 }
 
+// Naming makes the content by which an actor of ours changes the name or the topic of a group; the object is the group itself, by its id
+// (activitypub.md §2.7).
+func Naming(id content.MessageID, actor, group, name, topic string) *Content {
+	return &Content{Type: "Update", ID: NewID(id), Actor: actor, Item: &Item{Type: "Group", ID: group, AttributedTo: actor, Name: name, Summary: topic}}
+}
+
+// Names tells whether content changes the name or the topic of a group. An empty one is left as it is.
+func (c *Content) Names(group []byte) (name, topic string, ok bool) {
+	if c.Type != "Update" || c.Item == nil || c.Item.ID != string(group) || c.Item.isText() {
+		return "", "", false
+	}
+	return plain(c.Item.Name), c.Item.Summary, true
+}
+
+// Receipt tells which message content says was read, heard or seen; ok is false for all other content.
+func (c *Content) Receipt() (about string, ok bool) {
+	switch c.Type {
+	case "Read", "Listen", "View":
+		return firstOf(c.Ref, c.RefObject), true
+	}
+	return "", false
+}
+
 // Reasons why content becomes nothing.
 var (
 	// ErrIgnore: there is nothing to show, as meant: cover traffic, receipts that were not asked for.
