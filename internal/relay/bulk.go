@@ -126,9 +126,12 @@ const (
 
 // afterSubmitted waits until the messages of a peer that were taken before are judged.
 func (r *Relay) afterSubmitted(ctx context.Context, id store.RoomID, peer string) error {
+	if !r.running.Load() || !r.mayShare(peer, verbSubmitMessages) {
+		return nil
+	}
 	for look := range submittedLooks {
 		n, err := r.Store.InputsOf(ctx, id, inputSubmit, peer)
-		if err != nil || n == 0 || !r.running.Load() {
+		if err != nil || n == 0 {
 			return err
 		}
 		r.Wake(id)
