@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/matrix-mimi/bridge/mimiside/client"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
@@ -55,6 +57,10 @@ func sharesWith(domains ...string) func(*server.Config) {
 func TestExtensions(t *testing.T) {
 	w := start(t, sharesWith("b.example"))
 	b := w.provider("b.example")
+	raw := map[string]*http.Client{"": w.raw()} // one a provider: connections are bounded
+	for _, from := range []string{"b.example", "c.example", "away.example", "blocked.example"} {
+		raw[from] = w.raw(w.cert(emptyOptions, from))
+	}
 	for _, verb := range wire.ExtensionVerbs() {
 		body := extensionBodies()[verb]
 		target := wire.IdentifierURI("mimi://a.example")
@@ -78,18 +84,18 @@ func TestExtensions(t *testing.T) {
 			word   string
 		}{"c.example": {http.StatusForbidden, server.WordNotShared}, "away.example": {http.StatusServiceUnavailable, server.WordTemporary},
 			"blocked.example": {http.StatusForbidden, server.WordBlocked}} {
-			status, word, _ := post(t, w.raw(w.cert(emptyOptions, from)), path, "mimi@"+from, bytes.NewReader(body))
+			status, word, _ := post(t, raw[from], path, "mimi@"+from, bytes.NewReader(body))
 			if status != want.status || word != want.word+"\n" {
 				t.Errorf("%s from %s: %d %q", verb, from, status, word)
 			}
 		}
-		if status, _, _ := post(t, w.raw(w.cert(emptyOptions, "b.example")), path, "mimi@b.example", bytes.NewReader([]byte{9})); status != http.StatusBadRequest {
+		if status, _, _ := post(t, raw["b.example"], path, "mimi@b.example", bytes.NewReader([]byte{9})); status != http.StatusBadRequest {
 			t.Errorf("%s: nonsense is answered with %d", verb, status)
 		}
-		if status, _, _ := post(t, w.raw(w.cert(emptyOptions, "b.example")), path, "mimi@b.example", bytes.NewReader(make([]byte, 64<<20))); status != http.StatusRequestEntityTooLarge {
+		if status, _, _ := post(t, raw["b.example"], path, "mimi@b.example", bytes.NewReader(make([]byte, 64<<20))); status != http.StatusRequestEntityTooLarge {
 			t.Errorf("%s: a body that is too large is answered with %d", verb, status)
 		}
-		if status, _, _ := post(t, w.raw(), path, "mimi@b.example", bytes.NewReader(body)); status != http.StatusForbidden {
+		if status, _, _ := post(t, raw[""], path, "mimi@b.example", bytes.NewReader(body)); status != http.StatusForbidden {
 			t.Errorf("%s: without a certificate it is answered with %d", verb, status)
 		}
 		w.nothing(string(verb))
@@ -121,4 +127,46 @@ func TestExtensionsOff(t *testing.T) {
 		t.Error(shares, err)
 	}
 	w.nothing("off")
+}
+
+// A peer that begins to publish an extension, or stops, is noticed when the extension is next asked for.
+func TestExtensionsComeAndGo(t *testing.T) {
+	offers := directoryOf(t, "a.example", &wire.BridgeDirectory{Version: 1, Features: []string{"other"}})
+	plain := directoryOf(t, "a.example", nil)
+	var now atomic.Pointer[wire.Directory]
+	now.Store(plain)
+	w := start(t, func(c *server.Config) {
+		sharesWith("b.example")(c)
+		c.Directory = now.Load
+	})
+	var passed atomic.Int64
+	b := w.providerAt("b.example", func() time.Time { return time.Now().Add(time.Duration(passed.Load())) })
+	const name = string(wire.VerbUserDeleted)
+	shares := func(want bool) {
+		t.Helper()
+		if got, err := b.Shares(t.Context(), "a.example", name); got != want || err != nil {
+			t.Errorf("shares: %v, %v", got, err)
+		}
+	}
+	shares(false)
+	now.Store(offers)
+	shares(false) // a directory that young is not fetched again
+	passed.Store(int64(2 * time.Minute))
+	shares(true)
+	if !b.MayShare("a.example", name) || b.MayShare("a.example", "other") {
+		t.Error("what only one side offers is shared, or what both do is not")
+	}
+	body := (&wire.UserDeleted{UserURI: "mimi://b.example/u/bob"}).Marshal()
+	if r, err := b.Extension(t.Context(), "a.example", wire.VerbUserDeleted, "mimi://a.example", body); err != nil || r.Status != http.StatusOK {
+		t.Errorf("%v, %v", r, err)
+	}
+	// Switched off again: the endpoint is gone, and so is the offer in the directory that is fetched for it.
+	now.Store(plain)
+	passed.Store(int64(5 * time.Minute))
+	if r, err := b.Extension(t.Context(), "a.example", wire.VerbUserDeleted, "mimi://a.example", body); err != nil || r.Status != http.StatusNotFound {
+		t.Errorf("%v, %v", r, err)
+	}
+	if b.MayShare("a.example", name) {
+		t.Error("it still counts as shared")
+	}
 }

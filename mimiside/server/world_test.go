@@ -190,6 +190,12 @@ func directoryOf(t *testing.T, domain string, bridge *wire.BridgeDirectory) *wir
 // provider returns the client of another provider whose certificate is good and who publishes the extensions.
 func (w *world) provider(domain string) *client.Client {
 	w.t.Helper()
+	return w.providerAt(domain, time.Now)
+}
+
+// providerAt is provider with a clock of its own.
+func (w *world) providerAt(domain string, now func() time.Time) *client.Client {
+	w.t.Helper()
 	keys, err := peer.NewKeyring(domain, w.cert(ca.Options{}, domain))
 	if err != nil {
 		w.t.Fatal(err)
@@ -198,7 +204,7 @@ func (w *world) provider(domain string) *client.Client {
 		Dial: func(context.Context, string, string) (net.Conn, error) {
 			return nil, errors.New("no host but those of the test")
 		},
-		Overrides: map[string]string{"a.example": w.address}, UserAgent: "test",
+		Overrides: map[string]string{"a.example": w.address}, UserAgent: "test", Now: now,
 		Own: directoryOf(w.t, domain, &wire.BridgeDirectory{Version: 1})})
 	if err != nil {
 		w.t.Fatal(err)
