@@ -153,6 +153,26 @@ func (a *ActivityPub) Members(ctx context.Context, token string) ([]string, erro
 	return out, nil
 }
 
+// GroupInfo implements activitypub.Backend: the state of the group of a channel of ours, signed by the channel's own leaf. S000-059.
+func (a *ActivityPub) GroupInfo(ctx context.Context, token string) ([]byte, error) {
+	room, c, err := a.hostedRoom(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	t, err := a.threadOf(ctx, room.ID)
+	if err != nil {
+		return nil, err
+	}
+	if t == nil {
+		return nil, ap.ErrNotFound
+	}
+	leaf, ok := t.Leaf(c.ID)
+	if !ok {
+		return nil, ap.ErrNotFound
+	}
+	return t.Group.GroupInfo(leaf, true, mls.Extensions{{Type: mls.ExtensionRatchetTree, Data: t.Group.RatchetTree()}})
+}
+
 // threadOf loads the group of a room to look at it.
 func (a *ActivityPub) threadOf(ctx context.Context, room store.RoomID) (*ap.Thread, error) {
 	pieces, err := a.Store.Pieces(ctx, room)

@@ -10,6 +10,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
 )
 
 // channelWorld is a room of a.example that is a channel, with alice in it, and b.example with bob and carol.
@@ -338,4 +339,50 @@ func TestOneCommitAnEpoch(t *testing.T) {
 		t.Fatalf("followers are %q %v", members, err)
 	}
 	c.hears(c.a.hs, c.room, "after both", 1)
+}
+
+// TestAMemberComesBackByGroupInfo: a member whose state is lost makes an external commit with the state that the channel gives to members; nobody else can. S000-059,
+// S000-085.
+func TestAMemberComesBackByGroupInfo(t *testing.T) {
+	c := newChannelWorld(t)
+	c.invite()
+	ctx := context.Background()
+	site, bob, carol := c.b.face.Site, c.b.face.Site.User("bob"), c.b.face.Site.User("carol")
+	channel := c.a.face.Site.Room(c.token())
+	info, err := c.a.face.GroupInfo(ctx, c.token())
+	c.must(err)
+	m, _, err := ap.ParseMLS(info)
+	c.must(err)
+	old, err := c.b.face.threadOf(ctx, store.DerivedRoomID("channel", channel))
+	c.must(err)
+	leaf, _ := old.Leaf(bob)
+	commit := func(actor string, remove *mls.LeafIndex) []byte {
+		t.Helper()
+		key, err := c.b.face.clientKey(ctx, actor)
+		c.must(err)
+		s, err := mls.StageExternalCommit(c.b.relay.Rand, c.w.now, mls.Config{Validator: ap.Validator{}}, mls.ExternalCommitParams{GroupInfo: m.GroupInfo, Remove: remove,
+			Leaf: mls.LeafParams{SignatureKey: key, Credential: mls.BasicCredential([]byte(actor)), Capabilities: ap.Capabilities()}})
+		c.must(err)
+		return s.Commit()
+	}
+	before := c.epoch(c.a, store.NameChannel, c.room.id)
+	other := site.MLSCreate(ap.Envelope{ID: "g1", Actor: bob, To: []string{channel}}, commit(carol, nil))
+	if code := c.push(c.b, bob, channel+"/inbox", other.Marshal()); code != 400 {
+		t.Errorf("somebody else comes in by a member: %d", code)
+	}
+	stranger := site.MLSCreate(ap.Envelope{ID: "g3", Actor: carol, To: []string{channel}}, commit(carol, nil))
+	if code := c.push(c.b, carol, channel+"/inbox", stranger.Marshal()); code != 403 {
+		t.Errorf("a stranger comes in: %d", code)
+	}
+	if now := c.epoch(c.a, store.NameChannel, c.room.id); now != before {
+		t.Fatalf("epoch %d became %d", before, now)
+	}
+	back := site.MLSCreate(ap.Envelope{ID: "g4", Actor: bob, To: []string{channel}}, commit(bob, &leaf))
+	if code := c.push(c.b, bob, channel+"/inbox", back.Marshal()); code != 202 {
+		t.Errorf("coming back: %d", code)
+	}
+	members, err := c.a.face.Members(ctx, c.token())
+	if now := c.epoch(c.a, store.NameChannel, c.room.id); err != nil || now != before+1 || len(members) != 2 {
+		t.Errorf("epoch %d became %d, followers are %q %v", before, now, members, err)
+	}
 }

@@ -69,6 +69,8 @@ type Backend interface {
 	Offered(ctx context.Context, name, token, requester string) (Offer, error)
 	// Members are the ids of the actors in a room. ErrNotFound.
 	Members(ctx context.Context, token string) ([]string, error)
+	// GroupInfo is the state of the group of a room, as an MLSMessage with the tree in it, for its members. ErrNotFound.
+	GroupInfo(ctx context.Context, token string) ([]byte, error)
 	// List returns a page of a box as far as the reader ("" for anybody) may see it.
 	List(ctx context.Context, box Box, owner, reader, before string, limit int) (Listing, error)
 	// Object returns an activity or object that we sent, if the reader was an addressee. ErrNotFound.

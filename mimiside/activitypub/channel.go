@@ -28,7 +28,12 @@ func (c *Channel) Accept(now time.Time, a *Activity, object *MLSObject) (*Effect
 	case a.Type == "Add" || a.Type == "Remove":
 		return c.membership(now, a)
 	case a.Type == "Create" && object != nil:
-		e, err := c.inOrder(now, object.Bytes, nil)
+		e, err := c.inOrder(now, object.Bytes, func(s *mls.Staged) error {
+			if s.External() && string(s.CommitterLeaf().Credential.Identity) != a.Actor {
+				return fmt.Errorf("%w: somebody else would come back", ErrActivity)
+			}
+			return nil
+		})
 		if err == nil && e.Said != nil && e.Said.Sender != a.Actor {
 			return nil, fmt.Errorf("%w: the message is of %s", ErrActivity, e.Said.Sender)
 		}
@@ -50,8 +55,8 @@ func (c *Channel) membership(now time.Time, a *Activity) (*Effect, error) {
 		return nil, fmt.Errorf("%w: commit or welcome is missing", ErrActivity)
 	}
 	m, _, err := ParseMLS(a.Commit)
-	if err != nil || m == nil || m.Public == nil {
-		return nil, fmt.Errorf("%w: commit is no PublicMessage", ErrActivity)
+	if err != nil || m == nil || m.Public == nil || m.Public.Content.ContentType != mls.ContentCommit {
+		return nil, fmt.Errorf("%w: commit is no PublicMessage with a commit", ErrActivity)
 	}
 	return c.inOrder(now, a.Commit, func(s *mls.Staged) error {
 		by, ok := c.Group.Member(s.Committer())
@@ -84,9 +89,6 @@ func (c *Channel) inOrder(now time.Time, b []byte, check func(*mls.Staged) error
 		commit, epoch = m.Private.ContentType == mls.ContentCommit, m.Private.Epoch
 	}
 	if !commit {
-		if check != nil {
-			return nil, fmt.Errorf("%w: not a commit", ErrActivity)
-		}
 		return c.Receive(now, b)
 	}
 	if epoch != c.Group.Epoch() {
@@ -102,8 +104,8 @@ func (c *Channel) inOrder(now time.Time, b []byte, check func(*mls.Staged) error
 		}
 	}
 	e := &Effect{Commit: b}
-	if by, ok := c.Group.Member(s.Committer()); ok {
-		e.By = string(by.Leaf.Credential.Identity)
+	if leaf := s.CommitterLeaf(); leaf != nil {
+		e.By = string(leaf.Credential.Identity)
 	}
 	if err := c.merge(now, s, e); err != nil {
 		return nil, err

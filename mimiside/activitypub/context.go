@@ -39,7 +39,7 @@ func inlineContext() []any {
 // actorContext adds the terms of actors.
 func actorContext() []any {
 	return append(inlineContext(), "https://w3id.org/security/v1", Object{
-		"manuallyApprovesFollowers": "as:manuallyApprovesFollowers", "groupId": "mimi:groupId",
+		"manuallyApprovesFollowers": "as:manuallyApprovesFollowers", "groupId": "mimi:groupId", "groupInfo": Object{"@id": "mimi:groupInfo", "@type": "@id"},
 		"alsoKnownAs":  Object{"@id": "as:alsoKnownAs", "@type": "@id"},
 		"discoverable": "http://joinmastodon.org/ns#discoverable",
 		"implements":   Object{"@id": "https://w3id.org/fep/844e#implements", "@type": "@id", "@container": "@set"},

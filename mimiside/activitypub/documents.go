@@ -88,7 +88,7 @@ func (s Site) Service(r RoomProfile) Object {
 			urls = append(urls, u)
 		}
 	}
-	o["url"], o["groupId"] = urls, r.GroupID
+	o["url"], o["groupId"], o["groupInfo"] = urls, r.GroupID, id+"/groupInfo"
 	setIcon(o, r.Icon)
 	setTime(o, r.Created)
 	return o

@@ -171,6 +171,12 @@ func (s Site) KeyPackageDelete(e Envelope, id string) Object {
 	return o
 }
 
+// GroupInfoObject is the state of a channel's group as an object of its own (MLS over ActivityPub, "GroupInfo").
+func (s Site) GroupInfoObject(channel string, info []byte) Object {
+	return Object{"@context": inlineContext(), "id": channel + "/groupInfo", "type": []any{"Object", "GroupInfo"}, "attributedTo": channel, "mediaType": typeMLS,
+		"encoding": "base64", "content": base64.StdEncoding.EncodeToString(info)}
+}
+
 // KeyPackageObject is a KeyPackage as an object of its own: the bare structure, with the name of its suite, as the clients in
 // use want it.
 func (s Site) KeyPackageObject(actor, id string, public []byte, suite uint16) Object {

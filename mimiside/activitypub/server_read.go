@@ -119,8 +119,31 @@ func (s *Server) room(w http.ResponseWriter, r *http.Request, token, sub string)
 		return s.list(w, r, BoxOut, id, id+"/outbox")
 	case "followers":
 		return s.members(w, r, token, id+"/followers")
+	case "groupInfo":
+		return s.groupInfo(w, r, token, id)
 	}
 	return "", ErrNotFound
+}
+
+// groupInfo is the state of the group of a room, for its members: by it a client that lost its own comes back (RFC 9420 §11.2.1). S000-059, S000-085.
+func (s *Server) groupInfo(w http.ResponseWriter, r *http.Request, token, id string) (string, error) {
+	signer, err := s.requester(r)
+	if err != nil {
+		return signer, err
+	}
+	list, err := s.cfg.Backend.Members(r.Context(), token)
+	if err != nil {
+		return signer, err
+	}
+	if !slices.Contains(list, signer) {
+		return signer, ErrForbidden
+	}
+	info, err := s.cfg.Backend.GroupInfo(r.Context(), token)
+	if err != nil {
+		return signer, err
+	}
+	w.Header().Set("Cache-Control", "private, no-store")
+	return signer, s.write(w, s.cfg.Site.GroupInfoObject(id, info), TypeActivity)
 }
 
 // members is the followers collection of a room, for its members. S000-057.

@@ -11,8 +11,9 @@ import (
 
 // shelf is a Backend with one user and one room, that remembers what it received.
 type shelf struct {
-	got    []Delivered
-	refuse error
+	members []string
+	got     []Delivered
+	refuse  error
 }
 
 func (s *shelf) Find(_ context.Context, resource string) (Found, error) {
@@ -46,7 +47,8 @@ func (s *shelf) Offered(_ context.Context, _, token, _ string) (Offer, error) {
 	}
 	return Offer{Token: token, Public: []byte("kp"), Suite: 1}, nil
 }
-func (s *shelf) Members(context.Context, string) ([]string, error) { return nil, nil }
+func (s *shelf) Members(context.Context, string) ([]string, error) { return s.members, nil }
+func (s *shelf) GroupInfo(context.Context, string) ([]byte, error) { return []byte("info"), nil }
 func (s *shelf) List(_ context.Context, _ Box, _, reader, _ string, _ int) (Listing, error) {
 	if reader == "" {
 		return Listing{}, nil
@@ -76,6 +78,7 @@ func TestTheFace(t *testing.T) {
 		name, method, path, body string
 		signer                   string
 		header                   map[string]string
+		members                  []string
 		refuse                   error
 		code                     int
 		has                      string
@@ -97,6 +100,10 @@ func TestTheFace(t *testing.T) {
 		{name: "messages are the user's own", method: "GET", path: "/ap/u/alice/messages", signer: bob, code: 403},
 		{name: "followers", method: "GET", path: "/ap/u/alice/followers", code: 200, has: `"orderedItems":[]`},
 		{name: "members for others", method: "GET", path: "/ap/r/x/followers", signer: bob, code: 403},
+		{name: "members for members", method: "GET", path: "/ap/r/x/followers", signer: bob, members: []string{bob}, code: 200, has: bob},
+		{name: "state of the group unsigned", method: "GET", path: "/ap/r/x/groupInfo", members: []string{bob}, code: 401},
+		{name: "state of the group for others", method: "GET", path: "/ap/r/x/groupInfo", signer: bob, code: 403},
+		{name: "state of the group", method: "GET", path: "/ap/r/x/groupInfo", signer: bob, members: []string{bob}, code: 200, has: `"GroupInfo"`},
 		{name: "inbox by GET", method: "GET", path: "/ap/u/alice/inbox", code: 405},
 		{name: "POST elsewhere", method: "POST", path: "/ap/u/alice", code: 405},
 		{name: "inbox", method: "POST", path: "/ap/u/alice/inbox", body: create(nil), signer: bob, code: 202},
@@ -121,7 +128,7 @@ func TestTheFace(t *testing.T) {
 			body: string(Object{"id": gone + "/1", "type": "Create", "actor": gone, "object": gone}.Marshal())},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := &shelf{refuse: tc.refuse}
+			b := &shelf{refuse: tc.refuse, members: tc.members}
 			s, err := NewServer(ServerConfig{Site: Site{Base: "https://b.example"}, Backend: b, Gate: testGate(t), MaxInbox: 1000, Now: func() time.Time { return testNow }})
 			if err != nil {
 				t.Fatal(err)

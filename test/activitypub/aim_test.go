@@ -15,6 +15,7 @@ import (
 // their commits, a commit that comes too late. S000-061 … S000-078.
 func TestTwoBridgesOverAIM(t *testing.T) {
 	a, b := newBridge(t, "alice"), newBridge(t, "bob", "carol")
+	defer a.passing.Wait()
 	alice, bob, carol := a.site.User("alice"), b.site.User("bob"), b.site.User("carol")
 	room := a.site.Room("x")
 	a.addActor(room)

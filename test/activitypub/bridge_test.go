@@ -40,6 +40,8 @@ type bridge struct {
 	said     chan *ap.Said
 	effects  chan *ap.Effect
 	serial   int
+	// passing are activities that a channel passes on.
+	passing sync.WaitGroup
 }
 
 var _ ap.Backend = (*bridge)(nil)
@@ -185,6 +187,8 @@ func (b *bridge) Members(_ context.Context, token string) ([]string, error) {
 	return nil, ap.ErrNotFound
 }
 
+func (b *bridge) GroupInfo(context.Context, string) ([]byte, error) { return nil, ap.ErrNotFound }
+
 func (b *bridge) List(context.Context, ap.Box, string, string, string, int) (ap.Listing, error) {
 	return ap.Listing{}, nil
 }
@@ -310,11 +314,11 @@ func (b *bridge) atChannel(c *ap.Channel, d ap.Delivered) error {
 	}
 	b.serial++
 	posts := b.site.FanOut(ap.Envelope{ID: fmt.Sprint("fan-", b.serial), Actor: c.ID}, d.Activity.Actor, d.Activity.Raw, octets, b.recipients(c.Actors(), c.ID, d.Activity.Actor))
-	go func() {
+	b.passing.Go(func() {
 		for _, p := range posts {
 			b.post(c.ID, p)
 		}
-	}()
+	})
 	return nil
 }
 
