@@ -40,7 +40,9 @@ func withRoom(ev *event.Event) json.RawMessage {
 // answered. An event that was seen before, in whatever delivery, has no effect. dup says that the whole delivery was known.
 func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
 	killpoint.Hit("K1")
-	if d.Next == "" && len(d.Ephemeral) == 0 && !slices.ContainsFunc(d.Events, func(ev event.Event) bool { return r.matters(&ev) }) {
+	if d.Next == "" && len(d.Ephemeral) == 0 && !slices.ContainsFunc(d.Events, func(ev event.Event) bool {
+		return r.matters(&ev) || r.channels != nil && r.mattersToChannel(&ev)
+	}) {
 		return false, nil // what our own ghosts did comes back in such: there is nothing to store, however often it comes
 	}
 	var rooms []store.RoomID
