@@ -144,6 +144,9 @@ func directory(cfg *config.Config) (*wire.Directory, error) {
 		for _, s := range cfg.MLS.CipherSuites {
 			own.Suites = append(own.Suites, uint16(s))
 		}
+		if host := assetHost(cfg); host != cfg.MIMI.Domain {
+			own.AssetDomains = []string{host}
+		}
 	}
 	return wire.NewDirectory(publicURL(cfg)+server.DefaultPrefix, own)
 }

@@ -298,7 +298,20 @@ func (r *Relay) DecideReport(ctx context.Context, by, name, what string) error {
 	if len(rows) != 1 {
 		return ErrWhichReport
 	}
-	return r.act(ctx, rows[0].Room, action{Do: actDecide, By: by, User: what, Text: rows[0].ID})
+	id, a, now := rows[0].Room, action{Do: actDecide, By: by, User: what, Text: rows[0].ID}, r.Clock().UnixMilli()
+	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
+		if what != ReportShow {
+			if err := tx.Audit(ctx, store.AuditEntry{AtMS: now, Actor: by, Action: "report-" + what, Subject: rows[0].ID, Detail: id.String()}); err != nil {
+				return err
+			}
+		}
+		_, err := tx.AddInputs(ctx, []store.NewInput{{Room: id, Kind: inputAction, Source: a.Do, Epoch: -1, Body: mustJSON(a), CreatedMS: now}})
+		return err
+	})
+	if err == nil {
+		r.Wake(id)
+	}
+	return err
 }
 
 // actDecide does what an operator said.

@@ -118,6 +118,14 @@ func TestReportOfAMessage(t *testing.T) {
 		list, err = p.a.relay.Reports(ctx)
 		must0(t, err)
 		p.equal("open reports", len(list), 0)
+		done, err := p.a.db.AuditLog(ctx, 10)
+		must0(t, err)
+		var what []string
+		for _, e := range done {
+			what = append(what, e.Actor+" "+e.Action)
+		}
+		slices.Sort(what)
+		p.equal("audit", what, []string{admin + " report-ban", admin + " report-close", admin + " report-redact"})
 		p.equal("nothing to act on", p.a.relay.DecideReport(ctx, admin, "", ReportBan), ErrWhichReport)
 	})
 }

@@ -100,7 +100,16 @@ func FuzzWireIdentifier(f *testing.F) {
 
 func FuzzWireReport(f *testing.F) {
 	fuzzStructs(f, func(v marshaler) {
-		_, _ = v.(*ReceivedAbuseReport).Check("b.example")
+		report, err := v.(*ReceivedAbuseReport).Check("b.example")
+		if err != nil {
+			return
+		}
+		for i := range report.Messages { // the form in which messages are kept until they are reported
+			b := report.Messages[i].Marshal()
+			if m, err := UnmarshalAbusiveMessage(b); err != nil || !bytes.Equal(m.Marshal(), b) {
+				f.Errorf("message %x: %v", b, err)
+			}
+		}
 	}, "report")
 }
 
