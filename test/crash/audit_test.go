@@ -77,21 +77,26 @@ func (m *made) note(ctx context.Context, b *stage.Bridge) (reused []string, err 
 		return nil, err
 	}
 	defer db.Close()
+	return m.read(ctx, b.Domain, db)
+}
+
+// read is note with the database at hand.
+func (m *made) read(ctx context.Context, domain string, db *sql.DB) (reused []string, err error) {
 	lines, err := stage.Lines(ctx, db, `SELECT room, grp, epoch, leaf, kind, generation, hash FROM outbound_mls`)
 	if err != nil {
 		return nil, err
 	}
-	if m.all[b.Domain] == nil {
-		m.all[b.Domain] = map[string]bool{}
+	if m.all[domain] == nil {
+		m.all[domain] = map[string]bool{}
 	}
 	for _, l := range lines {
 		cut := strings.LastIndexByte(l, ' ')
-		key, hash := b.Domain+" "+l[:cut], l[cut+1:]
+		key, hash := domain+" "+l[:cut], l[cut+1:]
 		if had := m.hash[key]; had != "" && had != hash {
 			reused = append(reused, key)
 		}
 		m.hash[key] = hash
-		m.all[b.Domain][hash] = true
+		m.all[domain][hash] = true
 	}
 	return reused, nil
 }

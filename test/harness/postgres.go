@@ -115,6 +115,11 @@ func (p *Postgres) as(name string, args ...string) (path string, all []string, e
 }
 
 func (p *Postgres) init(ctx context.Context) error {
+	return p.fill(ctx, "initdb", "-D", p.data(), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+}
+
+// fill makes the cluster's files by one of the server's programs.
+func (p *Postgres) fill(ctx context.Context, program string, args ...string) error {
 	if os.Getuid() == 0 {
 		u, err := user.Lookup("postgres")
 		if err != nil {
@@ -126,14 +131,14 @@ func (p *Postgres) init(ctx context.Context) error {
 			return fmt.Errorf("set up PostgreSQL: %w", err)
 		}
 	}
-	path, args, err := p.as("initdb", "-D", p.data(), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+	path, args, err := p.as(program, args...)
 	if err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = p.dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, tail(out, 1000))
+		return fmt.Errorf("%s: %w: %s", program, err, tail(out, 1000))
 	}
 	return nil
 }
