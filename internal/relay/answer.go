@@ -42,6 +42,8 @@ func (s *step) onAnswer(a *store.Answer) error {
 		return s.onAvatar(a, rest)
 	case refProfiles:
 		return s.onProfiles(a, rest)
+	case refLinkStatus:
+		return s.onLinkStatus(a, rest)
 	case refKnock:
 		return s.onKnocked(a, rest)
 	case refShownKnock:

@@ -11,6 +11,7 @@ const (
 	verbKeyMaterials   = string(wire.VerbKeyMaterials)
 	verbProfiles       = string(wire.VerbProfiles)
 	verbStatus         = string(wire.VerbStatus)
+	verbLinkStatus     = string(wire.VerbLinkStatus)
 	verbKnock          = string(wire.VerbKnock)
 	verbKnockOutcome   = string(wire.VerbKnockOutcome)
 	verbSubmitMessages = string(wire.VerbSubmitMessages)
@@ -25,6 +26,7 @@ var extensions = map[string]func(r *Relay, ctx context.Context, peer string, pat
 	verbKeyMaterials:   (*Relay).KeyMaterials,
 	verbProfiles:       (*Relay).Profiles,
 	verbStatus:         (*Relay).Status,
+	verbLinkStatus:     (*Relay).LinkStatus,
 	verbKnock:          (*Relay).KnockAt,
 	verbKnockOutcome:   (*Relay).KnockOutcome,
 	verbSubmitMessages: (*Relay).SubmitMessages,

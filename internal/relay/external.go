@@ -87,7 +87,7 @@ func (s *step) openGroupInfo(a *store.Answer, q *asked) (*wire.OpenedGroupInfo, 
 		return nil, "there is no such room", nil
 	default:
 		if j := s.room.st.Join; j != nil && j.Code != nil {
-			return nil, "the link or code does not let you in: it may be used up, revoked or expired, or its passphrase is wrong or missing", nil
+			return nil, whyCode, nil
 		}
 		return nil, "the room does not let you in", nil
 	}
@@ -124,6 +124,8 @@ func askKeyName(id store.RoomID) string { return "ask." + id.String() }
 func (s *step) groupInfoRefused(ref, why string, unreachable bool) error {
 	v := s.room
 	switch {
+	case ref == refExternal && why == whyCode:
+		return s.codeRefused()
 	case ref == refExternal:
 		return s.joinFailed(why)
 	case ref == refEvidence && v.pending != nil:

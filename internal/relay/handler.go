@@ -393,16 +393,16 @@ func (s *step) onGroupInfoRequest(peer string, q *wire.GroupInfoRequest) ([]byte
 		return nil, nil
 	}
 	var link *joinLink
-	wrong := ""
+	stands := wire.LinkGood
 	if q.JoiningCode != nil {
-		link, wrong = s.judgeCode(q.JoiningCode)
+		link, stands = s.judgeCode(q.JoiningCode)
 	}
 	verdict := hub.GroupInfo(s.hubRoom(), peer, q, s.joinCode(link))
 	if err := v.judge.validate(mls.CredentialCheck{Credential: &q.Credential, SignatureKey: q.SignatureKey, Use: mls.CredentialOfMember, Now: s.now}); err != nil {
 		verdict.Allowed, verdict.Reason = false, err.Error()
 	}
 	if !verdict.Allowed {
-		s.Log.Info().Stringer("room", v.head.ID).Str("peer", peer).Str("reason", verdict.Reason).Str("code", wrong).Str("fate", "refused").Msg("the group's state was not given")
+		s.Log.Info().Stringer("room", v.head.ID).Str("peer", peer).Str("reason", verdict.Reason).Str("code", whyLink[stands]).Str("fate", "refused").Msg("the group's state was not given")
 		return nil, nil
 	}
 	leaf, ok := v.ownLeaf(s.bot)

@@ -65,6 +65,7 @@ const (
 	refCompare    = "compare"     // the group's state to see whether ours is the same
 	refUpgrade    = "upgrade"     // the bot joined the room that replaces another, which stands behind the colon
 	refProfiles   = "profiles"    // profiles of users; the provider stands behind the colon
+	refLinkStatus = "link-status" // why a joining code was refused; who presented it stands behind the colon
 	refKnock      = "knock"       // a knock of a user of ours; who it is stands behind the colon
 	refShownKnock = "shown-knock" // a knock at a room of ours; the user stands behind the colon
 	refPicture    = "picture"     // the picture of a user; the ghost stands behind the colon

@@ -47,8 +47,9 @@ const (
 const (
 	// maxLinks bounds the links of a room that are in use, maxOldLinks those that are over and still listed.
 	maxLinks, maxOldLinks = 50, 10
-	// wrongAnHour is how many wrong passphrases a link takes in an hour before it refuses all.
-	wrongAnHour = 10
+	// wrongAnHour is how many wrong passphrases a link takes in an hour before it refuses all. Who asks why one was refused
+	// presents it twice.
+	wrongAnHour = 20
 	hourMS      = 3_600_000
 	// passRounds is the work of a passphrase (PBKDF2 with SHA-256): some 20 ms.
 	passRounds = 100_000
@@ -85,9 +86,9 @@ func newLink(random io.Reader, passphrase string) (joinLink, string, error) {
 // live tells whether the link can be used.
 func (l *joinLink) live(nowMS int64) bool { return l.Over == "" && (l.EndsMS == 0 || nowMS < l.EndsMS) }
 
-// judgeCode finds the link that a presented code is for. Without one it says why, for the log. All links are compared, each in
-// constant time, and the passphrase only after the code, which nobody guesses.
-func (s *step) judgeCode(presented []byte) (*joinLink, string) {
+// judgeCode finds the link that a presented code is for, and says how it stands; nil for one that is not good. All links are compared,
+// each in constant time, and the passphrase only after the code, which nobody guesses.
+func (s *step) judgeCode(presented []byte) (*joinLink, wire.LinkStatus) {
 	code, passphrase := wire.SplitJoiningCode(presented)
 	hash := sha256.Sum256([]byte(code))
 	var l *joinLink
@@ -98,27 +99,29 @@ func (s *step) judgeCode(presented []byte) (*joinLink, string) {
 	}
 	switch {
 	case l == nil:
-		return nil, "the code is not known"
-	case l.Over != "":
-		return nil, "the link is " + l.Over
+		return nil, wire.LinkUnknown
+	case l.Over == linkUsed:
+		return nil, wire.LinkUsed
+	case l.Over == linkRevoked:
+		return nil, wire.LinkRevoked
 	case !l.live(s.nowMS()):
-		return nil, "the link is " + linkExpired
+		return nil, wire.LinkExpired
 	case len(l.Pass) == 0:
-		return l, ""
+		return l, wire.LinkGood
 	}
 	if s.nowMS()-l.WrongMS >= hourMS {
 		l.Wrong, l.WrongMS = 0, s.nowMS()
 	}
 	if l.Wrong >= wrongAnHour || len(passphrase) > wire.MaxPassphrase {
-		return nil, "too many wrong passphrases"
+		return nil, wire.LinkLocked
 	}
 	pass, err := passHash(passphrase, l.Salt)
 	if err != nil || subtle.ConstantTimeCompare(pass, l.Pass) != 1 {
 		l.Wrong++
 		s.room.linksChanged = true
-		return nil, "the passphrase is wrong"
+		return nil, wire.LinkPassphrase
 	}
-	return l, ""
+	return l, wire.LinkGood
 }
 
 // joinCode is a link as policy judges by it, nil for none.

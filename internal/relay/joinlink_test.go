@@ -194,8 +194,8 @@ func TestJoinLinkPassphrasesCannotBeGuessed(t *testing.T) {
 	l := newLinked(t, warm)
 	link, err := wire.ParseJoinLink(l.link(LinkOptions{Many: true, Passphrase: "open sesame"}))
 	must0(t, err)
-	judge := func(secret string) string {
-		var why string
+	judge := func(secret string) wire.LinkStatus {
+		var why wire.LinkStatus
 		_, err := l.a.relay.runStep(context.Background(), l.a.room(l.room).ID, nil, store.Settle{}, func(s *step) error {
 			_, why = s.judgeCode(link.JoiningCode(secret))
 			return nil
@@ -204,11 +204,37 @@ func TestJoinLinkPassphrasesCannotBeGuessed(t *testing.T) {
 		return why
 	}
 	for range wrongAnHour {
-		l.equal("a guess", judge("guess"), "the passphrase is wrong")
+		l.equal("a guess", judge("guess"), wire.LinkPassphrase)
 		l.a.relay.Forget()
 	}
-	l.equal("the right one", judge("open sesame"), "too many wrong passphrases")
+	l.equal("the right one", judge("open sesame"), wire.LinkLocked)
 	l.now = l.now.Add(time.Hour)
-	l.equal("an hour later", judge("open sesame"), "")
-	l.equal("another code", judge("x:y")+judge(""), "the passphrase is wrongthe passphrase is wrong")
+	l.equal("an hour later", judge("open sesame"), wire.LinkGood)
+	l.equal("others", []wire.LinkStatus{judge("x:y"), judge("")}, []wire.LinkStatus{wire.LinkPassphrase, wire.LinkPassphrase})
+}
+
+// Between bridges that share it people are told why a link does not let them in.
+func TestWhyAJoinLinkIsRefused(t *testing.T) {
+	l := newLinked(t, warm)
+	l.offers["a.example"], l.offers["b.example"] = true, true
+	once, ended := l.link(LinkOptions{}), l.link(LinkOptions{Many: true, Lasts: time.Hour})
+	revoked, pass := l.link(LinkOptions{Many: true}), l.link(LinkOptions{Many: true, Passphrase: "open sesame"})
+	view := l.a.view(l.room)
+	must0(t, l.a.relay.RevokeLink(context.Background(), l.room.id, l.alice, "", view.links[2].ID))
+	l.settle()
+	l.joins("bob", once, "")
+	l.in("bob")
+	l.now = l.now.Add(2 * time.Hour)
+	for link, why := range map[string]string{once: "the link is used up", ended: "the link has expired", revoked: "the link was revoked"} {
+		l.joins("carol", link, "")
+		l.out("carol", "could not be joined: "+why+".")
+	}
+	l.joins("carol", pass, "open barley")
+	l.out("carol", "the passphrase is wrong or missing.")
+	unknown, err := wire.ParseJoinLink(once)
+	must0(t, err)
+	unknown.Code = "nothing"
+	l.joins("carol", unknown.String(), "")
+	l.out("carol", notGood)
+	l.noTrouble()
 }

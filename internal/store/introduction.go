@@ -25,11 +25,15 @@ func (tx *Tx) AddIntroduction(ctx context.Context, i Introduction) error {
 	return err
 }
 
+// usedIntroduction is how long a code for one is kept after it was used, in milliseconds.
+const usedIntroduction = 7 * 24 * 3_600_000
+
 // UseIntroduction counts a use of a code by a MIMI user, and tells whether it was good for it. A code for one is good for the first
 // who uses it, also when they ask again.
 func (tx *Tx) UseIntroduction(ctx context.Context, mxid string, hash []byte, user string, nowMS int64) (good bool, err error) {
-	n, err := tx.exec(ctx, `UPDATE introduction SET uses = uses + 1, last_user = $3 WHERE mxid = $1 AND hash = $2 AND until_ms > $4
-		AND (many = 1 OR uses = 0 OR last_user = $3)`, mxid, hash, user, nowMS)
+	n, err := tx.exec(ctx, `UPDATE introduction SET uses = uses + 1, last_user = $3,
+		until_ms = CASE WHEN many = 0 AND until_ms > $5 THEN $5 ELSE until_ms END
+		WHERE mxid = $1 AND hash = $2 AND until_ms > $4 AND (many = 1 OR uses = 0 OR last_user = $3)`, mxid, hash, user, nowMS, nowMS+usedIntroduction)
 	return n > 0, err
 }
 

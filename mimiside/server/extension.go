@@ -22,6 +22,7 @@ var extensions = map[wire.Verb]extension{
 	wire.VerbKeyMaterials:   {domainPath, small, decoded(wire.UnmarshalKeyMaterialsRequest)},
 	wire.VerbProfiles:       {domainPath, small, decoded(wire.UnmarshalProfilesRequest)},
 	wire.VerbStatus:         {roomPath, small, decoded(wire.UnmarshalStatusMessage)},
+	wire.VerbLinkStatus:     {roomPath, small, decoded(wire.UnmarshalLinkStatusRequest)},
 	wire.VerbKnock:          {roomPath, small, decoded(wire.UnmarshalKnockRequest)},
 	wire.VerbKnockOutcome:   {domainPath, small, decoded(wire.UnmarshalKnockOutcome)},
 	wire.VerbSubmitMessages: {domainPath, large, decoded(wire.UnmarshalRoomRequests)},

@@ -29,6 +29,7 @@ func extensionBodies() map[wire.Verb][]byte {
 		wire.VerbRoomDestroyed:  (&wire.RoomDestroyed{RoomID: room}).Marshal(),
 		wire.VerbUserDeleted:    (&wire.UserDeleted{UserURI: "mimi://b.example/u/bob"}).Marshal(),
 		wire.VerbProfiles:       (&wire.ProfilesRequest{Users: []wire.IdentifierURI{user}}).Marshal(),
+		wire.VerbLinkStatus:     (&wire.LinkStatusRequest{JoiningCode: []byte("abc")}).Marshal(),
 		wire.VerbKnock:          (&wire.KnockRequest{Operation: wire.KnockAsk, User: "mimi://b.example/u/bob"}).Marshal(),
 		wire.VerbKnockOutcome:   (&wire.KnockOutcome{RoomID: "mimi://b.example/r/x", User: user}).Marshal(),
 		wire.VerbStatus:         (&wire.StatusMessage{Epoch: 1, Nonce: make([]byte, 12), Ciphertext: []byte{1}}).Marshal(),

@@ -10,6 +10,7 @@ const (
 	VerbKeyMaterials   Verb = "keyMaterials"
 	VerbProfiles       Verb = "profiles"
 	VerbStatus         Verb = "status"
+	VerbLinkStatus     Verb = "linkStatus"
 	VerbKnock          Verb = "knock"
 	VerbKnockOutcome   Verb = "knockOutcome"
 	VerbSubmitMessages Verb = "submitMessages"
@@ -25,6 +26,7 @@ var extensions = []struct {
 	variable string
 }{
 	{VerbKeyMaterials, "targetDomain"},
+	{VerbLinkStatus, "roomId"},
 	{VerbProfiles, "targetDomain"},
 	{VerbStatus, "roomId"},
 	{VerbKnock, "roomId"},

@@ -75,3 +75,7 @@ func FuzzWireJoinLink(f *testing.F) {
 		}
 	})
 }
+
+func FuzzWireLinkStatus(f *testing.F) {
+	fuzzStructs(f, func(marshaler) {}, "link_status_request", "link_status_response")
+}

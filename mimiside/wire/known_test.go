@@ -78,6 +78,8 @@ var decoders = map[string]func([]byte) (marshaler, error){
 	"profiles_request":        func(b []byte) (marshaler, error) { return UnmarshalProfilesRequest(b) },
 	"profiles_response":       func(b []byte) (marshaler, error) { return UnmarshalProfilesResponse(b) },
 	"status_message":          func(b []byte) (marshaler, error) { return UnmarshalStatusMessage(b) },
+	"link_status_request":     func(b []byte) (marshaler, error) { return UnmarshalLinkStatusRequest(b) },
+	"link_status_response":    func(b []byte) (marshaler, error) { return UnmarshalLinkStatusResponse(b) },
 	"knock_request":           func(b []byte) (marshaler, error) { return UnmarshalKnockRequest(b) },
 	"knock_response":          func(b []byte) (marshaler, error) { return UnmarshalKnockResponse(b) },
 	"knock_outcome":           func(b []byte) (marshaler, error) { return UnmarshalKnockOutcome(b) },
