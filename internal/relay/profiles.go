@@ -27,9 +27,10 @@ const (
 	askedProfiles = 100
 	// profilesAnHour bounds the users that a provider asks for in an hour.
 	profilesAnHour = 10_000
-	// profileTries is how often somebody is asked for whose provider does not tell yet, after profileWait each.
-	profileTries = 3
-	profileWait  = 20 * time.Second
+	// profileTries is how often somebody is asked for whose provider does not tell yet: after profileWait, and then after four times
+	// as long each.
+	profileTries = 4
+	profileWait  = time.Second
 )
 
 // ghostData is what is remembered of a ghost beside the columns.
@@ -186,7 +187,8 @@ func (s *step) onProfiles(a *store.Answer, domain string) error {
 		s.room.st.ProfileTries = map[string]int{}
 	}
 	if s.room.st.ProfileTries[domain]++; s.room.st.ProfileTries[domain] <= profileTries {
-		s.later(timerProfiles, s.now.Add(profileWait).UnixMilli())
+		wait := profileWait << (2 * (s.room.st.ProfileTries[domain] - 1))
+		s.later(timerProfiles, s.now.Add(wait).UnixMilli())
 	}
 	return nil
 }
