@@ -261,17 +261,22 @@ func (x *apStep) isChannel(actor string) bool {
 // channelTo are those among actors who are of other servers and are sent what happens in a channel of ours.
 func (x *apStep) channelTo(actors []string, except string) ([]ap.Recipient, error) {
 	var out []ap.Recipient
+	var missing needPeople
 	for _, actor := range actors {
 		if x.face.Site.Own(actor) || actor == except {
 			continue
 		}
 		p, ok := x.face.personKnown(actor)
 		if !ok {
-			return nil, needPerson{actor}
+			missing = append(missing, actor)
+			continue
 		}
 		if p.Inbox != "" {
 			out = append(out, ap.Recipient{Actor: actor, Inbox: p.Inbox, SharedInbox: p.Shared, Dialect: p.Dialect})
 		}
+	}
+	if len(missing) > 0 {
+		return nil, missing
 	}
 	return out, nil
 }

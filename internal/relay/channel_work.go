@@ -160,6 +160,7 @@ func (a *ActivityPub) satisfy(ctx context.Context, need error, packages map[stri
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
 	var person needPerson
+	var people needPeople
 	var pack needPackage
 	var key needKey
 	switch {
@@ -171,6 +172,8 @@ func (a *ActivityPub) satisfy(ctx context.Context, need error, packages map[stri
 			err = fmt.Errorf("%w: %w", errLater, err)
 		}
 		return true, err
+	case errors.As(need, &people):
+		return true, a.people(ctx, people)
 	case errors.As(need, &pack):
 		kp, err := a.fetchPackage(ctx, pack.actor, pack.by)
 		if errors.Is(err, errBusyKey) {
@@ -188,6 +191,25 @@ func (a *ActivityPub) fetchPackage(ctx context.Context, actor, by string) (*mls.
 		return nil, err
 	}
 	return a.freshPackage(ctx, actor, by)
+}
+
+// needPeople says that a step needs to know several actors first.
+type needPeople []string
+
+// Error implements error.
+func (n needPeople) Error() string { return fmt.Sprintf("%d actors are not known yet", len(n)) }
+
+// people finds what is known of several actors: what was written down, after a restart, before their servers are asked.
+func (a *ActivityPub) people(ctx context.Context, actors []string) error {
+	for _, actor := range actors {
+		if _, err := a.recallPerson(ctx, actor, errLater); err == nil {
+			continue
+		}
+		if _, err := a.person(ctx, actor); err != nil {
+			return fmt.Errorf("%w: %w", errLater, err)
+		}
+	}
+	return nil
 }
 
 // packageOf is the KeyPackage of somebody of another server that was fetched for this step.
