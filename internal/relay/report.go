@@ -30,6 +30,8 @@ const (
 	maxShown, maxNote = 10, 1000
 	// reportIDSize is how many characters name a report.
 	reportIDSize = 6
+	// maxOpen bounds the reports of a room that wait for a decision.
+	maxOpen = 100
 	// maxReports bounds a list of reports.
 	maxReports = 100
 )
@@ -79,6 +81,11 @@ func (s *step) onAbuseReport(peer string, report *wire.AbuseReport) error {
 	name := reportID(report)
 	if _, err := s.Store.Report(s.ctx, v.head.ID, name); !errors.Is(err, store.ErrNotFound) {
 		return err // it is there: taken, and nobody is told again
+	}
+	if n, err := s.Store.OpenReports(s.ctx, v.head.ID); err != nil {
+		return err
+	} else if n >= maxOpen {
+		return fmt.Errorf("report: %d of the room wait for a decision: %w", n, ErrBusy)
 	}
 	s.fx.reports = append(s.fx.reports, store.Report{Room: v.head.ID, ID: name, Peer: peer, State: store.ReportOpen, Body: report.Marshal(), CreatedMS: s.nowMS()})
 	s.Alert("abuse", "a user of room "+v.head.ID.String()+" was reported: report "+name)

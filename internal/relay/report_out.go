@@ -134,7 +134,7 @@ func (s *step) actReport(a action) error {
 		return nil
 	}
 	switch err := s.onAbuseReport(s.Naming.Domain, &report); {
-	case errors.Is(err, ErrForbidden), errors.Is(err, ErrNotFound):
+	case errors.Is(err, ErrForbidden), errors.Is(err, ErrNotFound), errors.Is(err, ErrBusy):
 		s.answerReport(a.By, a.Event, "Your report was not accepted.")
 	case err != nil:
 		return err

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -178,6 +179,17 @@ func TestReportRefusals(t *testing.T) {
 	p.equal("without a message", p.post("b.example", change(func(r *wire.AbuseReport) { r.Messages = nil })), 201)
 	if text := p.told(); !strings.Contains(text, "by somebody of b.example") || !strings.Contains(text, "nothing is proven") {
 		t.Errorf("the administrator was told %s", text)
+	}
+	for n := range maxOpen {
+		want := 201
+		if n+2 >= maxOpen { // two are there
+			want = 429
+		}
+		p.a.relay.cfg.Reports = 1000
+		r, err := p.a.serve("b.example", verbReportAbuse, p.a.room(p.room).URI, change(func(r *wire.AbuseReport) { r.Messages, r.Note = nil, fmt.Sprint(n) }).Marshal())
+		if err != nil || r.Status != want {
+			t.Fatalf("report %d: status %d, want %d, %v", n, r.Status, want, err)
+		}
 	}
 	p.a.relay.cfg.Reports = 1
 	p.equal("too many", p.post("b.example", good), 429)

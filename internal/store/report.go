@@ -92,6 +92,11 @@ func (r *Reader) Report(ctx context.Context, room RoomID, id string) (Report, er
 	return rows[0], nil
 }
 
+// OpenReports counts the open reports of a room.
+func (r *Reader) OpenReports(ctx context.Context, room RoomID) (int64, error) {
+	return value[int64](ctx, r, `SELECT COUNT(*) FROM report WHERE shard = $1 AND room = $2 AND state = $3`, room.Shard(), room, ReportOpen)
+}
+
 // Reports lists the reports in a state, the oldest first.
 func (r *Reader) Reports(ctx context.Context, state string, limit int) ([]Report, error) {
 	return r.reports(ctx, `state = $1 ORDER BY created_ms, id LIMIT $2`, state, limit)
