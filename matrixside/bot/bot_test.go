@@ -120,7 +120,7 @@ func TestCommands(t *testing.T) {
 		{"@u:hs", "ping", false, "Pong!", ""},
 		{"@u:hs", "PING", true, "Pong!", ""},
 		{"@u:hs", "!mimi ping", true, "Pong!", ""},
-		{"@u:hs", "", true, "start-chat <mimi address>", ""},
+		{"@u:hs", "", true, "start-chat <address>", ""},
 		{"@u:hs", "help", false, "begin with !mimi", ""},
 		{"@u:hs", "version", true, "b.example", ""},
 		{"@u:hs", "status", true, "up for 1h0m0s", ""},
