@@ -122,43 +122,6 @@ func (r *Relay) Unplumb(ctx context.Context, roomID, by, eventID string) error {
 	return r.act(ctx, id, action{Do: actUnplug, By: by, Event: eventID})
 }
 
-// Join joins a room of another hub, in the name of a Matrix user: where the room lets anybody in, or by a joining code. link is
-// a join link (docs/extensions.md), and secret its passphrase; or it is the room's URI, and secret a code. The user is
-// invited to the portal, or told why not.
-func (r *Relay) Join(ctx context.Context, by, link, secret string) error {
-	l, err := wire.ParseJoinLink(link)
-	if err != nil {
-		return errors.New("it is no MIMI room and no join link")
-	}
-	u, code := l.Room, l.JoiningCode(secret)
-	if l.Code == "" && secret != "" {
-		code = []byte(secret)
-	}
-	switch {
-	case r.Naming.Own(u):
-		return errors.New("it is a room of this bridge: join it on Matrix")
-	case r.blockedUser(string(u)):
-		return errors.New("its provider is not spoken with")
-	case l.Passphrase && secret == "":
-		return errors.New("this link needs a passphrase: write it behind the link")
-	case len(secret) > wire.MaxPassphrase:
-		return errors.New("the code or passphrase is too long")
-	}
-	var id store.RoomID
-	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
-		room, err := tx.RoomByName(ctx, store.NameMIMI, u.Key())
-		if errors.Is(err, store.ErrNotFound) {
-			room, err = r.newFollowerRoom(ctx, tx, u.Domain(), u)
-		}
-		id = room.ID
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return r.act(ctx, id, action{Do: actJoin, By: by, Code: code, Role: l.Role})
-}
-
 // StartChat makes a direct chat of a Matrix user and MIMI users: a room of fixed membership, the one that exactly these people
 // have or a new one. The Matrix room is made by the bot, which invites all.
 func (r *Relay) StartChat(ctx context.Context, by string, users ...string) error {
@@ -404,35 +367,6 @@ func (s *step) actUnplumb(a action) error {
 	s.endRoom(wire.DestroyedDisconnected, intentData{Event: a.Event, By: a.By})
 	s.notice("All MIMI users are removed from this room.", a.Event)
 	return nil
-}
-
-func (s *step) actJoin(a action) error {
-	v := s.room
-	user := s.actorOf(a.By)
-	s.agree(a.By, true)
-	if v.group != nil && s.listed(user) {
-		m, err := s.memberOf(user)
-		if err != nil {
-			return err
-		}
-		s.placeIn(&m, 0, cause{})
-		s.setMember(m)
-		return nil
-	}
-	if j := v.st.Join; j != nil && j.By != a.By && s.nowMS()-j.SinceMS < askAgainAfter {
-		s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: v.head.ID, Kind: inputAction, Source: a.Do, Epoch: -1, Body: mustJSON(a),
-			NotBefore: s.now.Add(joinEvery).UnixMilli(), CreatedMS: s.nowMS()}) // one after the other
-		return nil
-	}
-	v.st.Join = &joining{By: a.By, Code: a.Code, Role: a.Role, SinceMS: s.nowMS()}
-	if v.group != nil {
-		return s.tryJoin()
-	}
-	v.head.State = stateJoining
-	if v.head.Group > 0 || v.st.Asked != nil {
-		v.st.Asked = nil
-	}
-	return s.askGroupInfo(refExternal, user, a.Code)
 }
 
 // actStart makes the Matrix room of a direct chat: the bot, the user and, when all can come, their ghosts.
