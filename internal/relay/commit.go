@@ -73,7 +73,7 @@ func (s *step) advance() error {
 
 func (s *step) commitParams(p *plan) (mls.CommitParams, error) {
 	g := s.room.group
-	params := mls.CommitParams{Leaf: p.leaf, Proposals: p.proposals, Refs: p.refs, Path: p.path, AAD: room.HandshakeAAD(g.Dictionary())}
+	params := mls.CommitParams{Leaf: p.leaf, Proposals: p.proposals, Adds: p.checked, Refs: p.refs, Path: p.path, AAD: room.HandshakeAAD(g.Dictionary())}
 	if !p.renews() {
 		return params, nil
 	}

@@ -27,7 +27,8 @@ type plan struct {
 	added   []policy.UserRolePair
 	meta    *policy.RoomMetaData
 	removed map[mls.LeafIndex]bool
-	keys    []mls.JoinKey // KeyPackages of ours that are added
+	keys    []mls.JoinKey           // KeyPackages of ours that are added
+	checked []mls.CheckedKeyPackage // the public sides of keys
 	covers  []int64
 }
 
@@ -48,7 +49,7 @@ const (
 
 // adds tells whether the plan adds clients.
 func (p *plan) adds() bool {
-	return slices.ContainsFunc(p.proposals, func(q mls.Proposal) bool { return q.Type == mls.ProposalAdd })
+	return len(p.checked) > 0 || slices.ContainsFunc(p.proposals, func(q mls.Proposal) bool { return q.Type == mls.ProposalAdd })
 }
 
 // makePlan puts as many open wishes as go together into one commit. It returns nil when there is nothing to commit now.
@@ -333,7 +334,11 @@ func (s *step) foldAdd(p *plan, i *store.Intent, d intentData, role uint32) (ver
 			return refused, "", err
 		}
 		p.keys = append(p.keys, mls.JoinKey{KeyPackage: kp.Public, Private: kp.Private})
-		p.proposals = append(p.proposals, mls.Proposal{Type: mls.ProposalAdd, Add: kp.Public})
+		checked, err := kp.Public.Check()
+		if err != nil {
+			return refused, "", err
+		}
+		p.checked = append(p.checked, checked)
 		return taken, "", nil
 	}
 	for _, raw := range d.Packages {

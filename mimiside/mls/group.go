@@ -105,10 +105,11 @@ type ResolvedProposal struct {
 
 // CommitParams says what an own commit shall do.
 type CommitParams struct {
-	Leaf          LeafIndex  // the own leaf that commits
-	Proposals     []Proposal // by value
-	Refs          [][]byte   // pending proposals to include; pending SelfRemoves of others are always included
-	Path          bool       // include a path also where none is required
+	Leaf          LeafIndex           // the own leaf that commits
+	Proposals     []Proposal          // by value
+	Adds          []CheckedKeyPackage // added after Proposals
+	Refs          [][]byte            // pending proposals to include; pending SelfRemoves of others are always included
+	Path          bool                // include a path also where none is required
 	NewLeaf       *LeafParams
 	AAD           []byte
 	Private       bool // frame as PrivateMessage instead of PublicMessage

@@ -22,7 +22,7 @@ func (g *Group) StageCommit(rand io.Reader, now time.Time, params CommitParams) 
 	c := &making{rand: rand, g: g, key: own.signature, aadGiven: params.AAD, private: params.Private, padding: params.Padding,
 		treeInWelcome: params.TreeInWelcome, noExternalPub: params.NoExternalPub, extensions: params.GroupInfoExtensions}
 	c.sender = MemberSender(params.Leaf)
-	if err := c.collect(params.Refs, params.Proposals, params.Leaf); err != nil {
+	if err := c.collect(params.Refs, params.Proposals, params.Adds, params.Leaf); err != nil {
 		return nil, fail(KindBug, op, err)
 	}
 	if c.t, err = g.begin(now, &proposalList{items: c.items, committer: params.Leaf}); err != nil {
@@ -67,8 +67,8 @@ type making struct {
 	extensions    Extensions
 }
 
-// collect puts references first, then values.
-func (c *making) collect(refs [][]byte, values []Proposal, committer LeafIndex) error {
+// collect puts references first, then values, then checked KeyPackages.
+func (c *making) collect(refs [][]byte, values []Proposal, adds []CheckedKeyPackage, committer LeafIndex) error {
 	refs = slices.Clone(refs)
 	leaving := map[LeafIndex]bool{committer: true}
 	for _, r := range refs {
@@ -92,6 +92,17 @@ func (c *making) collect(refs [][]byte, values []Proposal, committer LeafIndex) 
 			return err
 		}
 		commit.Proposals = append(commit.Proposals, ProposalOrRef{Proposal: p})
+	}
+	for _, add := range adds {
+		if add.kp == nil {
+			return fail(KindBug, "collect proposals", ErrKey)
+		}
+		kp, err := UnmarshalKeyPackage(slices.Clone(add.kp.Marshal()))
+		if err != nil {
+			return err
+		}
+		kp.checked = true
+		commit.Proposals = append(commit.Proposals, ProposalOrRef{Proposal: &Proposal{Type: ProposalAdd, Add: kp}})
 	}
 	var err error
 	c.entries = commit.Proposals

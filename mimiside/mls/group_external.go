@@ -102,7 +102,7 @@ func (c *making) collectExternal(now time.Time, kem []byte, params *ExternalComm
 	held := c.g
 	c.g = &view
 	defer func() { c.g = held }()
-	return c.collect(nil, values, nobody)
+	return c.collect(nil, values, nil, nobody)
 }
 
 // NewGroupFromStaged returns the group that an accepted external commit of StageExternalCommit leads to, with the new

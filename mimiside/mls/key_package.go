@@ -17,7 +17,28 @@ type KeyPackage struct {
 	Extensions Extensions
 	Signature  []byte
 
-	raw []byte
+	raw     []byte
+	made    bool // raw is what NewKeyPackage made
+	checked bool // it was decoded from bytes that were found good; only inside a commit that is made
+}
+
+// CheckedKeyPackage is a KeyPackage whose version, keys and signatures were found good. A commit that adds it does not
+// verify them again.
+type CheckedKeyPackage struct{ kp *KeyPackage }
+
+// KeyPackage returns the KeyPackage, nil for the zero value. It must not be changed.
+func (c CheckedKeyPackage) KeyPackage() *KeyPackage { return c.kp }
+
+// Check is Verify for one that is to be added later. One that NewKeyPackage made is good already.
+func (kp *KeyPackage) Check() (CheckedKeyPackage, error) {
+	fresh, err := UnmarshalKeyPackage(kp.Marshal()) // the bytes are judged and used, whatever became of the fields
+	if err == nil && !(kp.made && kp.raw != nil) {
+		err = fresh.Verify()
+	}
+	if err != nil {
+		return CheckedKeyPackage{}, err
+	}
+	return CheckedKeyPackage{fresh}, nil
 }
 
 // ReadKeyPackage reads a KeyPackage from a stream.
@@ -190,7 +211,7 @@ func NewKeyPackage(rand io.Reader, params KeyPackageParams) (*KeyPackage, *KeyPa
 	if kp.Signature, err = params.SignatureKey.Sign(signLabelKeyPackage, kp.tbs(nil)); err != nil {
 		return nil, nil, fail(KindBug, op, err)
 	}
-	kp.raw = kp.appendFields(nil)
+	kp.raw, kp.made = kp.appendFields(nil), true
 	private := &KeyPackagePrivate{Suite: params.Suite, InitKey: initPriv, EncryptionKey: encPriv,
 		SignatureKey: params.SignatureKey}
 	return kp, private, nil

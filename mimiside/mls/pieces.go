@@ -7,7 +7,7 @@ package mls
 //	tree      stratum chunk   up to 31 neighbouring nodes of the present tree
 //	own       leaf            an own leaf: its private keys
 //	path      node            a private key of the path that the pool knows
-//	seed      epoch node      a secret of the secret tree that has not been used up
+//	seed      epoch node leaf secrets of the secret tree that have not been used up: of the node, and beside the way from it to the leaf
 //	send      epoch leaf kind the sending ratchet of an own leaf; kind 1 handshake, 2 application
 //	recv      epoch leaf kind the receiving ratchet of a member
 //	proposal  epoch number    a proposal that waits for a commit

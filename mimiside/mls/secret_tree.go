@@ -34,10 +34,11 @@ func compareRatchetID(a, b ratchetID) int {
 
 // secretTree gives the keys of the messages of one epoch (RFC 9420 §9). A leaf's first message turns its secret into
 // two ratchets, of sending for an own leaf, of receiving for others, and uses the seed above it up. Its stored form
-// is one piece a seed and a ratchet, so that a message costs one small piece.
+// is one piece a ratchet and one for a few seeds that were derived together, so that a message costs one small piece.
 type secretTree struct {
 	seedTree
 	epoch   uint64
+	bundles map[nodeIndex]*seedBundle // by the nodes of the seeds; the root's is in none
 	sending map[ratchetID]*sendRatchet
 	receive map[ratchetID]*receiveRatchet
 }
@@ -54,6 +55,7 @@ func emptySecretTree(suite Suite, epoch uint64, height uint) *secretTree {
 	return &secretTree{
 		seedTree: seedTree{suite: suite, height: height, seeds: map[nodeIndex]Secret{}},
 		epoch:    epoch,
+		bundles:  map[nodeIndex]*seedBundle{},
 		sending:  map[ratchetID]*sendRatchet{},
 		receive:  map[ratchetID]*receiveRatchet{},
 	}
@@ -69,11 +71,24 @@ func (t *secretTree) ratchets(leaf Secret) map[ratchetKind]ratchet {
 }
 
 // applyOpening uses a leaf's seed up and notes what of the stored form changes.
-func (t *secretTree) applyOpening(o *opening, changes *Changes) {
+func (t *secretTree) applyOpening(leaf LeafIndex, o *opening, changes *Changes) {
 	t.apply(o)
-	changes.Delete = append(changes.Delete, t.seedKey(o.from))
-	for _, s := range o.kept {
-		changes.Put = append(changes.Put, t.seedPiece(s.node, s.secret))
+	old := t.bundles[o.from]
+	delete(t.bundles, o.from)
+	switch {
+	case old == nil:
+		changes.Delete = append(changes.Delete, t.seedKey(o.from))
+	case old.drop(o.from):
+		changes.Delete = append(changes.Delete, t.bundleKey(old))
+	default:
+		changes.Put = append(changes.Put, t.bundlePiece(old))
+	}
+	for kept := range slices.Chunk(o.kept, seedsTogether) {
+		b := &seedBundle{top: kept[0].node, leaf: leaf, mask: 1<<len(kept) - 1}
+		for _, s := range kept {
+			t.bundles[s.node] = b
+		}
+		changes.Put = append(changes.Put, t.bundlePiece(b))
 	}
 }
 
@@ -91,7 +106,7 @@ func (t *secretTree) nextSendKey(leaf LeafIndex, kind ratchetKind, changes *Chan
 		for k, first := range t.ratchets(o.leaf) {
 			t.sending[ratchetID{leaf, k}] = &sendRatchet{first}
 		}
-		t.applyOpening(o, changes)
+		t.applyOpening(leaf, o, changes)
 		r = t.sending[id]
 		other := ratchetID{leaf, ratchetHandshake + ratchetApplication - kind}
 		changes.Put = append(changes.Put, Piece{Key: t.ratchetKey("send", other), Data: t.sending[other].Marshal()})
@@ -153,7 +168,7 @@ func (f *foundKey) use(changes *Changes) {
 		return
 	}
 	if f.opening != nil {
-		t.applyOpening(f.opening, changes)
+		t.applyOpening(f.id.leaf, f.opening, changes)
 		other := ratchetID{f.id.leaf, ratchetHandshake + ratchetApplication - f.id.kind}
 		t.receive[other] = &receiveRatchet{ratchet: f.first[other.kind]}
 		t.receive[f.id] = f.old
@@ -163,17 +178,6 @@ func (f *foundKey) use(changes *Changes) {
 	changes.Put = append(changes.Put, Piece{Key: t.ratchetKey("recv", f.id), Data: f.old.Marshal()})
 }
 
-func (t *secretTree) seedKey(n nodeIndex) PieceKey {
-	return PieceKey{Kind: "seed", A: t.epoch, B: uint64(n)}
-}
-
-const seedVersion = 1
-
-// seedPiece is the stored form of a seed: a version byte and the secret.
-func (t *secretTree) seedPiece(n nodeIndex, secret Secret) Piece {
-	return Piece{Key: t.seedKey(n), Data: append(Secret{seedVersion}, secret...)}
-}
-
 func (t *secretTree) ratchetKey(kind string, id ratchetID) PieceKey {
 	return PieceKey{Kind: kind, A: t.epoch, B: uint64(id.leaf), C: uint64(id.kind)}
 }
@@ -181,8 +185,15 @@ func (t *secretTree) ratchetKey(kind string, id ratchetID) PieceKey {
 // pieces returns the whole stored form: seeds and ratchets.
 func (t *secretTree) pieces() []Piece {
 	out := make([]Piece, 0, len(t.seeds)+len(t.sending)+len(t.receive))
+	done := map[*seedBundle]bool{}
 	for _, n := range t.nodes() {
-		out = append(out, t.seedPiece(n, t.seeds[n]))
+		switch b := t.bundles[n]; {
+		case b == nil:
+			out = append(out, t.seedPiece(n, t.seeds[n]))
+		case !done[b]:
+			done[b] = true
+			out = append(out, t.bundlePiece(b))
+		}
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(t.sending), compareRatchetID) {
 		out = append(out, Piece{Key: t.ratchetKey("send", id), Data: t.sending[id].Marshal()})
@@ -202,15 +213,7 @@ func (t *secretTree) load(p Piece) (bool, error) {
 	id := ratchetID{LeafIndex(p.Key.B), ratchetKind(p.Key.C)}
 	switch p.Key.Kind {
 	case "seed":
-		n := nodeIndex(p.Key.B)
-		if p.Key.B >= 2<<t.height-1 || len(p.Data) != 1+t.suite.HashLength() {
-			return false, failf(KindMalformed, op, ErrUnknownValue, "seed of node %d", p.Key.B)
-		}
-		if p.Data[0] != seedVersion {
-			return false, failf(KindMalformed, op, ErrStateVersion, "seed of node %d", p.Key.B)
-		}
-		t.seeds[n] = p.Data[1:].Clone()
-		return true, nil
+		return true, t.loadSeeds(p)
 	case "send", "recv":
 		if p.Key.B >= 1<<t.height || id.kind != ratchetHandshake && id.kind != ratchetApplication {
 			return false, failf(KindMalformed, op, ErrUnknownValue, "ratchet of leaf %d", p.Key.B)
@@ -241,6 +244,7 @@ func (t *secretTree) stopSending() {
 // wipe forgets everything. The caller deletes the ranges {seed, epoch}, {send, epoch} and {recv, epoch}.
 func (t *secretTree) wipe() {
 	t.seedTree.wipe()
+	clear(t.bundles)
 	t.stopSending()
 	for _, r := range t.receive {
 		r.secret.Wipe()

@@ -141,7 +141,7 @@ func sameStored(t rapid.TB, got, want stored) {
 	}
 }
 
-// A leaf's first message costs at most one seed a level and two ratchets, every further one a piece of some 45 bytes,
+// A leaf's first message costs at most one seed a level, a few together, and two ratchets, every further one a piece of some 45 bytes,
 // whatever the size of the tree.
 func TestMessageCostsOnePiece(t *testing.T) {
 	const height = 16
@@ -155,11 +155,106 @@ func TestMessageCostsOnePiece(t *testing.T) {
 			size += len(p.Data)
 		}
 		switch {
-		case i == 0 && (len(changes.Put) != height+2 || len(changes.Delete) != 1 || size > 33*height+100):
+		case i == 0 && (len(changes.Put) != (height+seedsTogether-1)/seedsTogether+2 || len(changes.Delete) != 1 || size > 33*height+100):
 			t.Fatalf("first message: %d pieces, %d bytes", len(changes.Put), size)
 		case i > 0 && (len(changes.Put) != 1 || len(changes.Delete) != 0 || size > 50):
 			t.Fatalf("message %d: %d pieces, %d bytes", i, len(changes.Put), size)
 		}
+	}
+}
+
+// The first message of a sender stores less than 1 KB with its keys in a tree of any size, also when others sent before it.
+func TestFirstMessagesStayBelowOneKB(t *testing.T) {
+	tree := testSecretTree(maxTreeHeight)
+	pieces, most := map[PieceKey]Secret{}, 0
+	for _, p := range tree.pieces() {
+		pieces[p.Key] = p.Data
+	}
+	rand := testRand(7)
+	for i := range 300 {
+		leaf := LeafIndex(rand.Intn(1 << maxTreeHeight))
+		if i < 40 { // far from each other, then near
+			leaf = LeafIndex(uint32(i) << (maxTreeHeight - 1 - i%maxTreeHeight) & (1<<maxTreeHeight - 1))
+		}
+		if _, opened := tree.receive[ratchetID{leaf, ratchetApplication}]; opened {
+			continue
+		}
+		var changes Changes
+		_, err := receiveKey(tree, leaf, ratchetApplication, 0, Limits{MaxForward: 10}, &changes)
+		ok(t, "receive", err)
+		size := 0
+		for _, p := range changes.Put {
+			size += len(p.Key.Kind) + 24 + len(p.Data)
+		}
+		for _, k := range changes.Delete {
+			size += len(k.Kind) + 24
+		}
+		most = max(most, size)
+		changes.Apply(pieces)
+	}
+	if most >= 1000 {
+		t.Errorf("a first message stores %d bytes", most)
+	}
+	// What was stored bit by bit is what is stored whole, and loads to the same.
+	whole := map[PieceKey]Secret{}
+	for _, p := range tree.pieces() {
+		whole[p.Key] = p.Data
+	}
+	again := emptySecretTree(testSuite, tree.epoch, maxTreeHeight)
+	for k, data := range pieces {
+		if !bytes.Equal(whole[k], data) {
+			t.Fatalf("piece %v differs", k)
+		}
+		if taken, err := again.load(Piece{k, data}); !taken || err != nil {
+			t.Fatalf("piece %v: %v", k, err)
+		}
+	}
+	if len(whole) != len(pieces) || len(again.seeds) != len(tree.seeds) {
+		t.Fatalf("%d pieces and %d seeds, want %d and %d", len(pieces), len(again.seeds), len(whole), len(tree.seeds))
+	}
+	for n, s := range tree.seeds {
+		if !bytes.Equal(again.seeds[n], s) {
+			t.Fatalf("the seed of node %d differs", n)
+		}
+	}
+}
+
+// Pieces of seeds that are not as they were written are refused; those of before, one for each seed, are read.
+func TestBrokenSeedPieces(t *testing.T) {
+	tree := testSecretTree(8)
+	var changes Changes
+	_, err := receiveKey(tree, 5, ratchetApplication, 0, Limits{MaxForward: 10}, &changes)
+	ok(t, "receive", err)
+	for _, good := range tree.pieces() {
+		if good.Key.Kind != "seed" {
+			continue
+		}
+		for name, change := range map[string]func(*Piece){
+			"no data": func(p *Piece) { p.Data = nil }, "short": func(p *Piece) { p.Data = p.Data[:len(p.Data)-1] }, "long": func(p *Piece) { p.Data = append(p.Data, 0) },
+			"version": func(p *Piece) { p.Data[0] = 9 }, "no seed": func(p *Piece) { p.Data = p.Data[:33]; p.Data[1] = 0 }, "mask": func(p *Piece) { p.Data[1] |= 0x80 },
+			"node": func(p *Piece) { p.Key.B = 1 << 20 }, "leaf": func(p *Piece) { p.Key.C = 1 << 20 }, "another leaf": func(p *Piece) { p.Key.C ^= 0xff }, "root": func(p *Piece) { p.Key.B = uint64(rootOf(8)) },
+		} {
+			p := Piece{good.Key, good.Data.Clone()}
+			change(&p)
+			fresh := emptySecretTree(testSuite, tree.epoch, 8)
+			if _, err := fresh.load(p); err == nil {
+				t.Errorf("%v, %s: loaded", good.Key, name)
+			}
+		}
+		fresh := emptySecretTree(testSuite, tree.epoch, 8)
+		_, err := fresh.load(good)
+		ok(t, "load", err)
+		if _, err := fresh.load(good); err == nil {
+			t.Error("the same seeds were loaded twice")
+		}
+	}
+	old := emptySecretTree(testSuite, tree.epoch, 8)
+	for n, s := range tree.seeds {
+		_, err := old.load(tree.seedPiece(n, s))
+		ok(t, "load a single seed", err)
+	}
+	if len(old.seeds) != len(tree.seeds) {
+		t.Error("single seeds were not loaded")
 	}
 }
 

@@ -72,6 +72,7 @@ func numbers(list string) []int {
 
 // figures is what one side costs with N clients. Times and bytes are for all N clients unless they say otherwise.
 type figures struct {
+	checkAdds    time.Duration // N KeyPackages decoded and verified as they come; the other side does a part of it in makeAdds
 	makeAdds     time.Duration // the commit that adds N clients, merged, and its Welcome
 	joinAll      time.Duration
 	makePath     time.Duration // a commit with a path by one member of the group of N+1, merged
@@ -108,6 +109,7 @@ func compare(n int, us, they *figures) {
 	size("bytes to store per message", func(f *figures) int64 { return f.storeMessage })
 	size("bytes to store per path commit", func(f *figures) int64 { return f.storeCommit })
 	size("heap of all in bytes", func(f *figures) int64 { return f.heap })
+	fmt.Printf("checking the KeyPackages of all as they come N=%d ours=%s\n", n, short(us.checkAdds))
 	duration("making the commit and Welcome that add all", func(f *figures) time.Duration { return f.makeAdds })
 	duration("making a path commit", func(f *figures) time.Duration { return f.makePath })
 	duration("making a path commit and Welcome that add one", func(f *figures) time.Duration { return f.makeAddOne })

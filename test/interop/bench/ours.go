@@ -48,7 +48,8 @@ type ours struct {
 	pool    *mls.Group
 	welcome *mls.Welcome
 	tree    []byte
-	keys    []mls.JoinKey // of the clients that the outside member adds, leaf by leaf
+	keys    []mls.JoinKey           // of the clients that the outside member adds, leaf by leaf
+	checked []mls.CheckedKeyPackage // the same as the outside member got them
 }
 
 func newOurs(n int) *ours {
@@ -56,8 +57,17 @@ func newOurs(n int) *ours {
 	for i := range n {
 		o.keys = append(o.keys, joinKey(i+1))
 	}
+	o.checkAll()
 	o.create()
 	return o
+}
+
+// checkAll does with all KeyPackages what is done when they come: decode and verify.
+func (o *ours) checkAll() {
+	o.checked = o.checked[:0]
+	for _, k := range o.keys {
+		o.checked = append(o.checked, must(must(mls.UnmarshalKeyPackage(k.KeyPackage.Marshal())).Check()))
+	}
 }
 
 // create makes the group of the outside member alone.
@@ -68,11 +78,7 @@ func (o *ours) create() {
 
 // add adds all clients with one commit.
 func (o *ours) add() {
-	var adds []mls.Proposal
-	for _, k := range o.keys {
-		adds = append(adds, mls.Proposal{Type: mls.ProposalAdd, Add: k.KeyPackage})
-	}
-	s := must(o.outside.StageCommit(rand.Reader, now, mls.CommitParams{Proposals: adds}))
+	s := must(o.outside.StageCommit(rand.Reader, now, mls.CommitParams{Adds: o.checked}))
 	must(o.outside.Merge(now, s))
 	o.welcome = must(mls.UnmarshalMLSMessage(s.Welcome())).Welcome
 	o.tree = s.Tree()
@@ -115,6 +121,7 @@ func measureOurs(n int) *figures {
 	var f figures
 	o := newOurs(n)
 	runtime.GC()
+	f.checkAdds = median(addRounds, addRounds, func() time.Duration { return timed(o.checkAll) })
 	f.makeAdds = median(addRounds, addRounds, func() time.Duration {
 		o.create()
 		return timed(o.add)
