@@ -73,6 +73,10 @@ func TestEverySpellingIsRead(t *testing.T) {
 		if _, err := MLSCarrier(Object{"type": "Note", "content": std}); err != nil {
 			t.Fatal(err)
 		}
+		// Words may be base64 as well.
+		if x, err := MLSCarrier(Object{"type": "Note", "content": "in the clear"}); x != nil || !errors.Is(err, ErrMLSObject) {
+			t.Fatal(x, err)
+		}
 		if _, err := MLSCarrier(Object{"type": "Note", "content": "<p>hello</p>"}); !errors.Is(err, ErrMLSObject) {
 			t.Fatal(err)
 		}

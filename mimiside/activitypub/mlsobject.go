@@ -91,8 +91,10 @@ func ParseMLSObject(o Object) (*MLSObject, error) {
 	x := &MLSObject{ID: o.Str("id", "@id"), Label: o.typeAmong(MLSTypes...), AttributedTo: ref(o["attributedTo"]),
 		Conversation: ref(o.get("conversation", "mls:conversation", "context")), Bytes: b, Hash: sha256.Sum256(b),
 		Suite: o.Str("ciphersuite", "mls:ciphersuite"), Client: clientOf(o["generator"])}
-	x.Message, x.KeyPackage, err = ParseMLS(b)
-	return x, err
+	if x.Message, x.KeyPackage, err = ParseMLS(b); err != nil {
+		return nil, err
+	}
+	return x, nil
 }
 
 // clientOf is the name of a generator, at most 100 octets of printable text.
