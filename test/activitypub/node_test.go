@@ -21,8 +21,8 @@ type node struct {
 	events chan map[string]any
 }
 
-// startNode starts <dir>/peer.mjs. Where there is no Node or its packages are not installed the test is skipped and says so.
-func startNode(t *testing.T, dir string) *node {
+// nodePath finds Node. Where there is none or a peer's packages are not installed the test is skipped and says so.
+func nodePath(t *testing.T, dir string) string {
 	t.Helper()
 	path, err := exec.LookPath("node")
 	if err != nil {
@@ -31,8 +31,14 @@ func startNode(t *testing.T, dir string) *node {
 	if _, err := os.Stat(dir + "/node_modules"); err != nil {
 		t.Skip("NOT TESTED AGAINST ", dir, ": run npm ci in test/activitypub/", dir)
 	}
-	cmd := exec.Command(path, "peer.mjs")
-	cmd.Dir = dir
+	return path
+}
+
+// startNode starts <dir>/peer.mjs. Its environment says where it stands (place.mjs); without it is on loopback over http.
+func startNode(t *testing.T, dir string, env ...string) *node {
+	t.Helper()
+	cmd := exec.Command(nodePath(t, dir), "peer.mjs")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

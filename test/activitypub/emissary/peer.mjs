@@ -2,13 +2,13 @@
 // what it demands of others. One JSON object a line on standard input and output: {id, op, ...} → {id, ok, ...} or {id, error}; {event: ...}
 // tells of what came.
 import { createHash, createPrivateKey, createPublicKey, createSign, createVerify, generateKeyPairSync, randomUUID } from "node:crypto"
-import { createServer } from "node:http"
 import { createInterface } from "node:readline"
 import {
   acceptAll, createApplicationMessage, createCommit, createGroup, decodeMlsMessage, defaultCapabilities, defaultLifetime, emptyPskIndex,
   encodeMlsMessage, generateKeyPackage, getCiphersuiteFromName, getCiphersuiteImpl, joinGroup, makePskIndex, processMessage,
 } from "ts-mls"
 import { decodeKeyPackage, encodeKeyPackage } from "ts-mls/keyPackage.js"
+import { listen } from "../place.mjs"
 
 const suiteName = "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519"
 const suite = await getCiphersuiteImpl(getCiphersuiteFromName(suiteName))
@@ -18,10 +18,7 @@ const unb64 = (s) => new Uint8Array(Buffer.from(s, "base64"))
 const activityType = "application/activity+json"
 
 const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 })
-const server = createServer((req, res) => serve(req, res).catch((e) => { say({ event: "fault", error: String(e?.stack ?? e) }); res.writeHead(500).end() }))
-await new Promise((r) => server.listen(0, "127.0.0.1", r))
-const host = `127.0.0.1:${server.address().port}`
-const origin = `http://${host}`
+const { host, origin } = await listen((req, res) => serve(req, res).catch((e) => { say({ event: "fault", error: String(e?.stack ?? e) }); res.writeHead(500).end() }))
 const me = `${origin}/@bob`
 const text = (s) => new TextEncoder().encode(s)
 const credential = { credentialType: "basic", identity: text(me) }

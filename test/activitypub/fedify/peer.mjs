@@ -1,16 +1,15 @@
 // A real ActivityPub server for the tests: Fedify with one person, behind one JSON object a line on standard input and output.
 // A request is {id, op, ...}, the answer {id, ok, ...} or {id, error}. {event: "activity", ...} tells of an activity that was taken.
-import { createServer } from "node:http"
 import { createInterface } from "node:readline"
-import { createFederation, generateCryptoKeyPair, MemoryKvStore } from "@fedify/fedify"
-import { Activity, Create, Endpoints, Note, Person, Add, Remove, Update, Announce, Delete } from "@fedify/vocab"
+import { createFederation, generateCryptoKeyPair, MemoryKvStore, signRequest } from "@fedify/fedify"
+import { Accept, Add, Announce, Create, Delete, Endpoints, Follow, Note, Person, Reject, Remove, Update } from "@fedify/vocab"
+import { Temporal } from "@js-temporal/polyfill"
+import { listen } from "../place.mjs"
 
 const say = (o) => process.stdout.write(JSON.stringify(o) + "\n")
 
-const port = await new Promise((resolve) => {
-  const probe = createServer().listen(0, "127.0.0.1", () => { const { port } = probe.address(); probe.close(() => resolve(port)) })
-})
-const origin = `http://127.0.0.1:${port}`
+let answer
+const { origin } = await listen((req, res) => answer(req, res))
 const federation = createFederation({ kv: new MemoryKvStore(), origin, allowPrivateAddress: true })
 const keys = [await generateCryptoKeyPair("RSASSA-PKCS1-v1_5")]
 let lastBody = ""
@@ -27,8 +26,9 @@ federation.setActorDispatcher("/u/{identifier}", async (ctx, identifier) => {
 const heard = async (ctx, activity) => say({ event: "activity", type: activity.constructor.name, id: activity.id?.href, actor: activity.actorId?.href, body: lastBody })
 federation.setInboxListeners("/u/{identifier}/inbox", "/inbox")
   .on(Create, heard).on(Add, heard).on(Remove, heard).on(Update, heard).on(Announce, heard).on(Delete, heard)
+  .on(Accept, heard).on(Reject, heard)
 
-createServer(async (req, res) => {
+answer = async (req, res) => {
   const chunks = []
   for await (const c of req) chunks.push(c)
   const body = Buffer.concat(chunks)
@@ -37,20 +37,22 @@ createServer(async (req, res) => {
   for (let i = 0; i < req.rawHeaders.length; i += 2) headers.append(req.rawHeaders[i], req.rawHeaders[i + 1])
   const request = new Request(origin + req.url, { method: req.method, headers, body: req.method === "POST" ? body : undefined })
   try {
-    const answer = await federation.fetch(request, { contextData: undefined })
-    res.writeHead(answer.status, Object.fromEntries(answer.headers))
-    res.end(Buffer.from(await answer.arrayBuffer()))
+    const a = await federation.fetch(request, { contextData: undefined })
+    res.writeHead(a.status, Object.fromEntries(a.headers))
+    res.end(Buffer.from(await a.arrayBuffer()))
   } catch (e) {
     res.writeHead(500)
     res.end(String(e))
   }
-}).listen(port, "127.0.0.1", () => say({ event: "ready", origin }))
+}
+say({ event: "ready", origin })
 
 const context = () => federation.createContext(new URL(origin), undefined)
 const operations = {
   // lookup fetches an actor of ours, by address or handle.
-  async lookup({ what }) {
-    const o = await context().lookupObject(what)
+  async lookup({ what, signed }) {
+    const ctx = context()
+    const o = await ctx.lookupObject(what, signed ? { documentLoader: await ctx.getDocumentLoader({ identifier: "fedi" }) } : {})
     return { type: o?.constructor.name, actor: o?.id?.href, inbox: o?.inboxId?.href, shared: o?.endpoints?.sharedInbox?.href, name: o?.preferredUsername?.toString() }
   },
   // send delivers a Create of a Note to an inbox, signed and knocked as Fedify does it.
@@ -62,6 +64,23 @@ const operations = {
       object: new Note({ id: new URL(id + "/note"), attribution: ctx.getActorUri("fedi"), content, to: new URL(to) }),
     }), { immediate: true })
     return { activity: id }
+  },
+  // follow asks to follow an actor.
+  async follow({ to, inbox }) {
+    const ctx = context()
+    const id = `${origin}/a/${crypto.randomUUID()}`
+    await ctx.sendActivity({ identifier: "fedi" }, { id: new URL(to), inboxId: new URL(inbox) },
+      new Follow({ id: new URL(id), actor: ctx.getActorUri("fedi"), object: new URL(to), to: new URL(to) }), { immediate: true })
+    return { activity: id }
+  },
+  // raw signs a body with Fedify's own signer, posts it, or another one in its place, and returns the status.
+  async raw({ inbox, body, instead, scheme, age, unsigned }) {
+    const init = { method: "POST", headers: { "content-type": "application/activity+json" } }
+    const request = new Request(inbox, { ...init, body })
+    const signed = unsigned ? request : await signRequest(request, keys[0].privateKey, new URL(`${origin}/u/fedi#main-key`),
+      { spec: scheme, currentTime: Temporal.Now.instant().subtract({ seconds: age ?? 0 }) })
+    const sent = await fetch(inbox, { method: "POST", headers: signed.headers, body: instead ?? body })
+    return { status: sent.status }
   },
 }
 

@@ -37,6 +37,8 @@ type Options struct {
 	Bridge map[string]any
 	// MIMI are more settings of the section mimi.
 	MIMI map[string]any
+	// ActivityPub are the settings of the section activitypub; the face is off without them. Its servers are named in Peers.
+	ActivityPub map[string]any
 	// LogLevel of the bridges, "info" by default.
 	LogLevel string
 	// Homeserver, if set, takes the place of the fake homeserver: its server_name and base address. The registration must
@@ -222,7 +224,7 @@ func (b *Bridge) settings(ctx context.Context) (section, error) {
 		"appservice": section{"address": "http://" + harness.Loopback(b.appservice), "listen": harness.Loopback(b.appservice), "bot": section{"username": "mimibot"}},
 		"bridge":     own,
 		"database":   db,
-		"mimi":       mimi,
+		"mimi":       mimi, "activitypub": maps.Clone(s.opts.ActivityPub),
 		"limits": section{"retry_first": "100ms", "retry_max": "1s", "key_claims": 100000, "peer_key_claims": 100000, "group_info_requests": 100000,
 			"peer_requests": 100000},
 		// The fake homeserver knows no devices.
