@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -415,7 +416,13 @@ func restart(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice 
 func restored(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
 	old := w.device.Client().DeviceID
 	w.stop()
-	if err := os.WriteFile(w.db.DSN+".marker", []byte("of a later time\n"), 0o600); err != nil {
+	file := w.db.DSN + ".marker"
+	mark, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, _, _ := strings.Cut(string(mark), " ") // of the installation, see store.DB.Mark
+	if err := os.WriteFile(file, []byte(name+" ofalatertime\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	w.start(t, ctx)

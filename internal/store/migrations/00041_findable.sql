@@ -11,8 +11,8 @@ CREATE TABLE findable (
 );
 CREATE INDEX findable_value ON findable (field, folded, mxid);
 
--- Who has a setting.
-CREATE INDEX setting_key ON setting (key, value, scope);
+-- Who has a setting. Without its value, which may be too long for an index.
+CREATE INDEX setting_key ON setting (key, scope);
 
 -- +goose Down
 DROP INDEX setting_key;
