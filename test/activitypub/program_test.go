@@ -126,8 +126,8 @@ func (p *program) reads(t *testing.T, room, text string) (sender string) {
 	return sender
 }
 
-// emissary: a Matrix user begins a chat by asking the bot, both talk, also after a restart of the bridge; then the peer begins one with another user,
-// who says nothing before accepting it.
+// emissary: a Matrix user begins a chat by asking the bot, both talk, also after a restart of the bridge; then the peer begins one with another user, who
+// is invited. S001-001, S001-023.
 func (p *program) emissary(t *testing.T) {
 	peer := p.peer(t, "emissary", emissaryDomain)
 	started := peer.ask("start", nil)
@@ -182,6 +182,20 @@ func (p *program) emissary(t *testing.T) {
 	if m := peer.event("said"); !strings.Contains(fmt.Sprint(field(m, "activity", "object", "content")), "still here") {
 		t.Fatal(jsonOf(m))
 	}
+	erin := p.hs.Register("erin")
+	erinActor := "https://" + bridgeDomain + "/ap/u/erin"
+	made := peer.ask("create", map[string]any{"actors": []string{erinActor}})
+	if list := made["statuses"].([]any); len(list) != 1 || list[0] != float64(202) {
+		t.Fatal(made)
+	}
+	theirs := made["group"].(string)
+	room := p.invited(t, erin)
+	say(theirs, "hello Erin")
+	p.reads(t, room, "hello Erin")
+	p.hs.Say(room, erin, "thank you")
+	if m := peer.event("said"); m["from"] != erinActor || m["group"] != theirs {
+		t.Fatal(jsonOf(m))
+	}
 }
 
 // invited waits until somebody is invited to a room and accepts.
@@ -207,6 +221,29 @@ func (p *program) fedify(t *testing.T) {
 	}
 	peer.ask("send", map[string]any{"to": actor, "inbox": actor + "/inbox", "content": "in the clear"})
 	p.signatures(t, peer, actor)
+	p.follows(t, peer, dave)
+}
+
+// follows: Fedify finds a channel by the address that the bot tells, asks to be let in, and takes the answer that the program signs: the room is for the invited.
+func (p *program) follows(t *testing.T, peer *node, user string) {
+	room := p.withBot(t, user)
+	other := p.hs.Register("frank") // else it were a room with the bot alone
+	p.must(t, room, "invite", user, other)
+	p.must(t, room, "join", other, other)
+	p.hs.Say(room, user, "!mimi channel")
+	const words = "find it as @"
+	p.reads(t, room, words)
+	_, rest, _ := strings.Cut(p.hs.LastText(room), words)
+	account, _, _ := strings.Cut(rest, "@")
+	m := peer.ask("lookup", map[string]any{"what": "@" + account + "@" + bridgeDomain, "signed": true})
+	if m["type"] != "Service" || m["shared"] != "https://"+bridgeDomain+"/ap/inbox" {
+		t.Fatal(jsonOf(m))
+	}
+	asked := peer.ask("follow", map[string]any{"to": m["actor"], "inbox": m["inbox"]})
+	no := peer.event("activity")
+	if no["type"] != "Reject" || no["actor"] != m["actor"] || !strings.Contains(no["body"].(string), asked["activity"].(string)) {
+		t.Fatal(jsonOf(no))
+	}
 }
 
 // signatures posts bodies that Fedify signs, and looks what the program answers.
