@@ -1,0 +1,215 @@
+package activitypub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// These are rows of the security list (activitypub.md §6) that no other test has.
+
+// TestEveryHopIsJudged (row "Redirects"): three are followed, a fourth is not, and each leads only where a fetch may go at all.
+func TestEveryHopIsJudged(t *testing.T) {
+	for name, tc := range map[string]struct {
+		hops int
+		to   string
+		want error
+	}{
+		"three":           {hops: 3},
+		"four":            {hops: 4, want: ErrUnfit},
+		"to http":         {to: "http://a.example/end", want: ErrUnfit},
+		"to an address":   {to: "https://127.0.0.1/end", want: ErrUnfit},
+		"to IPv6":         {to: "https://[::1]/end", want: ErrUnfit},
+		"to the blocked":  {to: "https://blocked.example/end", want: ErrUnfit},
+		"to a file":       {to: "file:///end", want: ErrUnfit},
+		"with a password": {to: "https://u:p@a.example/end", want: ErrUnfit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := []string{}
+			f := NewFetcher(FetcherConfig{Now: func() time.Time { return testNow }, Blocked: func(host string) bool { return host == "blocked.example" },
+				Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+					asked = append(asked, r.URL.String())
+					res := &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Content-Type": {TypeActivity}}, Body: http.NoBody, Request: r}
+					switch {
+					case len(asked) == 1 && tc.to != "":
+						res.Header.Set("Location", tc.to)
+					case len(asked) <= tc.hops:
+						res.Header.Set("Location", fmt.Sprintf("https://a.example/%d", len(asked)))
+					default:
+						res.StatusCode, res.Body = http.StatusOK, io.NopCloser(strings.NewReader(string(Object{"id": r.URL.String()}.Marshal())))
+					}
+					return res, nil
+				})})
+			_, err := f.Document(context.Background(), "https://a.example/0")
+			if !errors.Is(err, tc.want) {
+				t.Fatal(err)
+			}
+			if tc.to != "" && len(asked) != 1 {
+				t.Fatal("was asked: ", asked)
+			}
+		})
+	}
+}
+
+// TestADeliveryIsNotRedirected (row "Redirects").
+func TestADeliveryIsNotRedirected(t *testing.T) {
+	w := newWeb(t)
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		w.put("/inbox", func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "/other", code) })
+		d, err := NewSender(testFetcher(FetcherConfig{})).Deliver(context.Background(), SigningKey{"https://b.example/ap/u/alice#main-key", testKey(0)}, w.URL+"/inbox", []byte(helloBody))
+		if err == nil && d.Done() {
+			t.Errorf("%d: %+v", code, d)
+		}
+	}
+	for _, r := range w.requests {
+		if strings.HasSuffix(r, "/other") {
+			t.Fatal(r)
+		}
+	}
+}
+
+// TestTheWindowOfSignatures (row "Replay"): one hour back and five minutes ahead, to the second.
+func TestTheWindowOfSignatures(t *testing.T) {
+	key := SigningKey{ID: "https://a.example/u/bob#main-key", Private: testKey(0)}
+	for _, scheme := range []Scheme{Cavage, RFC9421} {
+		for off, fine := range map[time.Duration]bool{-time.Hour: true, -time.Hour - time.Second: false, 5 * time.Minute: true, 5*time.Minute + time.Second: false} {
+			r := post(helloBody)
+			if err := key.Sign(r, []byte(helloBody), scheme, testNow.Add(off)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := ReadSignature(incoming(r, helloBody), testNow); (err == nil) != fine {
+				t.Errorf("%s %v: %v", scheme, off, err)
+			}
+		}
+	}
+}
+
+// TestWhatTheInboxReads (rows "Body size", "Content type", "Delete storms", and the host that is signed): decided before or without a key.
+func TestWhatTheInboxReads(t *testing.T) {
+	w := newWeb(t)
+	bob, gone := w.actor("bob", testKey(0)), w.URL+"/u/gone"
+	by := func(actor, typ string, object any) string {
+		return string(Object{"id": actor + "/1", "type": typ, "actor": actor, "object": object}.Marshal())
+	}
+	note := by(bob, "Create", Object{"id": bob + "/2", "type": "Note", "content": "hi"})
+	for _, tc := range []struct {
+		name, body, signer, contentType string
+		host, forwarded                 string
+		streamed                        bool
+		code                            int
+	}{
+		{name: "activity", body: note, signer: bob, code: 202},
+		{name: "with a charset", body: note, signer: bob, contentType: TypeActivity + "; charset=utf-8", code: 202},
+		{name: "linked data of the profile", body: note, signer: bob, contentType: typeLD, code: 202},
+		{name: "linked data", body: note, signer: bob, contentType: "application/ld+json", code: 415},
+		{name: "linked data of another profile", body: note, signer: bob, contentType: `application/ld+json; profile="https://a.example/"`, code: 415},
+		{name: "JSON", body: note, signer: bob, contentType: "application/json", code: 415},
+		{name: "no sense", body: note, signer: bob, contentType: ";;", code: 415},
+		{name: "too long, without its length", body: strings.Repeat("x", 2000), streamed: true, code: 413},
+		{name: "too long, unsigned", body: strings.Repeat("x", 2000), code: 413},
+		{name: "signed for another host", body: note, signer: bob, host: "c.example", code: 401},
+		{name: "and the proxy says so", body: note, signer: bob, host: "c.example", forwarded: "c.example", code: 401},
+		{name: "the proxy says otherwise", body: note, signer: bob, forwarded: "c.example", code: 202},
+		{name: "somebody gone updates themself", body: by(gone, "Update", gone), signer: gone, code: 202},
+		{name: "somebody gone deletes another", body: by(gone, "Delete", bob), signer: gone, code: 401},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, err := NewServer(ServerConfig{Site: Site{Base: "https://b.example"}, Backend: &shelf{}, Gate: testGate(t), MaxInbox: 1000, Now: func() time.Time { return testNow }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			host := firstOf(tc.host, "b.example")
+			r := httptest.NewRequest("POST", "https://"+host+"/ap/u/alice/inbox", strings.NewReader(tc.body))
+			r.Header.Set("Content-Type", firstOf(tc.contentType, TypeActivity))
+			if tc.streamed {
+				r.ContentLength = -1
+			}
+			if tc.signer != "" {
+				if err := (SigningKey{ID: KeyID(tc.signer), Private: testKey(0)}).Sign(r, []byte(tc.body), Cavage, testNow); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.forwarded != "" {
+				r.Header.Set("X-Forwarded-Host", tc.forwarded)
+			}
+			rec := httptest.NewRecorder()
+			if s.ServeHTTP(rec, r); rec.Code != tc.code {
+				t.Fatalf("%d %s", rec.Code, rec.Body)
+			}
+		})
+	}
+}
+
+// TestAKeyThatIsNotThereIsNotLookedUpAgain (row "Inbox flooding"): for ten minutes.
+func TestAKeyThatIsNotThereIsNotLookedUpAgain(t *testing.T) {
+	w := newWeb(t)
+	now := testNow
+	clock := func() time.Time { return now }
+	g := NewGate(GateConfig{People: NewPeople(testFetcher(FetcherConfig{Now: clock})), Now: clock})
+	ask := func() int {
+		r := post(helloBody)
+		if err := (SigningKey{ID: w.URL + "/u/nobody#main-key", Private: testKey(0)}).Sign(r, []byte(helloBody), Cavage, now); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.Signer(context.Background(), incoming(r, helloBody)); !errors.Is(err, ErrSignature) {
+			t.Fatal(err)
+		}
+		return len(w.requests)
+	}
+	first := ask()
+	if first == 0 || ask() != first {
+		t.Fatal("looked up again: ", w.requests)
+	}
+	now = now.Add(failureAge + time.Second)
+	if ask() == first {
+		t.Fatal("never looked up again")
+	}
+}
+
+// TestAnActorsInboxIsItsOwn (row "Cross-origin ids"): nothing is delivered to another server because an actor names it.
+func TestAnActorsInboxIsItsOwn(t *testing.T) {
+	const id = "https://a.example/u/bob"
+	actor := func(change Object) *Document {
+		o := Object{"id": id, "type": "Person", "inbox": id + "/inbox"}
+		for k, v := range change {
+			o[k] = v
+		}
+		return &Document{URL: id, Object: o}
+	}
+	for name, bad := range map[string]Object{
+		"inbox of another server": {"inbox": "https://c.example/inbox"}, "inbox of another port": {"inbox": "https://a.example:8448/inbox"}, "inbox over http": {"inbox": "http://a.example/u/bob/inbox"},
+		"no inbox": {"inbox": ""}, "another id": {"id": "https://a.example/u/eve"}, "no person": {"type": "Note"},
+	} {
+		if _, err := ReadActor(actor(bad)); !errors.Is(err, ErrActor) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	a, err := ReadActor(actor(Object{"endpoints": Object{"sharedInbox": "https://c.example/inbox"}}))
+	if err != nil || a.DeliverTo() != id+"/inbox" {
+		t.Fatalf("%+v %v", a, err)
+	}
+}
+
+// TestAWebFingerAnswerIsSmall (row "Body size").
+func TestAWebFingerAnswerIsSmall(t *testing.T) {
+	w := newWeb(t)
+	bob := w.actor("bob", testKey(0))
+	host := strings.TrimPrefix(w.URL, "http://")
+	for size, fine := range map[int]bool{0: true, maxJRDBody: false} {
+		w.put("/.well-known/webfinger", func(rw http.ResponseWriter, _ *http.Request) {
+			o := Found{Subject: "acct:bob@" + host, Actor: bob}.JRD()
+			o["x"] = strings.Repeat("x", size)
+			rw.Header().Set("Content-Type", typeJRD)
+			rw.Write(o.Marshal())
+		})
+		if _, err := NewPeople(testFetcher(FetcherConfig{})).Resolve(context.Background(), "acct:bob@"+host); (err == nil) != fine {
+			t.Errorf("%d octets: %v", size, err)
+		}
+	}
+}
