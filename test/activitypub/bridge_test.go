@@ -1,5 +1,5 @@
 // Package activitypub plays the ActivityPub face against other implementations: Fedify, a client with ts-mls that behaves as Emissary's,
-// and itself.
+// and itself. TestProgram plays cmd/bridge as it is shipped, all others the face alone with its backend in memory.
 package activitypub
 
 import (

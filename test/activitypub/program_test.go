@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,25 +153,36 @@ func (p *program) emissary(t *testing.T) {
 	if m := peer.event("said"); m["from"] != aliceActor || m["group"] != group || !strings.Contains(fmt.Sprint(field(m, "activity", "object", "content")), "hello Bob") {
 		t.Fatal(jsonOf(m))
 	}
-	say := func(group, text string) {
+	taken := func(sent map[string]any) {
 		t.Helper()
-		n := fmt.Sprintf("uri:uuid:%x", time.Now().UnixNano())
-		sent := peer.ask("send", map[string]any{"group": group, "activity": map[string]any{"type": "Create", "id": n + "-a", "actor": bob,
-			"object": map[string]any{"type": "Note", "id": n, "attributedTo": bob, "content": text}}})
 		for _, code := range sent["statuses"].([]any) {
 			if code.(float64) != 202 {
 				t.Fatal(sent)
 			}
 		}
 	}
+	as := func(actor, group, text string) {
+		t.Helper()
+		n := fmt.Sprintf("uri:uuid:%x", time.Now().UnixNano())
+		taken(peer.ask("send", map[string]any{"group": group, "activity": map[string]any{"type": "Create", "id": n + "-a", "actor": actor,
+			"object": map[string]any{"type": "Note", "id": n, "attributedTo": actor, "content": text}}}))
+	}
+	say := func(group, text string) { t.Helper(); as(bob, group, text) }
 	say(group, "hello Alice <script>1</script>")
 	if ghost := p.reads(t, portal, "hello Alice"); !strings.HasPrefix(ghost, "@acct_") || p.hs.Member(portal, ghost) != "join" {
 		t.Fatal(ghost)
 	}
+	// What comes again, alone or in another activity, is not said again; and nobody speaks as another.
+	taken(peer.ask("again", nil))
+	as(aliceActor, group, "I am Alice")
+	say(group, "that was all")
+	p.reads(t, portal, "that was all")
+	bodies := ""
 	for _, m := range p.hs.Texts(portal) {
-		if strings.Contains(m.Body, "script") {
-			t.Fatal(m.Body)
-		}
+		bodies += m.Body + "\n"
+	}
+	if strings.Count(bodies, "hello Alice") != 1 || strings.Contains(bodies, "script") || strings.Contains(bodies, "I am Alice") {
+		t.Fatal(bodies)
 	}
 	if err := p.bridge.Stop(); err != nil {
 		t.Fatal(err)
@@ -246,8 +260,34 @@ func (p *program) follows(t *testing.T, peer *node, user string) {
 	}
 }
 
+// private listens where the program must not go, and counts who comes.
+func private(t *testing.T) (port string, came *atomic.Int64) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	came = &atomic.Int64{}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			came.Add(1)
+			c.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	_, port, _ = net.SplitHostPort(l.Addr().String())
+	return port, came
+}
+
 // signatures posts bodies that Fedify signs, and looks what the program answers.
 func (p *program) signatures(t *testing.T, peer *node, actor string) {
+	port, came := private(t)
 	n := 0
 	body := func(id, who string) string {
 		n++
@@ -272,6 +312,9 @@ func (p *program) signatures(t *testing.T, peer *node, actor string) {
 		{"10 minutes ahead", 401, map[string]any{"body": own(), "age": -600}},
 		{"in the name of another server's actor", 400, map[string]any{"body": body(origin+"/a", "https://"+emissaryDomain+"/@bob")}},
 		{"with the id of another server", 400, map[string]any{"body": body("https://"+emissaryDomain+"/a", origin+"/u/fedi")}},
+		{"a key at an address", 401, map[string]any{"body": own(), "key": "https://127.0.0.1:" + port + "/u/x#main-key"}},
+		{"a key in the bridge's own network", 503, map[string]any{"body": own(), "key": "https://localhost:" + port + "/u/x#main-key"}},
+		{"a key over http", 401, map[string]any{"body": own(), "key": "http://localhost:" + port + "/u/x#main-key"}},
 	} {
 		for _, scheme := range []string{"draft-cavage-http-signatures-12", "rfc9421"} {
 			t.Run(tc.name+" "+scheme, func(t *testing.T) {
@@ -284,5 +327,21 @@ func (p *program) signatures(t *testing.T, peer *node, actor string) {
 				}
 			})
 		}
+	}
+	if came.Load() != 0 {
+		t.Error("the program went where it must not")
+	}
+	// The operator sees what was refused.
+	res, err := http.Get(p.bridge.AdminURL() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	metrics, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(metrics), `activitypub_refused_total{status="401"} 12`) {
+		t.Error("the refusals are not counted")
 	}
 }

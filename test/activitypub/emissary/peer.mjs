@@ -157,9 +157,13 @@ const others = (state) => identities(state).filter((i) => i !== me)
 // deliver posts to every member's own inbox, derived from the credentials.
 async function deliver(type, content, to) {
   const statuses = []
-  for (const id of to) statuses.push(await post((await get(id)).inbox, envelope(type, content, to)))
+  for (const id of to) {
+    last = { inbox: (await get(id)).inbox, activity: envelope(type, content, to), type, content, to }
+    statuses.push(await post(last.inbox, last.activity))
+  }
   return statuses
 }
+let last
 
 const operations = {
   async start() { return { origin, actor: me, handle: `@bob@${host}` } },
@@ -190,6 +194,10 @@ const operations = {
     groups.set(group, result.newState)
     const bytes = encodeMlsMessage({ version: "mls10", wireformat: "mls_private_message", privateMessage: result.privateMessage })
     return { statuses: await deliver("PrivateMessage", bytes, others(state)) }
+  },
+  // again sends what was sent last once more: as it was, and in a new activity.
+  async again() {
+    return { statuses: [await post(last.inbox, last.activity), await post(last.inbox, envelope(last.type, last.content, last.to))] }
   },
   // remove commits the removal of an actor; Emissary labels such commits GroupInfo.
   async remove({ group, actor }) {

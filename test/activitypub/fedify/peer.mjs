@@ -74,10 +74,10 @@ const operations = {
     return { activity: id }
   },
   // raw signs a body with Fedify's own signer, posts it, or another one in its place, and returns the status.
-  async raw({ inbox, body, instead, scheme, age, unsigned }) {
+  async raw({ inbox, body, instead, scheme, age, unsigned, key }) {
     const init = { method: "POST", headers: { "content-type": "application/activity+json" } }
     const request = new Request(inbox, { ...init, body })
-    const signed = unsigned ? request : await signRequest(request, keys[0].privateKey, new URL(`${origin}/u/fedi#main-key`),
+    const signed = unsigned ? request : await signRequest(request, keys[0].privateKey, new URL(key ?? `${origin}/u/fedi#main-key`),
       { spec: scheme, currentTime: Temporal.Now.instant().subtract({ seconds: age ?? 0 }) })
     const sent = await fetch(inbox, { method: "POST", headers: signed.headers, body: instead ?? body })
     return { status: sent.status }
