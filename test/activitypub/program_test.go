@@ -184,12 +184,7 @@ func (p *program) emissary(t *testing.T) {
 	if strings.Count(bodies, "hello Alice") != 1 || strings.Contains(bodies, "script") || strings.Contains(bodies, "I am Alice") {
 		t.Fatal(bodies)
 	}
-	if err := p.bridge.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.bridge.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	p.restart(t)
 	say(group, "still there?")
 	p.reads(t, portal, "still there?")
 	p.hs.Say(portal, alice, "still here")
@@ -236,6 +231,24 @@ func (p *program) fedify(t *testing.T) {
 	peer.ask("send", map[string]any{"to": actor, "inbox": actor + "/inbox", "content": "in the clear"})
 	p.signatures(t, peer, actor)
 	p.follows(t, peer, dave)
+	p.restart(t, "MIMIBRIDGE_ACTIVITYPUB__BLOCKED_DOMAINS=[example.org, "+fedifyDomain+"]")
+	body, _ := json.Marshal(map[string]any{"type": "Like", "id": "https://" + fedifyDomain + "/l", "actor": "https://" + fedifyDomain + "/u/fedi", "object": actor})
+	if m := peer.ask("raw", map[string]any{"inbox": actor + "/inbox", "body": string(body), "scheme": "rfc9421"}); m["status"] != 403.0 {
+		t.Fatal("a blocked server: ", m)
+	}
+	p.hs.Say(dm, dave, "fediverse @fedi@"+fedifyDomain)
+	p.reads(t, dm, "the server is blocked")
+}
+
+// restart ends the bridge and starts it again; env is for this run.
+func (p *program) restart(t *testing.T, env ...string) {
+	t.Helper()
+	if err := p.bridge.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.bridge.Start(t.Context(), env...); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // follows: Fedify finds a channel by the address that the bot tells, asks to be let in, and takes the answer that the program signs: the room is for the invited.
