@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/matrix-mimi/bridge/internal/store"
@@ -347,6 +348,19 @@ func (x *apStep) onFollow(t channelTask) error {
 			x.matrix(event.KnockRoom{Sender: userID(mxid), Room: x.room.head.MatrixRoomID, Via: []string{x.Naming.Server}})
 		}
 		return nil
+	}
+	if !slices.Contains(x.thread.Actors(), t.Actor) {
+		if _, err := x.packageOf(t.Actor); err != nil {
+			if _, needs := err.(needPackage); needs { //nolint:errorlint // packageOf makes it
+				return err
+			}
+			// A stranger who cannot be let in is no news for the room.
+			if m.Membership == string(event.Invite) {
+				x.declined(t.Actor, "", err)
+			}
+			x.post([]ap.Post{{Inbox: p.Inbox, Body: x.face.Site.RejectOf(env, t.ID)}})
+			return nil
+		}
 	}
 	x.post([]ap.Post{{Inbox: p.Inbox, Body: x.face.Site.AcceptOf(env, t.ID)}})
 	return x.change(c.ID, []string{t.Actor}, nil, "")

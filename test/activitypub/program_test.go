@@ -271,6 +271,13 @@ func (p *program) follows(t *testing.T, peer *node, user string) {
 	if no["type"] != "Reject" || no["actor"] != m["actor"] || !strings.Contains(no["body"].(string), asked["activity"].(string)) {
 		t.Fatal(jsonOf(no))
 	}
+	// Also where everybody may come in: who has no KeyPackages cannot.
+	p.hs.Set(room, user, "m.room.join_rules", map[string]any{"join_rule": "public"})
+	asked = peer.ask("follow", map[string]any{"to": m["actor"], "inbox": m["inbox"]})
+	no = peer.event("activity")
+	if no["type"] != "Reject" || !strings.Contains(no["body"].(string), asked["activity"].(string)) {
+		t.Fatal(jsonOf(no))
+	}
 }
 
 // private listens where the program must not go, and counts who comes.
