@@ -201,7 +201,7 @@ func TestAWebFingerAnswerIsSmall(t *testing.T) {
 	w := newWeb(t)
 	bob := w.actor("bob", testKey(0))
 	host := strings.TrimPrefix(w.URL, "http://")
-	for size, fine := range map[int]bool{0: true, maxJRDBody: false} {
+	for size, fine := range map[int]bool{0: true, 64 << 10: false} {
 		w.put("/.well-known/webfinger", func(rw http.ResponseWriter, _ *http.Request) {
 			o := Found{Subject: "acct:bob@" + host, Actor: bob}.JRD()
 			o["x"] = strings.Repeat("x", size)
