@@ -148,9 +148,6 @@ func (r *Relay) Status(ctx context.Context, peer string, path wire.IdentifierURI
 	if err != nil {
 		return Reply{}, err
 	}
-	if !r.statuses.take(peer+" "+path.Key(), r.Clock()) {
-		return Reply{}, ErrBusy
-	}
 	head, err := r.Store.RoomByName(ctx, store.NameMIMI, path.Key())
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -160,7 +157,22 @@ func (r *Relay) Status(ctx context.Context, peer string, path wire.IdentifierURI
 	case head.Kind == store.RoomFollower && head.Hub != peer:
 		return Reply{}, ErrForbidden
 	}
-	_, err = r.runStep(ctx, head.ID, nil, store.Settle{}, func(s *step) error { return s.onCurrent(peer, m, body) })
+	// By rooms that are there: a peer that makes names up must not use up what there is for the others.
+	if !r.statuses.take(peer+" "+head.ID.String(), r.Clock()) {
+		return Reply{}, ErrBusy
+	}
+	var refused error
+	_, err = r.runStep(ctx, head.ID, nil, store.Settle{}, func(s *step) error {
+		err := s.onCurrent(peer, m, body)
+		if errors.Is(err, ErrForbidden) || errors.Is(err, wire.ErrSignature) || errors.Is(err, wire.ErrMalformed) {
+			refused = err // nothing was done: as an error of the step it would cost loading the room anew
+			return nil
+		}
+		return err
+	})
+	if err == nil {
+		err = refused
+	}
 	return Reply{}, err
 }
 

@@ -176,8 +176,16 @@ func TestStatusIsChecked(t *testing.T) {
 	if _, err := p.b.relay.Status(ctx, "c.example", room, captured); !errors.Is(err, ErrForbidden) {
 		t.Errorf("a follower takes a status from another than the hub: %v", err)
 	}
+	used := len(p.a.relay.statuses.used)
 	if _, err := p.a.relay.Status(ctx, "b.example", "mimi://a.example/r/none", captured); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a room that is not there: %v", err)
+	}
+	p.equal("what is counted after a name that was made up", len(p.a.relay.statuses.used), used)
+	must0(t, give("b.example", captured))
+	for _, bad := range [][]byte{own.Marshal(), spoiled.Marshal()} {
+		if give("b.example", bad) == nil || p.a.relay.slot(p.a.room(p.room).ID).mem == nil {
+			t.Error("a status that was refused made the room be loaded anew")
+		}
 	}
 	// Nothing of all that was written.
 	row, err := p.a.db.Room(ctx, p.a.room(p.room).ID)
