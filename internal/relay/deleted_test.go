@@ -102,3 +102,20 @@ func TestWhoDeletesUsers(t *testing.T) {
 	}
 	p.talk(1)
 }
+
+// A provider cannot take back what a user of ours refused by its word that the refused one was deleted.
+func TestRefusalOutlivesDeletion(t *testing.T) {
+	p := sharingPair(t, warm)
+	ctx := context.Background()
+	const alice, bob = "mimi://a.example/u/alice", "mimi://b.example/u/bob"
+	must0(t, p.b.db.Tx(ctx, func(tx *store.Tx) error {
+		return errors.Join(tx.PutConsent(ctx, store.Consent{Direction: store.In, Owner: bob, Requester: alice, State: store.ConsentRevoked}),
+			tx.PutConsent(ctx, store.Consent{Direction: store.In, Owner: bob, Requester: alice, Room: "mimi://a.example/r/x", State: store.ConsentGranted}))
+	}))
+	_, err := p.b.relay.Extension(ctx, "a.example", verbUserDeleted, "mimi://b.example", (&wire.UserDeleted{UserURI: alice}).Marshal())
+	must0(t, err)
+	list, err := p.b.db.ConsentsOf(ctx, store.In, bob)
+	if err != nil || len(list) != 1 || list[0].State != store.ConsentRevoked {
+		t.Errorf("%v, %v", list, err)
+	}
+}

@@ -51,12 +51,14 @@ func (tx *Tx) PutConsent(ctx context.Context, c Consent) error {
 	return err
 }
 
-// DeleteConsents forgets all consents of a user, as owner and as requester, in both directions.
+// DeleteConsents forgets all consents of a user, as owner and as requester, in both directions. What users of ours refused to
+// the user stays: else another provider could take a refusal back by its word that the user was deleted.
 func (tx *Tx) DeleteConsents(ctx context.Context, user string) error {
-	for _, column := range []string{"owner", "requester"} {
-		if _, err := tx.exec(ctx, `DELETE FROM consent WHERE `+column+` = $1`, user); err != nil {
-			return fmt.Errorf("forgetting consents: %w", err)
-		}
+	if _, err := tx.exec(ctx, `DELETE FROM consent WHERE owner = $1`, user); err != nil {
+		return fmt.Errorf("forgetting consents: %w", err)
+	}
+	if _, err := tx.exec(ctx, `DELETE FROM consent WHERE requester = $1 AND NOT (direction = $2 AND state = $3)`, user, In, ConsentRevoked); err != nil {
+		return fmt.Errorf("forgetting consents: %w", err)
 	}
 	return nil
 }
