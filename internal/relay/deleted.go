@@ -62,6 +62,12 @@ func (r *Relay) DeleteUser(ctx context.Context, mxid string) error {
 		if err := tx.DeleteConsents(ctx, wire.IdentifierURI(u.URI).Key()); err != nil {
 			return err
 		}
+		if err := tx.ForgetFindable(ctx, mxid); err != nil {
+			return err
+		}
+		if err := tx.SetSetting(ctx, mxid, settingSearchable, ""); err != nil {
+			return err
+		}
 		_, err := tx.AddInputs(ctx, work)
 		return err
 	})

@@ -119,3 +119,28 @@ func TestRefusalOutlivesDeletion(t *testing.T) {
 		t.Errorf("%v, %v", list, err)
 	}
 }
+
+// Who was deleted is not found any more, and the introductions that it gave out are void.
+func TestWhoWasDeletedIsNotFound(t *testing.T) {
+	p := sharingPair(t, warm)
+	ctx := context.Background()
+	must0(t, p.b.relay.SetFindable(ctx, p.bob, "email", "bob@example.org"))
+	_, _, err := p.b.relay.CreateIntroduction(ctx, p.bob, true, 0)
+	must0(t, err)
+	queries := map[string]string{"email": "bob@example.org", "any": "bob", "handle": p.bob}
+	for kind, query := range queries {
+		if got, _ := p.found(kind, query); len(got) != 1 {
+			t.Errorf("%s before: %v", kind, got)
+		}
+	}
+	must0(t, p.b.relay.DeleteUser(ctx, p.bob))
+	for kind, query := range queries {
+		if got, _ := p.found(kind, query); len(got) != 0 {
+			t.Errorf("%s after: %v", kind, got)
+		}
+	}
+	list, err := p.b.relay.Introductions(ctx, p.bob)
+	if err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+}

@@ -29,8 +29,8 @@ func (r *Relay) Findable(ctx context.Context, resource string) (s mapping.Subjec
 	if err != nil || !r.exported(s.MXID) {
 		return s, false, nil
 	}
-	if _, err := r.Store.User(ctx, s.MXID); err == nil {
-		return s, true, nil
+	if u, err := r.Store.User(ctx, s.MXID); err == nil {
+		return s, u.State != userDeleted, nil
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return s, false, err
 	}

@@ -39,3 +39,12 @@ func (tx *Tx) DropFindable(ctx context.Context, mxid, field string) (bool, error
 	n, err := tx.exec(ctx, `DELETE FROM findable WHERE mxid = $1 AND field = $2`, mxid, field)
 	return n > 0, err
 }
+
+// ForgetFindable forgets by what, and by which introductions, others reach a user.
+func (tx *Tx) ForgetFindable(ctx context.Context, mxid string) error {
+	if _, err := tx.exec(ctx, `DELETE FROM findable WHERE mxid = $1`, mxid); err != nil {
+		return err
+	}
+	_, err := tx.exec(ctx, `DELETE FROM introduction WHERE mxid = $1`, mxid)
+	return err
+}
