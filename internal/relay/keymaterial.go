@@ -41,7 +41,7 @@ func keyMaterialReply(user wire.IdentifierURI, code wire.KeyMaterialUserCode, cl
 // keyMaterialOfOurs answers for a user of ours (T13). The hub of the room may ask on behalf of others; the credential in the
 // request says who wants it. verb and body are those of the request, which may be for others as well.
 func (r *Relay) keyMaterialOfOurs(ctx context.Context, peer, verb string, q *wire.KeyMaterialRequest, body []byte) (Reply, error) {
-	if q.RequestingUser.Domain() != peer && q.RoomID.Domain() != peer && !r.Naming.Own(q.RoomID) {
+	if q.RequestingUser.Domain() != peer && q.RoomID.Domain() != peer {
 		return Reply{}, fmt.Errorf("key material for %s: %w", q.TargetUser, ErrForbidden)
 	}
 	if id, err := room.IdentityOf(&q.RequesterCredential); err != nil || !id.User.Same(q.RequestingUser) {

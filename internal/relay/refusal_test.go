@@ -318,3 +318,22 @@ func TestRepeatedTransactions(t *testing.T) {
 	}
 	p.noTrouble()
 }
+
+// A provider speaks for its own users, and as the hub for those of others; not for others in a room of ours.
+func TestWhoMayAskForKeyPackages(t *testing.T) {
+	p := newPair(t, warm)
+	ctx := context.Background()
+	alice, err := p.a.relay.client(ctx, p.alice)
+	must0(t, err)
+	for _, c := range []struct {
+		peer, room string
+		ok         bool
+	}{{"a.example", "mimi://b.example/r/x", true}, {"c.example", "mimi://c.example/r/x", true}, {"c.example", "mimi://b.example/r/x", false}, {"c.example", "", false}} {
+		q := wire.KeyMaterialRequest{RequestingUser: wire.IdentifierURI(alice.UserURI), TargetUser: "mimi://b.example/u/bob", RoomID: wire.IdentifierURI(c.room),
+			AcceptableSuites: []mls.Suite{alice.Key.Suite()}, RequesterCredential: alice.Credential}
+		must0(t, q.Sign(alice.Key))
+		if _, err := p.b.relay.KeyMaterial(ctx, c.peer, q.Marshal()); errors.Is(err, ErrForbidden) == c.ok || c.ok && err != nil {
+			t.Errorf("%s for room %q: %v", c.peer, c.room, err)
+		}
+	}
+}
