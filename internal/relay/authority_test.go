@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"slices"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/matrix-mimi/bridge/mimiside/credential"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
 	"github.com/matrix-mimi/bridge/puppets"
 )
 
@@ -241,5 +244,26 @@ func TestJudgeOfCertificates(t *testing.T) {
 	}
 	if p.a.asked != asked+1 {
 		t.Errorf("B was asked %d times for new authorities, want once", p.a.asked-asked)
+	}
+}
+
+// Who presents somebody else's certificate does not make the hub ask their provider.
+func TestStrangersCertificateIsNotLookedInto(t *testing.T) {
+	p := certified(t, warm, "b.example").begin()
+	ctx := context.Background()
+	bob, err := p.b.relay.client(ctx, p.bob)
+	must0(t, err)
+	p.a.relay.issuers = nil
+	asked := p.a.asked
+	for peer, want := range map[string]int{"c.example": 0, "b.example": 1} {
+		_, public, err := mls.GenerateKeyPair(rand.Reader, bob.Key.Suite())
+		must0(t, err)
+		q := &wire.GroupInfoRequest{Credential: bob.Credential, PublicKey: public}
+		must0(t, q.Sign(bob.Key))
+		_, err = p.a.relay.GroupInfo(ctx, peer, p.view(p.a).uri(), q.Marshal())
+		must0(t, err)
+		p.equal("asked for "+peer, p.a.asked-asked, want)
+		asked = p.a.asked
+		p.a.relay.issuers = nil
 	}
 }
