@@ -55,9 +55,17 @@ func (tx *Tx) PutActivities(ctx context.Context, list []Activity) error {
 	return nil
 }
 
+// Both look for an activity by its id or its object. The index of objects is of those that are not empty, which must be said for it to be used.
+const (
+	byActivity     = `(key = $1 OR object = $1 AND length(object) > 0)`
+	deleteActivity = `DELETE FROM ap_activity WHERE ` + byActivity
+	findActivity   = `SELECT key, sealed_data, created_ms FROM ap_activity WHERE ` + byActivity + ` AND EXISTS
+		(SELECT 1 FROM ap_listing AS l WHERE l.key = ap_activity.key AND l.reader IN ($2, $3)) ORDER BY created_ms DESC, key LIMIT 1`
+)
+
 // DeleteActivity forgets an activity, or those with an object.
 func (tx *Tx) DeleteActivity(ctx context.Context, id string) error {
-	_, err := tx.exec(ctx, `DELETE FROM ap_activity WHERE key = $1 OR object = $1`, hashed(id))
+	_, err := tx.exec(ctx, deleteActivity, hashed(id))
 	return err
 }
 
@@ -117,8 +125,7 @@ func cursor(s string) (ms int64, key []byte) {
 
 // Activity returns the octets of the activity with an id, or of the latest with that object, if the reader may see it. ErrNotFound otherwise.
 func (r *Reader) Activity(ctx context.Context, id, reader string) ([]byte, error) {
-	row, err := get[storedActivity](ctx, r, `SELECT a.key, a.sealed_data, a.created_ms FROM ap_activity AS a WHERE (a.key = $1 OR a.object = $1) AND EXISTS
-		(SELECT 1 FROM ap_listing AS l WHERE l.key = a.key AND l.reader IN ($2, $3)) ORDER BY a.created_ms DESC, a.key LIMIT 1`, hashed(id), hashed(reader), hashed(""))
+	row, err := get[storedActivity](ctx, r, findActivity, hashed(id), hashed(reader), hashed(""))
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/matrix-mimi/bridge/internal/store"
@@ -41,6 +42,19 @@ func TestActivitiesInCollections(t *testing.T) {
 			t.Errorf("after deletion %+v", p)
 		}
 	})
+}
+
+// However many activities there are, one is found and deleted by an index.
+func TestActivitiesAreFoundByIndexes(t *testing.T) {
+	db := storetest.Open(t, storetest.Config(t, "sqlite"))
+	for _, query := range store.ActivityQueries {
+		args := []any{[]byte("a"), []byte("b"), []byte("c")}
+		for _, step := range ok(db.Plan(context.Background(), query, args[:strings.Count(query, "$2")*2+1]...))(t) {
+			if strings.HasPrefix(step, "SCAN") {
+				t.Errorf("%s: %s", query, step)
+			}
+		}
+	}
 }
 
 func TestActorsAndTheirKeys(t *testing.T) {

@@ -19,3 +19,22 @@ func (db *DB) ForgetChanges() { db.changed.Store(false) }
 
 // Instance is what the database says of itself.
 func (db *DB) Instance(ctx context.Context) (map[string]string, error) { return db.instance(ctx) }
+
+// ActivityQueries look for activities by their ids or objects.
+var ActivityQueries = []string{findActivity, deleteActivity}
+
+// Plan is how SQLite would carry out a query.
+func (db *DB) Plan(ctx context.Context, query string, args ...any) ([]string, error) {
+	type step struct {
+		ID     int64  `db:"id"`
+		Parent int64  `db:"parent"`
+		Unused int64  `db:"notused"`
+		Detail string `db:"detail"`
+	}
+	steps, err := list[step](ctx, &db.Reader, "EXPLAIN QUERY PLAN "+query, args...)
+	var out []string
+	for _, s := range steps {
+		out = append(out, s.Detail)
+	}
+	return out, err
+}
