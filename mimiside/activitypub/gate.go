@@ -26,9 +26,10 @@ type Gate struct {
 	people  *People
 	blocked func(host string) bool
 	now     func() time.Time
-	origins *peer.Quota
-	keys    *peer.Quota
-	lookups chan struct{}
+	// origins and keys count requests whose signature verified, claimed those that name a key which did not verify them yet: nobody uses up the
+	// quota of others by naming their keys.
+	origins, keys, claimed *peer.Quota
+	lookups                chan struct{}
 }
 
 // GateConfig says what a Gate allows.
@@ -64,11 +65,12 @@ func NewGate(c GateConfig) *Gate {
 		c.Lookups = 32
 	}
 	return &Gate{people: c.People, blocked: c.Blocked, now: c.Now, lookups: make(chan struct{}, c.Lookups),
-		origins: peer.NewQuota(c.PerOrigin, time.Minute, maxGateKeys, c.Now), keys: peer.NewQuota(c.PerKey, time.Minute, maxGateKeys, c.Now)}
+		origins: peer.NewQuota(c.PerOrigin, time.Minute, maxGateKeys, c.Now), claimed: peer.NewQuota(c.PerOrigin, time.Minute, maxGateKeys, c.Now), keys: peer.NewQuota(c.PerKey, time.Minute, maxGateKeys, c.Now)}
 }
 
 // Signer checks the signature of a request and returns the actor that made it. All checks that cost nothing come before the key is
-// fetched: form, coverage, time, digest, block list, quota. A key that does not verify is fetched once more, as it may have changed.
+// fetched: form, coverage, time, digest, block list, the key as it is remembered, quota. A key that does not verify is fetched once more, as it may
+// have changed.
 func (g *Gate) Signer(ctx context.Context, in Incoming) (actor string, err error) {
 	sig, err := ReadSignature(in, g.now())
 	if err != nil {
@@ -81,7 +83,16 @@ func (g *Gate) Signer(ctx context.Context, in Incoming) (actor string, err error
 	if g.blocked(strings.ToLower(u.Hostname())) {
 		return "", ErrBlocked
 	}
-	if g.origins.Take(originOf(sig.KeyID)) != nil || g.keys.Take(sig.KeyID) != nil {
+	counted := func(signer string) (string, error) {
+		if g.origins.Take(originOf(sig.KeyID)) != nil || g.keys.Take(sig.KeyID) != nil {
+			return "", ErrTooMany
+		}
+		return signer, nil
+	}
+	if signer, key, ok := g.people.knownKey(sig.KeyID); ok && sig.Verify(key) == nil {
+		return counted(signer) // waits for nobody's server
+	}
+	if g.claimed.Take(originOf(sig.KeyID)) != nil {
 		return "", ErrTooMany
 	}
 	select {
@@ -100,7 +111,7 @@ func (g *Gate) Signer(ctx context.Context, in Incoming) (actor string, err error
 			return "", errors.Join(ErrUnknownKey, keyErr)
 		}
 		if err = sig.Verify(key); err == nil {
-			return signer, nil
+			return counted(signer)
 		}
 	}
 	return "", err

@@ -200,6 +200,17 @@ func (p *People) SignerKey(ctx context.Context, keyID string, fresh bool) (actor
 	return a.ID, key, nil
 }
 
+// knownKey is SignerKey from memory alone: for keys in the document of their actor.
+func (p *People) knownKey(keyID string) (actor string, key crypto.PublicKey, ok bool) {
+	base, _, _ := strings.Cut(keyID, "#")
+	a, ok := p.actors.get(base, p.now())
+	if !ok {
+		return "", nil, false
+	}
+	key, err := a.Key(keyID)
+	return a.ID, key, err == nil
+}
+
 // keyOwner reads the owner from a document about a key: the key itself, or a stub of the actor with the key in it.
 func (p *People) keyOwner(ctx context.Context, keyID string) (string, error) {
 	base, _, _ := strings.Cut(keyID, "#")

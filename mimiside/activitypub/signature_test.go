@@ -288,3 +288,35 @@ func TestCheapChecksComeFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestOthersDoNotUseUpAQuota: requests that only name the key of somebody, and servers that do not answer for theirs, keep nobody out who is known.
+func TestOthersDoNotUseUpAQuota(t *testing.T) {
+	w := newWeb(t)
+	bob := w.actor("bob", testKey(0))
+	signed := func(by string, key int) Incoming {
+		r := post(helloBody)
+		if err := (SigningKey{ID: KeyID(by), Private: testKey(key)}).Sign(r, []byte(helloBody), Cavage, testNow); err != nil {
+			t.Fatal(err)
+		}
+		return incoming(r, helloBody)
+	}
+	g := NewGate(GateConfig{People: NewPeople(testFetcher(FetcherConfig{})), Now: func() time.Time { return testNow }, PerOrigin: 3, PerKey: 3, Lookups: 1})
+	if _, err := g.Signer(context.Background(), signed(bob, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if _, err := g.Signer(context.Background(), signed(bob, 1)); err == nil {
+			t.Fatal("a forged signature counts")
+		}
+	}
+	before := len(w.requests)
+	g.lookups <- struct{}{} // somebody's server does not answer
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := g.Signer(ctx, signed(bob, 0)); err != nil {
+		t.Errorf("after forged ones: %v", err)
+	}
+	if len(w.requests) != before {
+		t.Errorf("asked for a key that is known: %q", w.requests[before:])
+	}
+}
