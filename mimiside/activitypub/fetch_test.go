@@ -257,6 +257,15 @@ func TestResolve(t *testing.T) {
 	if acct, ok := p.AcctOf(context.Background(), a); !ok || acct != "acct:bob@"+host(w) {
 		t.Error(acct, ok)
 	}
+	// One who says to be called bob, whom the server calls otherwise.
+	w.put("/u/eve", Object{"id": w.URL + "/u/eve", "type": "Person", "preferredUsername": "bob", "inbox": w.URL + "/u/eve/inbox"})
+	eve, err := p.Actor(context.Background(), w.URL+"/u/eve", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if acct, ok := p.AcctOf(context.Background(), eve); ok || acct != "" {
+		t.Errorf("eve goes by %q", acct)
+	}
 	for _, bad := range []string{"bob@x", "acct:bob", "acct:@x"} {
 		if _, err := p.Resolve(context.Background(), bad); err == nil {
 			t.Error(bad)

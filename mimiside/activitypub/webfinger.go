@@ -109,7 +109,8 @@ func (p *People) ask(ctx context.Context, host, resource string) (string, error)
 	return actor, err
 }
 
-// AcctOf is the acct: URI by which people know an actor, when its server confirms it; else one made of its address.
+// AcctOf is the acct: URI by which people know an actor, when its server confirms it; false: one made of its address, or "" when its server says that
+// somebody else goes by that name.
 func (p *People) AcctOf(ctx context.Context, a *RemoteActor) (string, bool) {
 	u, err := url.Parse(a.ID)
 	if err != nil || a.PreferredUsername == "" || strings.ContainsAny(a.PreferredUsername, "@/ ") {
@@ -121,8 +122,11 @@ func (p *People) AcctOf(ctx context.Context, a *RemoteActor) (string, bool) {
 		return acct, false
 	}
 	subject, actor, err := ParseJRD(body)
-	if err != nil || actor != a.ID {
+	switch {
+	case err != nil:
 		return acct, false
+	case actor != a.ID:
+		return "", false
 	}
 	if strings.HasPrefix(subject, "acct:") && strings.HasSuffix(strings.ToLower(subject), "@"+strings.ToLower(u.Host)) {
 		return subject, true
