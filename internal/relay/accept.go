@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"maunium.net/go/mautrix/id"
+
 	"github.com/matrix-mimi/bridge/internal/killpoint"
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
@@ -40,10 +42,11 @@ func withRoom(ev *event.Event) json.RawMessage {
 // answered. An event that was seen before, in whatever delivery, has no effect. dup says that the whole delivery was known.
 func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
 	killpoint.Hit("K1")
-	if d.Next == "" && len(d.Ephemeral) == 0 && !slices.ContainsFunc(d.Events, func(ev event.Event) bool {
-		return r.matters(&ev) || r.channels != nil && r.mattersToChannel(&ev)
-	}) {
-		return false, nil // what our own ghosts did comes back in such: there is nothing to store, however often it comes
+	if d.Next == "" && len(d.Ephemeral) == 0 {
+		// What our own ghosts did comes back in such: there is nothing to store, however often it comes.
+		if some, err := r.concerned(ctx, d.Events); err != nil || !some {
+			return false, err
+		}
 	}
 	var rooms []store.RoomID
 	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
@@ -110,6 +113,25 @@ func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
 		r.setPresence(d.Ephemeral[i].Presence)
 	}
 	return dup, nil
+}
+
+// concerned tells whether one of the events can have an effect. A room that becomes a channel after this look was none when the event came.
+func (r *Relay) concerned(ctx context.Context, events []event.Event) (bool, error) {
+	if slices.ContainsFunc(events, func(ev event.Event) bool { return r.matters(&ev) }) {
+		return true, nil
+	}
+	asked := map[id.RoomID]bool{}
+	for i := range events {
+		ev := &events[i]
+		if r.channels == nil || asked[ev.Room] || !r.mattersToChannel(ev) {
+			continue
+		}
+		asked[ev.Room] = true
+		if channel, err := r.hasChannel(ctx, &r.Store.Reader, string(ev.Room)); err != nil || channel {
+			return channel, err
+		}
+	}
+	return false, nil
 }
 
 // Position is where the bot's sync goes on.

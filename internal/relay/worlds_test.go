@@ -2,11 +2,13 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
 )
 
@@ -319,5 +321,25 @@ func TestGuestsAreMetInTheRoomOnly(t *testing.T) {
 	}
 	if _, err := c.a.face.Find(ctx, "acct:acct_pia=40p.example@a.example"); err == nil {
 		t.Error("a ghost of the ActivityPub world is an actor there")
+	}
+}
+
+// TestGhostsOfMIMICostNothingOutsideChannels: what a ghost of a MIMI user says is stored where the room is a channel, and nowhere else.
+func TestGhostsOfMIMICostNothingOutsideChannels(t *testing.T) {
+	c, ctx := newChannelWorld(t), context.Background()
+	ghost := "@" + mapping.GhostPrefix + "c.example_=2fu_=2fx:" + c.a.hs.server
+	if !c.a.relay.mimiGhost(ghost) {
+		t.Fatal(ghost)
+	}
+	for room, want := range map[string]bool{"!other:" + c.a.hs.server: false, c.room.id: true} {
+		ev, err := event.ParseChecked([]byte(fmt.Sprintf(`{"type":"m.room.message","event_id":"$x%d","room_id":%q,"sender":%q,"origin_server_ts":1,"content":{"msgtype":"m.text","body":"hi"}}`,
+			len(room), room, ghost)))
+		c.must(err)
+		d := Delivery{Source: "appservice", ID: "txn " + room, Events: []event.Event{ev}}
+		_, err = c.a.relay.Accept(ctx, d)
+		c.must(err)
+		if stored, err := c.a.relay.Accept(ctx, d); err != nil || stored != want {
+			t.Errorf("%s: stored: %v, %v", room, stored, err)
+		}
 	}
 }
