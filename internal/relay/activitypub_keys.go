@@ -31,8 +31,15 @@ func (a *ActivityPub) validator() ap.Validator {
 	return ap.Validator{Verify: func(actor string, key []byte) error {
 		ctx := context.Background() // a look into the own database
 		if a.Site.Own(actor) {
-			own, err := a.clientKey(ctx, actor)
-			if err == nil && !bytes.Equal(own.Public(), key) {
+			own, err := a.Store.Secret(ctx, "ap-mls:"+actor) // whoever is named here gets no key by it
+			if errors.Is(err, store.ErrNotFound) {
+				return fmt.Errorf("%w: a leaf in the name of %s is not ours", ap.ErrActor, actor)
+			}
+			if err != nil {
+				return err
+			}
+			have, err := mls.UnmarshalSignatureKey(own)
+			if err == nil && !bytes.Equal(have.Public(), key) {
 				err = fmt.Errorf("%w: a leaf in the name of %s is not ours", ap.ErrActor, actor)
 			}
 			return err
@@ -56,7 +63,14 @@ func (a *ActivityPub) learnKey(ctx context.Context, n needKey) error {
 	if errors.Is(err, ap.ErrActor) { // the actor of a channel has no KeyPackages: its key is known by its first use
 		if them, actorErr := a.People.Actor(ctx, n.actor, false); actorErr == nil && them.IsChannel() {
 			return a.Store.Tx(ctx, func(tx *store.Tx) error {
-				_, _, err := tx.SeeActorKeys(ctx, n.actor, []store.ActorKey{{Fingerprint: ap.HashBytes(n.key)}}, false, a.Clock().UnixMilli())
+				known, err := tx.ActorKeys(ctx, n.actor, "")
+				if err != nil {
+					return err
+				}
+				if len(known) > 0 { // who is in the group as its channel is not shown in the room: a second one could read along
+					return fmt.Errorf("%w: %w: a client in the name of the channel %s has another key than its first", ap.ErrForbidden, ap.ErrActor, n.actor)
+				}
+				_, _, err = tx.SeeActorKeys(ctx, n.actor, []store.ActorKey{{Fingerprint: ap.HashBytes(n.key)}}, false, a.Clock().UnixMilli())
 				return err
 			})
 		}
@@ -310,19 +324,22 @@ func (a *ActivityPub) onKeyActivity(ctx context.Context, d ap.Delivered) (handle
 		if err := ap.CheckOwn(d.MLS.KeyPackage, act.Actor); err != nil {
 			return true, fmt.Errorf("%w: %w", ap.ErrActivity, err)
 		}
+		known, err := a.Store.ActorKeys(ctx, act.Actor, "")
+		if err != nil || len(known) == 0 {
+			return true, err // nobody of ours has to do with the actor: nothing is kept
+		}
 		if list, ok := a.receivedActivity(d); ok {
 			if err := a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.PutActivities(ctx, []store.Activity{list}) }); err != nil {
 				return true, err
 			}
 		}
-		known, err := a.Store.ActorKeys(ctx, act.Actor, "")
-		if err != nil || len(known) == 0 {
-			return true, err // nobody of ours has to do with the actor
-		}
 		return true, a.noteKeys(ctx, act.Actor, []ap.Package{{KeyPackage: d.MLS.KeyPackage, Client: d.MLS.Client}}, false)
 	case act.Type == "Remove" && strings.HasPrefix(act.Target, act.Actor) && strings.HasSuffix(act.Target, "/keyPackages"), act.Type == "Delete" && act.ObjectID != act.Actor:
 		if !ap.SameOrigin(act.ObjectID, act.Actor) {
 			return true, ap.ErrForbidden
+		}
+		if known, err := a.Store.ActorKeys(ctx, act.Actor, ""); err != nil || len(known) == 0 {
+			return true, err // servers tell everybody what is deleted, KeyPackage or not
 		}
 		return true, a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.Spend(ctx, act.Actor, a.Clock().UnixMilli(), []byte(act.ObjectID)) })
 	case act.Type == "Add" && strings.HasPrefix(act.Target, act.Actor) && strings.HasSuffix(act.Target, "/keyPackages"):

@@ -189,6 +189,8 @@ func (x *apStep) onlyOwn(next *ap.Thread) bool {
 
 // peek opens a Welcome to see what it leads to. Keys of members that were not seen before are asked for.
 func (a *ActivityPub) peek(ctx context.Context, w *mls.Welcome, keys []mls.JoinKey) (*ap.Thread, error) {
+	ctx, cancel := context.WithTimeout(ctx, pullTime)
+	defer cancel()
 	for range maxUnknownKeys {
 		joined, _, err := ap.JoinThread(a.Clock(), a.mls, w, keys)
 		var need needKey

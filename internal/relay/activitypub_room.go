@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
+	"time"
 
 	"maunium.net/go/mautrix/id"
 
@@ -77,13 +79,19 @@ func (a *ActivityPub) runInput(ctx context.Context, room store.RoomID, in *store
 			return nil, needErr
 		}
 		if err == nil {
-			a.mu.Lock()
-			if delete(a.forks, room); fork != nil {
-				a.forks[room] = fork
-			}
-			a.mu.Unlock()
+			a.keepFork(room, fork, a.Clock())
 		}
 		return done, err
+	}
+}
+
+// keepFork remembers what remains of a conversation's epochs before, nil for nothing. Those of others that are of no use any more go: they hold secrets.
+func (a *ActivityPub) keepFork(room store.RoomID, fork *ap.Fork, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.forks, func(other store.RoomID, f *ap.Fork) bool { return other == room || f.Over(now) })
+	if fork != nil {
+		a.forks[room] = fork
 	}
 }
 

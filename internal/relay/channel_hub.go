@@ -17,6 +17,10 @@ import (
 func (a *ActivityPub) receiveHub(ctx context.Context, room store.RoomID, d ap.Delivered) (fresh bool, err error) {
 	switch d.Activity.Type {
 	case "Follow":
+		// Who asks is written down before the question: the room's inputs must not wait for a server that has gone by then.
+		if _, err := a.person(ctx, d.Activity.Actor); err != nil {
+			return false, err
+		}
 		return true, a.Store.Tx(ctx, func(tx *store.Tx) error {
 			return a.task(ctx, tx, room, channelTask{Do: taskFollow, Actor: d.Activity.Actor, ID: d.Activity.ID}, d.Activity.ID)
 		})

@@ -184,7 +184,8 @@ func (a *ActivityPub) receiveMember(ctx context.Context, room store.RoomID, d ap
 				}
 			}
 		}
-		if x.thread != nil && octets != nil {
+		// What another of the channel's server sends lets in who is added; only the channel puts commits in order.
+		if x.thread != nil && octets != nil && d.Activity.Actor == c.ID {
 			if fresh, err = x.followBytes(octets); err != nil {
 				return err
 			}

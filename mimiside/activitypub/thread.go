@@ -45,6 +45,9 @@ type Fork struct {
 	Prev *Fork
 }
 
+// Over tells that no commit can win against that of the fork any more.
+func (f *Fork) Over(now time.Time) bool { return now.Sub(f.At) > forkTime }
+
 // maxForks bounds how many epochs a group can go back.
 const maxForks = 4
 
@@ -64,7 +67,7 @@ func (t *Thread) put(f *Fork) {
 // forkAt is the fork of an epoch, nil when there is none any more.
 func (t *Thread) forkAt(epoch uint64, now time.Time) *Fork {
 	for f := t.fork; f != nil; f = f.Prev {
-		if f.Epoch == epoch && now.Sub(f.At) <= forkTime {
+		if f.Epoch == epoch && !f.Over(now) {
 			return f
 		}
 	}
@@ -177,7 +180,7 @@ func LoadThread(cfg mls.Config, pieces []mls.Piece, fork *Fork) (*Thread, error)
 
 // Fork returns what is to be stored, sealed, beside the pieces, nil for nothing.
 func (t *Thread) Fork(now time.Time) *Fork {
-	if t.fork != nil && now.Sub(t.fork.At) > forkTime {
+	if t.fork != nil && t.fork.Over(now) {
 		t.fork = nil
 	}
 	return t.fork
