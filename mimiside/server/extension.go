@@ -14,7 +14,7 @@ import (
 type extension struct {
 	path   func(s *Server, escaped string) (wire.URI, error)
 	limit  func(c *Config) int64 // of the body, in bytes
-	decode func(body []byte) error
+	decode func(c *Config, body []byte) error
 }
 
 // extensions are all that are served, to peers that publish them, too.
@@ -25,7 +25,7 @@ var extensions = map[wire.Verb]extension{
 	wire.VerbLinkStatus:     {roomPath, small, decoded(wire.UnmarshalLinkStatusRequest)},
 	wire.VerbKnock:          {roomPath, small, decoded(wire.UnmarshalKnockRequest)},
 	wire.VerbKnockOutcome:   {domainPath, small, decoded(wire.UnmarshalKnockOutcome)},
-	wire.VerbSubmitMessages: {domainPath, large, decoded(wire.UnmarshalRoomRequests)},
+	wire.VerbSubmitMessages: {domainPath, large, submitted},
 	wire.VerbSubmitVerdicts: {domainPath, small, decoded(wire.UnmarshalSubmitVerdicts)},
 	wire.VerbRoomDestroyed:  {roomPath, small, decoded(wire.UnmarshalRoomDestroyed)},
 	wire.VerbUserDeleted:    {domainPath, small, decoded(wire.UnmarshalUserDeleted)},
@@ -37,11 +37,22 @@ func small(c *Config) int64 { return c.SmallBody }
 func large(c *Config) int64 { return c.LargeBody }
 
 // decoded makes a check of the encoding of a decoder.
-func decoded[T any](decode func([]byte) (T, error)) func([]byte) error {
-	return func(b []byte) error {
+func decoded[T any](decode func([]byte) (T, error)) func(*Config, []byte) error {
+	return func(_ *Config, b []byte) error {
 		_, err := decode(b)
 		return err
 	}
+}
+
+// submitted demands that each message is one that submitMessage would take, too.
+func submitted(c *Config, body []byte) error {
+	requests, err := wire.UnmarshalRoomRequests(body)
+	for i := range requests {
+		if int64(len(requests[i].Request)) > c.SmallBody {
+			return errTooLarge
+		}
+	}
+	return err
 }
 
 // errNotShared: the peer asks for an extension that its own directory does not offer.
@@ -76,7 +87,7 @@ func (s *Server) routeExtension(rest string) (wire.Verb, verb, string, bool) {
 
 func (e extension) serve(name wire.Verb) func(*Server, context.Context, Request, http.ResponseWriter, *http.Request) (int, error) {
 	return func(s *Server, ctx context.Context, r Request, w http.ResponseWriter, _ *http.Request) (int, error) {
-		if err := e.decode(r.Body); err != nil {
+		if err := e.decode(&s.config, r.Body); err != nil {
 			return 0, err
 		}
 		a, err := s.config.Handler.Extension(ctx, name, r)

@@ -103,6 +103,22 @@ func TestExtensions(t *testing.T) {
 	}
 }
 
+// A message is not larger with others than alone.
+func TestSubmittedTogetherIsNoLarger(t *testing.T) {
+	w := start(t, sharesWith("b.example"))
+	c := w.raw(w.cert(emptyOptions, "b.example"))
+	for size, want := range map[int]int{1 << 20: http.StatusOK, 1<<20 + 1: http.StatusRequestEntityTooLarge} {
+		body := wire.RoomRequests{{RoomID: room, Request: []byte{1}}, {RoomID: room, Request: make([]byte, size)}}.Marshal()
+		for verb, status := range map[wire.Verb]int{wire.VerbSubmitMessages: want, wire.VerbNotifyRooms: http.StatusOK} {
+			path := server.DefaultPrefix + wire.ExtensionPath + string(verb) + "/a.example"
+			if got, _, _ := post(t, c, path, "mimi@b.example", bytes.NewReader(body)); got != status {
+				t.Errorf("%s of %d octets: %d, want %d", verb, size, got, status)
+			}
+		}
+	}
+	w.handler.taken()
+}
+
 // Switched off, an extension is no endpoint: the draft's peers and ours see the same 404.
 func TestExtensionsOff(t *testing.T) {
 	w := start(t, func(c *server.Config) {
