@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -245,7 +246,10 @@ func (r *Relay) FlushCurrent(ctx context.Context) {
 		send := func() {
 			defer func() { <-places }()
 			for _, item := range items[domain] {
-				r.sendCurrent(ctx, item)
+				// Who does not answer gets nothing more now: the others wait for it.
+				if errors.Is(r.sendCurrent(ctx, item), context.DeadlineExceeded) {
+					return
+				}
 			}
 		}
 		if r.cfg.CurrentWorkers == 1 {
@@ -257,13 +261,15 @@ func (r *Relay) FlushCurrent(ctx context.Context) {
 	wg.Wait()
 }
 
-func (r *Relay) sendCurrent(ctx context.Context, item currentItem) {
+func (r *Relay) sendCurrent(ctx context.Context, item currentItem) error {
 	if r.Clock().UnixMilli() > item.untilMS {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, currentTimeout)
 	defer cancel()
-	if err := item.do(ctx); err != nil && ctx.Err() == nil {
+	err := item.do(ctx)
+	if err != nil && ctx.Err() == nil {
 		r.Log.Debug().Err(err).Msg("current status was not delivered")
 	}
+	return err
 }

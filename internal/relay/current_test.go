@@ -226,3 +226,22 @@ func TestCurrentIsBounded(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A provider that does not answer holds the others up by one request, not by all that wait for it.
+func TestSilentProviderGetsOneStatus(t *testing.T) {
+	p := newPair(t, warm)
+	tried := map[string]int{}
+	for _, to := range []string{"silent.example", "far.example"} {
+		for n := range 3 {
+			p.a.relay.current.put(currentKey{to: to, room: string(rune('a' + n))}, currentItem{untilMS: store.Never, do: func(context.Context) error {
+				if tried[to]++; to == "silent.example" {
+					return context.DeadlineExceeded
+				}
+				return errNetwork
+			}})
+		}
+	}
+	p.a.relay.FlushCurrent(context.Background())
+	p.equal("silent", tried["silent.example"], 1)
+	p.equal("far", tried["far.example"], 3)
+}
