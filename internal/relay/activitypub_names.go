@@ -17,6 +17,9 @@ const maxThreadName = 1000
 // heardOfGroup takes what somebody says of the conversation itself: its name and topic, and what was read.
 func (x *apStep) heardOfGroup(c *ap.Content, sender string) bool {
 	if name, topic, ok := c.Names(x.room.head.GroupID); ok {
+		if x.room.st.Channel != nil {
+			return true // a channel is named by an Update of who may do that
+		}
 		x.showThreadState(event.TypeName, "name", cutBytes(name, maxThreadName), &x.room.matrix.Name)
 		x.showThreadState(event.TypeTopic, "topic", cutBytes(topic, maxThreadName), &x.room.matrix.Topic)
 		return true

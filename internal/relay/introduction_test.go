@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
 // Bob is asked before somebody may invite him, unless they come with an introduction of his.
@@ -91,4 +92,29 @@ func stateOf(t *testing.T, p *pair) string {
 		out = append(out, c.State)
 	}
 	return strings.Join(out, " ")
+}
+
+// That somebody agrees is stored with what is told of it: a failure after the one does not lose the other.
+func TestConsentAndItsNewsAreOne(t *testing.T) {
+	p := newPair(t, warm)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	_, err := p.a.relay.client(ctx, p.alice)
+	must0(t, err)
+	asked := store.Consent{Direction: store.Out, Owner: "mimi://b.example/u/bob", Requester: "mimi://a.example/u/alice", State: store.ConsentRequested}
+	must0(t, p.a.db.Tx(ctx, func(tx *store.Tx) error { return tx.PutConsent(ctx, asked) }))
+	clock := p.a.relay.Clock
+	p.a.relay.Clock = func() time.Time {
+		if c, err := p.a.db.Consent(context.Background(), store.Out, asked.Owner, asked.Requester, ""); err == nil && c.State == store.ConsentGranted {
+			cancel() // the process ends when the consent is stored
+		}
+		return clock()
+	}
+	e := &wire.ConsentEntry{Operation: wire.ConsentGrant, RequesterURI: wire.IdentifierURI(asked.Requester), TargetURI: wire.IdentifierURI(asked.Owner)}
+	_, _ = p.a.relay.UpdateConsent(ctx, "b.example", e)
+	id, err := p.a.relay.consentRoom(context.Background(), p.alice)
+	must0(t, err)
+	n, err := p.a.db.InputsOf(context.Background(), id, inputConsent, "")
+	must0(t, err)
+	p.equal("what alice is to be told", n, int64(1))
 }
