@@ -113,3 +113,31 @@ func TestWhoAsksIsWrittenDown(t *testing.T) {
 		t.Errorf("%q %v", v, err)
 	}
 }
+
+// TestPeopleOfAServerDoNotRemoveEachOther: only a bridge, which has the keys of all its people, takes one of them out by the leaf of another.
+func TestPeopleOfAServerDoNotRemoveEachOther(t *testing.T) {
+	c, ctx := newChannelWorld(t), context.Background()
+	c.invite()
+	c.b.hs.invite(c.there, c.bob, c.carol)
+	c.b.hs.join(c.there, c.carol)
+	c.settle()
+	site, bob, carol := c.b.face.Site, c.b.face.Site.User("bob"), c.b.face.Site.User("carol")
+	channel := c.a.face.Site.Room(c.token())
+	thread, err := c.b.face.threadOf(ctx, store.DerivedRoomID("channel", channel))
+	c.must(err)
+	staged, err := thread.Stage(c.b.relay.Rand, c.w.now, bob, nil, []string{carol})
+	c.must(err)
+	remove := site.ChannelRemove(ap.Envelope{ID: "r", Actor: bob}, channel, carol, staged.Commit())
+	p, err := c.a.face.person(ctx, bob)
+	c.must(err)
+	p.Dialect = ap.DialectE2EE
+	c.a.face.noteKnown(p)
+	if code := c.push(c.b, bob, channel+"/inbox", remove.Marshal()); code != 403 {
+		t.Errorf("bob removes carol: %d", code)
+	}
+	p.Dialect = ap.DialectAIM
+	c.a.face.noteKnown(p)
+	if code := c.push(c.b, bob, channel+"/inbox", remove.Marshal()); code != 202 {
+		t.Errorf("carol's bridge takes her out: %d", code)
+	}
+}

@@ -271,8 +271,8 @@ func (x *apStep) judge(by string, joined, left []string) error {
 		}
 	}
 	for _, actor := range left {
-		if actor == by || originOf(actor) == originOf(by) {
-			continue // who leaves is taken out by another leaf of the same server
+		if p, ok := x.face.personKnown(by); actor == by || ok && p.Dialect == ap.DialectAIM && originOf(actor) == originOf(by) {
+			continue // who leaves is taken out by another leaf of the same bridge; elsewhere people hold their keys themselves
 		}
 		if x.isChannel(actor) {
 			return fmt.Errorf("%w: the channel cannot be removed from itself", ap.ErrForbidden)
