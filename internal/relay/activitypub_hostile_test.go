@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
 	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 )
@@ -139,5 +140,27 @@ func TestPeopleOfAServerDoNotRemoveEachOther(t *testing.T) {
 	c.a.face.noteKnown(p)
 	if code := c.push(c.b, bob, channel+"/inbox", remove.Marshal()); code != 202 {
 		t.Errorf("carol's bridge takes her out: %d", code)
+	}
+}
+
+// TestNamesOfChannelsNeedPower: what a member without power says inside the group renames nothing.
+func TestNamesOfChannelsNeedPower(t *testing.T) {
+	c, ctx := newChannelWorld(t), context.Background()
+	c.invite()
+	c.a.hs.set(c.room, c.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{c.alice: 100, c.a.hs.mxid("mimibot"): 100}})
+	c.settle()
+	bob, channel := c.b.face.Site.User("bob"), c.a.face.Site.Room(c.token())
+	thread, err := c.b.face.threadOf(ctx, store.DerivedRoomID("channel", channel))
+	c.must(err)
+	naming := ap.Naming([32]byte{1}, bob, string(thread.Group.GroupID()), "Bob's", "mine")
+	e, err := thread.Say(c.b.relay.Rand, bob, naming.Marshal(false))
+	c.must(err)
+	said := c.b.face.Site.ChannelMessage(ap.Envelope{ID: "n", Actor: bob}, channel, e.Message)
+	if code := c.push(c.b, bob, channel+"/inbox", said.Marshal()); code != 202 {
+		t.Fatal(code)
+	}
+	c.settle()
+	if got := c.room.str(event.TypeName, "name"); got != "Garden" {
+		t.Errorf("the room is called %q", got)
 	}
 }
