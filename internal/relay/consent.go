@@ -264,9 +264,13 @@ func (r *Relay) UpdateConsent(ctx context.Context, peer string, e *wire.ConsentE
 		return Reply{Status: http.StatusCreated}, ignoreNotFound(err)
 	}
 	c := store.Consent{Direction: store.Out, Owner: owner, Requester: requester, Room: room, State: state, UpdatedMS: r.Clock().UnixMilli()}
-	var woken []store.RoomID
+	told, err := r.tellConsent(ctx, w, asked, e)
+	if err != nil {
+		return Reply{}, err
+	}
+	var inputs []store.NewInput
 	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
-		woken = nil
+		inputs = slices.Clone(told)
 		if err := tx.PutConsent(ctx, c); err != nil {
 			return err
 		}
@@ -288,31 +292,38 @@ func (r *Relay) UpdateConsent(ctx context.Context, peer string, e *wire.ConsentE
 			if err != nil {
 				return err
 			}
-			if _, err := tx.AddInputs(ctx, []store.NewInput{r.consentInput(id, w)}); err != nil {
-				return err
-			}
-			woken = append(woken, id)
+			inputs = append(inputs, r.consentInput(id, w))
 		}
-		return nil
+		if len(inputs) == 0 {
+			return nil
+		}
+		_, err := tx.AddInputs(ctx, inputs)
+		return err
 	})
-	r.Wake(woken...)
 	if err == nil {
-		err = r.tellConsent(ctx, w, asked, e)
+		for i := range inputs {
+			r.Wake(inputs[i].Room)
+		}
 	}
 	return Reply{Status: http.StatusCreated}, err
 }
 
-// tellConsent tells a user of ours who asked for no room in particular that the other agrees.
-func (r *Relay) tellConsent(ctx context.Context, w consentWork, asked []store.Consent, e *wire.ConsentEntry) error {
+// tellConsent makes the input that tells a user of ours who asked for no room in particular that the other agrees; none for others.
+// It is stored with the consent: afterwards nobody would know that it was asked for.
+func (r *Relay) tellConsent(ctx context.Context, w consentWork, asked []store.Consent, e *wire.ConsentEntry) ([]store.NewInput, error) {
 	if w.Do != consentGiven || exact(ofOwner(asked, e.TargetURI.Key()), e.RequesterURI.Key(), "") != store.ConsentRequested {
-		return nil
+		return nil, nil
 	}
 	mxid, err := r.ownMXID(string(e.RequesterURI))
 	if err != nil {
-		return nil
+		return nil, nil
+	}
+	id, err := r.consentRoom(ctx, mxid)
+	if err != nil {
+		return nil, err
 	}
 	w.User = mxid
-	return r.consentWork(ctx, w, nil)
+	return []store.NewInput{r.consentInput(id, w)}, nil
 }
 
 func ofOwner(list []store.Consent, owner string) (out []store.Consent) {
