@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,9 +27,10 @@ func demands(t *testing.T) string {
 // Every demand has one line in docs/features.md, with a word of the closed list, and no line is of something else.
 func TestFeaturesListEveryDemand(t *testing.T) {
 	page := read(t, "docs/features.md")
-	have := map[string]int{}
+	have, words := map[string]int{}, map[string]int{}
 	for _, m := range regexp.MustCompile(`(?m)^\| (S\d{3}-\d{3}) \|.*\| (\S+) \| \S.*\|$`).FindAllStringSubmatch(page, -1) {
 		have[m[1]]++
+		words[m[2]]++
 		switch m[2] {
 		case "yes", "partly", "no", "n/a":
 		default:
@@ -41,6 +43,10 @@ func TestFeaturesListEveryDemand(t *testing.T) {
 		if have[m[1]] != 1 {
 			t.Errorf("docs/features.md has %d lines of %s, want 1", have[m[1]], m[1])
 		}
+	}
+	total := fmt.Sprintf("| lines | %d | %d | %d | %d | %d |", words["yes"], words["partly"], words["no"], words["n/a"], len(have))
+	if !strings.Contains(page, total) {
+		t.Errorf("the line of totals in docs/features.md should be:\n%s", total)
 	}
 	for id := range have {
 		if !want[id] {
