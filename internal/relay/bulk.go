@@ -15,11 +15,15 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
-// maxSubmitted bounds the messages of a provider in one room that are taken and not judged yet.
-const maxSubmitted = 2000
+// maxSubmitted and maxSubmittedBytes bound the messages of a provider in one room that are taken and not judged yet.
+const (
+	maxSubmitted      = 2000
+	maxSubmittedBytes = 64 << 20
+)
 
 // SubmitMessages takes messages for rooms that we are the hub of: they are stored when this returns, each is judged by its room's
-// worker, and the verdict is sent (docs/extensions.md). What cannot be stored is refused: the draft's request says why.
+// worker, and the verdict is sent (docs/extensions.md). What cannot be stored is refused, as is what concerns a room in which nobody
+// of the provider takes part: the draft's request says why.
 func (r *Relay) SubmitMessages(ctx context.Context, peer string, _ wire.IdentifierURI, body []byte) (Reply, error) {
 	requests, err := wire.UnmarshalRoomRequests(body)
 	if err != nil {
@@ -27,32 +31,28 @@ func (r *Relay) SubmitMessages(ctx context.Context, peer string, _ wire.Identifi
 	}
 	codes := make([]wire.BulkCode, len(requests))
 	var inputs []store.NewInput
-	waiting := map[store.RoomID]int64{}
+	rooms := map[string]*submittedTo{}
 	for i, q := range requests {
-		id, err := r.hubRoomID(ctx, q.RoomID)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return Reply{}, err
+		to := rooms[q.RoomID.Key()]
+		if to == nil {
+			if to, err = r.submittedTo(ctx, q.RoomID, peer); err != nil {
+				return Reply{}, err
+			}
+			rooms[q.RoomID.Key()] = to
 		}
-		received, bad := wire.UnmarshalSubmitMessageRequest(q.Request)
-		if bad == nil {
-			_, bad = received.Check(peer)
-		}
-		if err != nil || bad != nil {
+		if !to.open || !submittable(peer, q.Request) {
 			codes[i] = wire.BulkRefused
 			continue
 		}
-		if _, known := waiting[id]; !known {
-			if waiting[id], err = r.Store.InputsOf(ctx, id, inputSubmit, peer); err != nil {
-				return Reply{}, err
-			}
-		}
-		if waiting[id]++; waiting[id] > maxSubmitted {
+		// What is too much is counted, too: nothing that comes after it may overtake it.
+		to.rows, to.size = to.rows+1, to.size+int64(len(q.Request))
+		if to.rows > maxSubmitted || to.size > maxSubmittedBytes {
 			codes[i] = wire.BulkLater
 			continue
 		}
 		hash := sha256.Sum256(q.Request)
 		key := fmt.Sprintf("%x", hash)
-		inputs = append(inputs, store.NewInput{Room: id, Kind: inputSubmit, Source: key[:12], Peer: peer, Epoch: -1, Body: q.Request,
+		inputs = append(inputs, store.NewInput{Room: to.id, Kind: inputSubmit, Source: key[:12], Peer: peer, Epoch: -1, Body: q.Request,
 			CreatedMS: r.Clock().UnixMilli(), SeenKind: "submit", SeenKey: peer + " " + key})
 	}
 	if len(inputs) > 0 {
@@ -70,6 +70,38 @@ func (r *Relay) SubmitMessages(ctx context.Context, peer string, _ wire.Identifi
 		r.Wake(inputs[i].Room)
 	}
 	return Reply{Status: http.StatusAccepted, Body: (&wire.BulkResponse{Codes: codes}).Marshal()}, nil
+}
+
+// submittedTo is a room that a provider submits messages to.
+type submittedTo struct {
+	id         store.RoomID
+	open       bool  // we are its hub, and somebody of the provider takes part
+	rows, size int64 // of the provider, taken and not judged
+}
+
+func (r *Relay) submittedTo(ctx context.Context, uri wire.IdentifierURI, peer string) (*submittedTo, error) {
+	id, err := r.hubRoomID(ctx, uri)
+	if errors.Is(err, ErrNotFound) {
+		return &submittedTo{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	to := &submittedTo{id: id}
+	if to.open, err = r.Store.TakesPart(ctx, id, peer); err != nil || !to.open {
+		return to, err
+	}
+	to.rows, to.size, err = r.Store.InputsOf(ctx, id, inputSubmit, peer)
+	return to, err
+}
+
+// submittable tells whether a request reads as one that the provider may make.
+func submittable(peer string, request []byte) bool {
+	received, err := wire.UnmarshalSubmitMessageRequest(request)
+	if err == nil {
+		_, err = received.Check(peer)
+	}
+	return err == nil
 }
 
 // onSubmitted judges a message that was stored before, and sends the verdict. The same message, should it come by the draft's
@@ -130,7 +162,7 @@ func (r *Relay) afterSubmitted(ctx context.Context, id store.RoomID, peer string
 		return nil
 	}
 	for look := range submittedLooks {
-		n, err := r.Store.InputsOf(ctx, id, inputSubmit, peer)
+		n, _, err := r.Store.InputsOf(ctx, id, inputSubmit, peer)
 		if err != nil || n == 0 {
 			return err
 		}

@@ -169,8 +169,7 @@ func TestBulkIsBounded(t *testing.T) {
 	p := sharingPair(t, warm)
 	ctx := context.Background()
 	room := p.a.room(p.room)
-	m := mls.PrivateMessage{GroupID: room.GroupID, Epoch: uint64(room.Epoch), ContentType: mls.ContentApplication, Ciphertext: []byte{1}}
-	body := (&wire.SubmitMessageRequest{Message: wire.NewMessage(m.Message()), SendingURI: "mimi://b.example/u/bob"}).Marshal()
+	body := submitted(room, bobURI, 1)
 	var inputs []store.NewInput
 	for i := range maxSubmitted - 1 {
 		inputs = append(inputs, store.NewInput{Room: room.ID, Kind: inputSubmit, Peer: "b.example", Source: fmt.Sprint(i), Epoch: -1, Body: []byte{1}, CreatedMS: 1})
@@ -183,6 +182,55 @@ func TestBulkIsBounded(t *testing.T) {
 	if err != nil || string(r.Body) != "\x02\x00\x02" {
 		t.Errorf("%q, %v", r.Body, err)
 	}
+}
+
+// Nor with few large messages; and what comes after one that was not taken does not overtake it.
+func TestBulkIsBoundedByBytes(t *testing.T) {
+	p := sharingPair(t, warm)
+	ctx := context.Background()
+	room := p.a.room(p.room)
+	large := submitted(room, bobURI, 1<<20)
+	var inputs []store.NewInput
+	for i := range 63 {
+		inputs = append(inputs, store.NewInput{Room: room.ID, Kind: inputSubmit, Peer: "b.example", Source: fmt.Sprint(i), Epoch: -1, Body: large, CreatedMS: 1})
+	}
+	must0(t, p.a.db.Tx(ctx, func(tx *store.Tx) error { _, err := tx.AddInputs(ctx, inputs); return err }))
+	var q wire.RoomRequests
+	for _, body := range [][]byte{submitted(room, bobURI, 1), large, submitted(room, bobURI, 2)} {
+		q = append(q, wire.RoomRequest{RoomID: wire.IdentifierURI(room.URI), Request: body})
+	}
+	r, err := p.a.relay.Extension(ctx, "b.example", verbSubmitMessages, "mimi://a.example", q.Marshal())
+	if err != nil || string(r.Body) != "\x03\x00\x02\x02" {
+		t.Errorf("%q, %v", r.Body, err)
+	}
+}
+
+// submitted is the request of a message of about n bytes.
+func submitted(room store.Room, user wire.IdentifierURI, n int) []byte {
+	m := mls.PrivateMessage{GroupID: room.GroupID, Epoch: uint64(room.Epoch), ContentType: mls.ContentApplication, Ciphertext: make([]byte, n)}
+	return (&wire.SubmitMessageRequest{Message: wire.NewMessage(m.Message()), SendingURI: user}).Marshal()
+}
+
+// Nothing is stored of what a provider sends to a room in which nobody of it takes part.
+func TestBulkOfOutsiders(t *testing.T) {
+	p := sharingPair(t, warm)
+	ctx := context.Background()
+	room := p.a.room(p.room)
+	send := func(peer string, user wire.IdentifierURI, n int) string {
+		t.Helper()
+		q := wire.RoomRequests{{RoomID: wire.IdentifierURI(room.URI), Request: submitted(room, user, n)}}
+		r, err := p.a.relay.Extension(ctx, peer, verbSubmitMessages, "mimi://a.example", q.Marshal())
+		must0(t, err)
+		rows, _, err := p.a.db.InputsOf(ctx, room.ID, inputSubmit, peer)
+		must0(t, err)
+		return fmt.Sprintf("%x, %d stored", r.Body, rows)
+	}
+	p.equal("a stranger", send("c.example", "mimi://c.example/u/carl", 1), "0101, 0 stored")
+	p.equal("a participant", send("b.example", bobURI, 1), "0100, 1 stored")
+	p.settle()
+	p.a.hs.kick(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.equal("who was removed", send("b.example", bobURI, 2), "0101, 0 stored")
 }
 
 // S004-058: what is fanned out in several rooms is stored and acknowledged together.

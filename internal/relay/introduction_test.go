@@ -114,7 +114,7 @@ func TestConsentAndItsNewsAreOne(t *testing.T) {
 	_, _ = p.a.relay.UpdateConsent(ctx, "b.example", e)
 	id, err := p.a.relay.consentRoom(context.Background(), p.alice)
 	must0(t, err)
-	n, err := p.a.db.InputsOf(context.Background(), id, inputConsent, "")
+	n, _, err := p.a.db.InputsOf(context.Background(), id, inputConsent, "")
 	must0(t, err)
 	p.equal("what alice is to be told", n, int64(1))
 }

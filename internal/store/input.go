@@ -248,10 +248,15 @@ func (tx *Tx) WaitInput(ctx context.Context, room RoomID, seq, epoch int64, reas
 	return err
 }
 
-// InputsOf counts the ready inputs of a kind that came from a peer.
-func (r *Reader) InputsOf(ctx context.Context, room RoomID, kind, peer string) (int64, error) {
-	return value[int64](ctx, r, `SELECT COUNT(*) FROM input WHERE shard = $1 AND room = $2 AND state = 'ready' AND kind = $3 AND peer = $4`,
-		room.Shard(), room, kind, peer)
+// InputsOf counts the ready inputs of a kind that came from a peer, and their bytes.
+func (r *Reader) InputsOf(ctx context.Context, room RoomID, kind, peer string) (rows, size int64, err error) {
+	type sum struct {
+		Rows int64 `db:"n"`
+		Size int64 `db:"size"`
+	}
+	s, err := get[sum](ctx, r, `SELECT COUNT(*) AS n, CAST(COALESCE(SUM(size), 0) AS BIGINT) AS size FROM input
+		WHERE shard = $1 AND room = $2 AND state = 'ready' AND kind = $3 AND peer = $4`, room.Shard(), room, kind, peer)
+	return s.Rows, s.Size, err
 }
 
 // Waiting counts a room's waiting inputs, their bytes, and the time of the oldest (0 if none).
