@@ -50,6 +50,8 @@ const (
 	maxRequests = 50
 	// requestsAnHour bounds what a provider asks one user in an hour.
 	requestsAnHour = 20
+	// updatesAnHour bounds what a provider says in an hour of the consent of its users: asked for or not, it is stored.
+	updatesAnHour = 1000
 	// whyNoConsent is why somebody who must be asked first is not added.
 	whyNoConsent = "they do not accept invitations from you"
 )
@@ -243,8 +245,11 @@ func (r *Relay) answerConsent(ctx context.Context, mxid, user string, w consentW
 
 // UpdateConsent takes the word of a user of another provider on being added by one of ours. KeyPackages in a grant for a room
 // that we are the hub of are used for it; elsewhere they are not, because the room's hub would not know where their Welcome
-// goes.
+// goes. ErrBusy when the provider has said too much in this hour.
 func (r *Relay) UpdateConsent(ctx context.Context, peer string, e *wire.ConsentEntry) (Reply, error) {
+	if err := r.allow(ctx, "consentUpdate", peer, updatesAnHour); err != nil {
+		return Reply{}, err
+	}
 	owner, requester, room := e.TargetURI.Key(), e.RequesterURI.Key(), e.RoomID.Key()
 	asked, err := r.Store.ConsentsBy(ctx, store.Out, requester)
 	if err != nil {

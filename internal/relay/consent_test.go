@@ -2,10 +2,13 @@ package relay
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
@@ -181,4 +184,27 @@ func TestIdentifierQuery(t *testing.T) {
 	if err != nil || uri != bobURI {
 		t.Errorf("resolved to %q, %v", uri, err)
 	}
+}
+
+// What a provider says of its users' consent is bounded by the hour, whoever it is about; what was refused is not stored.
+func TestUpdatesOfConsentAreBounded(t *testing.T) {
+	p := newPair(t, warm)
+	ctx := context.Background()
+	say := func(room int) error {
+		_, err := p.a.relay.UpdateConsent(ctx, "b.example", &wire.ConsentEntry{Operation: wire.ConsentRevoke, RequesterURI: aliceURI, TargetURI: bobURI,
+			RoomID: wire.IdentifierURI(fmt.Sprintf("mimi://a.example/r/%d", room))})
+		return err
+	}
+	_, err := p.a.relay.client(ctx, p.alice)
+	must0(t, err)
+	must0(t, say(1))
+	must0(t, p.a.relay.allowN(ctx, "consentUpdate", "b.example", updatesAnHour-1, updatesAnHour))
+	if err := say(2); !errors.Is(err, ErrBusy) {
+		t.Errorf("one too many: %v", err)
+	}
+	list, err := p.a.db.ConsentsBy(ctx, store.Out, aliceURI)
+	must0(t, err)
+	p.equal("consents", len(list), 1)
+	p.now = p.now.Add(time.Hour)
+	must0(t, say(2))
 }

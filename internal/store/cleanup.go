@@ -18,6 +18,7 @@ type Retention struct {
 	Spent        time.Duration // KeyPackages of others that must not be used
 	Evidence     time.Duration // messages as they were encrypted, for reports
 	Reports      time.Duration // that are closed
+	Consents     time.Duration // after they were cancelled, or expired without an answer
 }
 
 // DefaultRetention is what the bridge uses.
@@ -32,6 +33,7 @@ var DefaultRetention = Retention{
 	Spent:        400 * 24 * time.Hour,
 	Evidence:     30 * 24 * time.Hour,
 	Reports:      90 * 24 * time.Hour,
+	Consents:     30 * 24 * time.Hour,
 }
 
 // bodyGrace is how old a body without rows must be to be left over.
@@ -61,6 +63,8 @@ func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit 
 		{"ap_spent", "actor, name", "created_ms < $1", ago(keep.Spent)},
 		{"evidence", "shard, room, mimi_id", "created_ms < $1", ago(keep.Evidence)},
 		{"report", "shard, room, id", "state = 'closed' AND created_ms < $1", ago(keep.Reports)},
+		// What was granted or refused stays.
+		{"consent", "direction, owner, requester, room", "(state = 'cancelled' AND updated_ms < $1 OR state = 'requested' AND expires_ms > 0 AND expires_ms < $1)", ago(keep.Consents)},
 		{"answer", "shard, room, hash", "until_ms < $1", Millis(now)},
 		{"keypackage_route", "ref", "until_ms < $1", Millis(now)},
 		{"allowance", "name, key, window_ms", "until_ms < $1", Millis(now)},

@@ -330,3 +330,36 @@ func TestGaugesAndCleanup(t *testing.T) {
 		}
 	})
 }
+
+// Requests for consent go when they are long over; what somebody granted or refused stays.
+func TestCleanupOfConsents(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		keep := store.Retention{Consents: time.Second}
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			for _, c := range []store.Consent{
+				{Owner: "cancelled", State: store.ConsentCancelled, UpdatedMS: 1},
+				{Owner: "cancelled a moment ago", State: store.ConsentCancelled, UpdatedMS: 1500},
+				{Owner: "expired", State: store.ConsentRequested, ExpiresMS: 2},
+				{Owner: "expired a moment ago", State: store.ConsentRequested, ExpiresMS: 1500},
+				{Owner: "waits", State: store.ConsentRequested},
+				{Owner: "granted", State: store.ConsentGranted, ExpiresMS: 2},
+				{Owner: "refused", State: store.ConsentRevoked, ExpiresMS: 2},
+			} {
+				c.Direction, c.Requester = store.Out, "r"
+				if err := tx.PutConsent(ctx, c); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if _, err := db.Cleanup(context.Background(), keep, time.UnixMilli(2000), 50); err != nil {
+			t.Fatal(err)
+		}
+		var left []string
+		for _, c := range ok(db.ConsentsBy(context.Background(), store.Out, "r"))(t) {
+			left = append(left, c.Owner)
+		}
+		same(t, "consents", left, []string{"cancelled a moment ago", "expired a moment ago", "granted", "refused", "waits"})
+	})
+}
