@@ -155,7 +155,7 @@ func (s *step) actForgetUser(a action) {
 
 // UserDeleted takes the word of a provider that a user of it was deleted (docs/extensions.md): it is removed from the rooms that
 // we are the hub of, invitations of it end, and its consents are forgotten. Where another provider is the hub, that one removes
-// it.
+// it. The same word again changes nothing. ErrBusy when the provider has said too much in this hour.
 func (r *Relay) UserDeleted(ctx context.Context, peer string, _ wire.IdentifierURI, body []byte) (Reply, error) {
 	received, err := wire.UnmarshalUserDeleted(body)
 	if err != nil {
@@ -177,20 +177,8 @@ func (r *Relay) UserDeleted(ctx context.Context, peer string, _ wire.IdentifierU
 	for _, m := range rooms {
 		work = append(work, r.actionInput(m.Room, action{Do: actForgetGhost, User: m.URI, Ghost: ghost}))
 	}
-	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
-		if err := tx.DeleteConsents(ctx, d.UserURI.Key()); err != nil || len(work) == 0 {
-			return err
-		}
-		_, err := tx.AddInputs(ctx, work)
-		return err
-	})
-	if err != nil {
-		return Reply{}, err
-	}
-	for _, in := range work {
-		r.Wake(in.Room)
-	}
-	return Reply{}, nil
+	w := word{Room: store.DerivedRoomID("user", d.UserURI.Key()), Peer: peer, Verb: verbUserDeleted, Body: body}
+	return r.takeWord(ctx, w, func(tx *store.Tx) ([]store.NewInput, error) { return work, tx.DeleteConsents(ctx, d.UserURI.Key()) })
 }
 
 // actForgetGhost takes a user of another provider, who was deleted, out of the room.

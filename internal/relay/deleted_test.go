@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -143,4 +144,44 @@ func TestWhoWasDeletedIsNotFound(t *testing.T) {
 	if err != nil || len(list) != 0 {
 		t.Errorf("%v, %v", list, err)
 	}
+}
+
+// The word that a user was deleted, or that a room has ended, is stored once, and different ones are bounded by the hour.
+func TestWordsThatComeAgain(t *testing.T) {
+	p := sharingPair(t, warm)
+	ctx := context.Background()
+	id, uri := p.b.room(p.portal).ID, wire.IdentifierURI(p.b.room(p.portal).URI)
+	words := map[string]struct {
+		path wire.IdentifierURI
+		body func(at uint64) []byte
+	}{
+		verbUserDeleted:   {"mimi://b.example", func(at uint64) []byte { return (&wire.UserDeleted{UserURI: aliceURI, Timestamp: at}).Marshal() }},
+		verbRoomDestroyed: {uri, func(at uint64) []byte { return (&wire.RoomDestroyed{RoomID: uri, Timestamp: at}).Marshal() }},
+	}
+	inputs := func() int {
+		list, err := p.b.db.InputsIn(ctx, id, store.InputReady, 100)
+		must0(t, err)
+		return len(list)
+	}
+	stored := inputs()
+	for verb, w := range words {
+		say := func(at uint64) error {
+			_, err := p.b.relay.Extension(ctx, "a.example", verb, w.path, w.body(at))
+			return err
+		}
+		for range 3 {
+			must0(t, say(1))
+		}
+		stored++
+		p.equal(verb+" again: inputs", fmt.Sprint(inputs()), fmt.Sprint(stored))
+		must0(t, p.b.relay.allowN(ctx, verb, "a.example", wordsAnHour-1, wordsAnHour))
+		must0(t, say(1)) // taken before
+		if err := say(2); !errors.Is(err, ErrBusy) {
+			t.Errorf("%s too often: %v", verb, err)
+		}
+		p.equal(verb+" too often: inputs", fmt.Sprint(inputs()), fmt.Sprint(stored))
+	}
+	p.settle()
+	p.equal("alice's ghost", p.portal.members[p.aliceAtB], "leave")
+	p.noTrouble()
 }

@@ -27,7 +27,7 @@ func (s *step) endRoom(reason wire.DestroyReason, d intentData) {
 }
 
 // RoomDestroyed stores the word of a hub that a room of it has ended (docs/extensions.md). A room that is not known is none of
-// ours: that is acknowledged, too.
+// ours: that is acknowledged, too. The same word again changes nothing. ErrBusy when the hub has said too much in this hour.
 func (r *Relay) RoomDestroyed(ctx context.Context, peer string, path wire.IdentifierURI, body []byte) (Reply, error) {
 	received, err := wire.UnmarshalRoomDestroyed(body)
 	if err != nil {
@@ -47,14 +47,9 @@ func (r *Relay) RoomDestroyed(ctx context.Context, peer string, path wire.Identi
 	if err != nil {
 		return Reply{}, err
 	}
-	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
-		_, err := tx.AddInputs(ctx, []store.NewInput{{Room: head.ID, Kind: inputEnded, Source: "hub", Peer: peer, Epoch: -1, Body: body, CreatedMS: r.Clock().UnixMilli()}})
-		return err
+	return r.takeWord(ctx, word{Room: head.ID, Peer: peer, Verb: verbRoomDestroyed, Path: path.Key(), Body: body}, func(tx *store.Tx) ([]store.NewInput, error) {
+		return []store.NewInput{{Room: head.ID, Kind: inputEnded, Source: "hub", Peer: peer, Epoch: -1, Body: body, CreatedMS: r.Clock().UnixMilli()}}, nil
 	})
-	if err == nil {
-		r.Wake(head.ID)
-	}
-	return Reply{}, err
 }
 
 // onEnded: the hub says that the room has ended. The ghosts leave, the group is forgotten, and our people keep the portal.
