@@ -177,7 +177,7 @@ func (r *Relay) fetchIssuers(ctx context.Context, domain string) error {
 	}
 	certs, err := r.PeerAuthorities(ctx, domain)
 	if err != nil {
-		if _, known := r.issuersOf(domain); known {
+		if r.keepIssuers(domain) {
 			return nil
 		}
 		stored, serr := r.Store.PeerAuthorities(ctx, domain)
@@ -189,6 +189,18 @@ func (r *Relay) fetchIssuers(ctx context.Context, domain string) error {
 	}
 	r.learn(domain, certs)
 	return r.Store.Tx(ctx, func(tx *store.Tx) error { return tx.SetPeerAuthorities(ctx, domain, certs) })
+}
+
+// keepIssuers notes that a provider was asked in vain, so that the same step does not ask it again. False when nothing is known.
+func (r *Relay) keepIssuers(domain string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	got, known := r.issuers[domain]
+	if known {
+		got.asked = r.Clock()
+		r.issuers[domain] = got
+	}
+	return known
 }
 
 func (r *Relay) learn(domain string, certs [][]byte) {

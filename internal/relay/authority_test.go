@@ -5,10 +5,12 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/credential"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
@@ -266,4 +268,27 @@ func TestStrangersCertificateIsNotLookedInto(t *testing.T) {
 		asked = p.a.asked
 		p.a.relay.issuers = nil
 	}
+}
+
+// A provider that is silent is asked once for a step, not as often as the step is taken again under the lock of its room.
+func TestSilentProviderIsAskedOnce(t *testing.T) {
+	p := certified(t, warm, "b.example").begin()
+	bob, err := p.b.relay.client(t.Context(), p.bob)
+	must0(t, err)
+	must0(t, p.a.relay.checkCredential(t.Context(), &bob.Credential, bob.Key.Public()))
+	// B has a new authority, which A has not heard of, and does not answer.
+	authority, err := credential.NewAuthority(rand.Reader, p.now, "b.example")
+	must0(t, err)
+	cert, _, err := authority.Issue(p.now, credential.Subject{User: bob.UserURI, Client: bob.ClientURI, Key: bob.Key}, puppets.Lifetime)
+	must0(t, err)
+	p.now = p.now.Add(2 * issuersFresh)
+	p.a.silent = map[string]bool{"b.example": true}
+	asked := p.a.asked
+	_, err = p.a.relay.runStep(t.Context(), p.a.room(p.room).ID, nil, store.Settle{}, func(s *step) error {
+		return s.room.judge.validate(mls.CredentialCheck{Credential: &cert, SignatureKey: bob.Key.Public(), Use: mls.CredentialOfMember, Now: s.now})
+	})
+	if !errors.Is(err, credential.ErrUntrusted) {
+		t.Errorf("judged: %v", err)
+	}
+	p.equal("asked", fmt.Sprint(p.a.asked-asked), "1")
 }
