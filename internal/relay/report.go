@@ -261,7 +261,7 @@ type Report struct {
 	Text string
 }
 
-// Reports lists the open reports, the oldest first.
+// Reports lists the open reports, the newest first; those before the newest 100 are acted on by their ids.
 func (r *Relay) Reports(ctx context.Context) ([]Report, error) {
 	rows, err := r.Store.Reports(ctx, store.ReportOpen, maxReports)
 	if err != nil {
@@ -297,11 +297,16 @@ var ErrWhichReport = errors.New("there is no such report, or more than one is op
 // DecideReport does what an operator says about an open report. name may be empty when only one is open. What comes of it is
 // told to the operator.
 func (r *Relay) DecideReport(ctx context.Context, by, name, what string) error {
-	rows, err := r.Store.Reports(ctx, store.ReportOpen, maxReports)
+	var rows []store.Report
+	var err error
+	if name == "" {
+		rows, err = r.Store.Reports(ctx, store.ReportOpen, 2)
+	} else {
+		rows, err = r.Store.ReportsNamed(ctx, store.ReportOpen, name, 2)
+	}
 	if err != nil {
 		return err
 	}
-	rows = slices.DeleteFunc(rows, func(p store.Report) bool { return name != "" && p.ID != name })
 	if len(rows) != 1 {
 		return ErrWhichReport
 	}

@@ -235,3 +235,33 @@ func TestReportAtTheHub(t *testing.T) {
 		t.Errorf("the administrator was told %s", text)
 	}
 }
+
+// Operators see the newest reports, and act on each by its id, however many wait.
+func TestReportsAreFoundAmongMany(t *testing.T) {
+	p, seen := insulted(t, warm)
+	ctx := context.Background()
+	report := p.evidence(seen)
+	room := p.a.room(p.room).ID
+	must0(t, p.a.db.Tx(ctx, func(tx *store.Tx) error {
+		for n := range maxReports + 5 {
+			row := store.Report{Room: room, ID: fmt.Sprintf("%06d", n), Peer: "b.example", State: store.ReportOpen, Body: report.Marshal(), CreatedMS: int64(n)}
+			if err := tx.AddReport(ctx, row); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	list, err := p.a.relay.Reports(ctx)
+	must0(t, err)
+	p.equal("reports", fmt.Sprint(len(list), list[0].ID, list[len(list)-1].ID), fmt.Sprint(maxReports, "000104", "000005"))
+	for _, id := range []string{"000000", "000104"} {
+		must0(t, p.a.relay.DecideReport(ctx, admin, id, ReportClose))
+		p.settle()
+		row, err := p.a.db.Report(ctx, room, id)
+		must0(t, err)
+		p.equal(id, row.State, store.ReportClosed)
+	}
+	for _, id := range []string{"", "000000", "nothing"} {
+		p.equal("report "+id, p.a.relay.DecideReport(ctx, admin, id, ReportClose), ErrWhichReport)
+	}
+}

@@ -97,9 +97,14 @@ func (r *Reader) OpenReports(ctx context.Context, room RoomID) (int64, error) {
 	return value[int64](ctx, r, `SELECT COUNT(*) FROM report WHERE shard = $1 AND room = $2 AND state = $3`, room.Shard(), room, ReportOpen)
 }
 
-// Reports lists the reports in a state, the oldest first.
+// Reports lists the reports in a state, the newest first.
 func (r *Reader) Reports(ctx context.Context, state string, limit int) ([]Report, error) {
-	return r.reports(ctx, `state = $1 ORDER BY created_ms, id LIMIT $2`, state, limit)
+	return r.reports(ctx, `state = $1 ORDER BY created_ms DESC, id LIMIT $2`, state, limit)
+}
+
+// ReportsNamed lists the reports in a state that have an id, of whatever rooms, the newest first.
+func (r *Reader) ReportsNamed(ctx context.Context, state, id string, limit int) ([]Report, error) {
+	return r.reports(ctx, `state = $1 AND id = $2 ORDER BY created_ms DESC LIMIT $3`, state, id, limit)
 }
 
 func (r *Reader) reports(ctx context.Context, query string, args ...any) ([]Report, error) {
