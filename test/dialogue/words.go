@@ -52,6 +52,7 @@ func machine(kind, pattern, help string, f func(ctx context.Context, r *runner, 
 func init() {
 	addActions()
 	addSights()
+	addEvents()
 	addMachines()
 	addMedia()
 	for _, v := range verbs {
