@@ -160,18 +160,31 @@ func (r *Reader) Inbox(ctx context.Context, room RoomID, nowMS int64, limit int)
 	}
 	const later = `(SELECT MIN(not_before_ms) FROM input WHERE shard = $1 AND room = $2 AND state = 'ready' AND not_before_ms > $3) AS later`
 	first, size := min(few, limit+1), int64(0)
-	rows, err := listWhile(ctx, r, func(x *row) bool {
-		fits := size < inboxBytes
-		size += x.Size
-		return fits
-	}, `SELECT `+inputColumns+`, (SELECT next_in FROM room WHERE shard = $1 AND room = $2) AS work, `+later+`
-		FROM input WHERE shard = $1 AND room = $2 AND state = 'ready' AND not_before_ms <= $3 ORDER BY seq LIMIT `+number(first), room.Shard(), room, nowMS)
+	read := func() ([]row, error) {
+		rows, err := listWhile(ctx, r, func(x *row) bool {
+			fits := size < inboxBytes
+			size += x.Size
+			return fits
+		}, `SELECT `+inputColumns+`, (SELECT next_in FROM room WHERE shard = $1 AND room = $2) AS work, `+later+`
+			FROM input WHERE shard = $1 AND room = $2 AND state = 'ready' AND not_before_ms <= $3 ORDER BY seq LIMIT `+number(first), room.Shard(), room, nowMS)
+		if err != nil {
+			return nil, fmt.Errorf("reading the inputs of room %s: %w", room, err)
+		}
+		return rows, nil
+	}
+	rows, err := read()
 	if err != nil {
-		return Inbox{}, fmt.Errorf("reading the inputs of room %s: %w", room, err)
+		return Inbox{}, err
 	}
 	if len(rows) == 0 {
 		head, err := get[row](ctx, r, `SELECT next_in AS work, `+later+` FROM room WHERE shard = $1 AND room = $2`, room.Shard(), room, nowMS)
-		return Inbox{Settle: settleAt(head.Work, head.Later)}, err
+		if err != nil {
+			return Inbox{}, err
+		}
+		// What came between the two is counted in work already, and would be settled without having been seen.
+		if rows, err = read(); err != nil || len(rows) == 0 {
+			return Inbox{Settle: settleAt(head.Work, head.Later)}, err
+		}
 	}
 	box := Inbox{Settle: settleAt(rows[0].Work, rows[0].Later)}
 	for i := range rows {

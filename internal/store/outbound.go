@@ -172,8 +172,9 @@ func (r *Reader) LaneRows(ctx context.Context, lane Lane, limit int, maxBytes in
 		if err != nil {
 			return LaneHead{}, err
 		}
+		// Work stays that of the first read: whoever takes the later one for what the rows were would miss what changed between them,
+		// such as that they were released.
 		for i := range rest {
-			head.Work = rest[i].Work
 			size += int64(len(rest[i].Data) + len(rest[i].Shared))
 		}
 		rows = append(rows, rest...)
@@ -202,7 +203,7 @@ var laneColumns = strings.Replace(prefixed("o", strings.Replace(outboundColumns,
 
 // laneRest reads on in a lane, as far as the bytes go.
 func (r *Reader) laneRest(ctx context.Context, lane Lane, after int64, limit int, maxBytes int64) ([]laneHeadRow, error) {
-	rows, err := list[laneHeadRow](ctx, r, `SELECT `+outboundColumns+`, shared, (SELECT l.work FROM lane AS l WHERE l.shard = $1 AND l.room = $2 AND l.dest = $3) AS work FROM (
+	rows, err := list[laneHeadRow](ctx, r, `SELECT `+outboundColumns+`, shared FROM (
 		SELECT `+strings.Replace(laneColumns, "COALESCE(o.body, 0) AS body", "o.body", 1)+`, LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0) AS size,
 		SUM(LENGTH(o.sealed_data) + COALESCE(LENGTH(b.sealed_data), 0)) OVER (ORDER BY o.seq) AS upto
 		FROM (SELECT shard, `+strings.Replace(outboundColumns, "COALESCE(body, 0) AS body", "body", 1)+` FROM outbound
