@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"time"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
@@ -150,31 +149,15 @@ func (c *Client) join(ctx context.Context, k call) Result {
 	}
 	r := try()
 	if r.Class == Refused && a.InviteFirst && k.Room != "" {
-		r = c.invitedFirst(ctx, k.Room, a.Sender, try)
+		if in := c.membership(ctx, k.Room, "invite", "", a.Sender, "", false); in.Class != Done {
+			return in
+		}
+		r = try()
 	}
 	if k.Room != "" {
 		return c.satisfied(ctx, r, k.Room, a.Sender, event.Join)
 	}
 	return r
-}
-
-// invitedFirst lets the bot invite somebody, who then joins. A homeserver that has let the bot in just now may refuse for a moment
-// what follows from that (Dendrite: "InputWasRejected"): both are tried again for a second or two.
-func (c *Client) invitedFirst(ctx context.Context, room id.RoomID, who id.UserID, join func() Result) Result {
-	for pause := 100 * time.Millisecond; ; pause *= 2 {
-		r := c.membership(ctx, room, "invite", "", who, "", false)
-		if r.Class == Done {
-			r = join()
-		}
-		if r.Class != Refused || pause > time.Second {
-			return r
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return r
-		}
-	}
 }
 
 // knock uses the endpoint, and where it is missing (Dendrite) the event itself.
