@@ -264,6 +264,16 @@ func TestJoinInvitesFirstWhereNeeded(t *testing.T) {
 	}
 }
 
+// Who is in the row's room has not thereby come into another one: a room that replaces it, say.
+func TestJoinOfAnotherRoomIsNotTakenForDone(t *testing.T) {
+	f := ghostly(newFake(t)).on("POST /join/!new:hs", 403, `{"errcode":"M_FORBIDDEN"}`).
+		on("GET /rooms/!r:hs/state/m.room.member/@bot:hs", 200, `{"membership":"join"}`).
+		on("GET /rooms/!new:hs/state/m.room.member/@bot:hs", 403, `{"errcode":"M_FORBIDDEN"}`)
+	if res := newClient(t, f).Do(t.Context(), row(event.JoinRoom{Sender: "@bot:hs", Room: "!new:hs"}, "")); res.Class != Refused {
+		t.Fatalf("%+v %v", res, f.log)
+	}
+}
+
 func TestRoomIsMadeOnce(t *testing.T) {
 	inUse := `{"errcode":"M_ROOM_IN_USE"}`
 	a := event.CreateRoom{Alias: "mimi_x", Name: "N", Invite: []id.UserID{"@alice:hs"}, Local: true, Levels: []byte(`{"users":{}}`)}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
@@ -127,9 +128,11 @@ func (c *Client) join(ctx context.Context, k call) Result {
 	if bad != nil {
 		return *bad
 	}
-	target := a.Room
+	target, room := a.Room, k.Room
 	if target == "" {
-		target = string(k.Room)
+		target = string(room)
+	} else if room = ""; strings.HasPrefix(target, "!") {
+		room = id.RoomID(target) // not the room of the row, in which somebody may well be
 	}
 	try := func() Result {
 		cli := c.As(a.Sender)
@@ -148,14 +151,14 @@ func (c *Client) join(ctx context.Context, k call) Result {
 		return classify(answer, resp, err)
 	}
 	r := try()
-	if r.Class == Refused && a.InviteFirst && k.Room != "" {
-		if in := c.membership(ctx, k.Room, "invite", "", a.Sender, "", false); in.Class != Done {
+	if r.Class == Refused && a.InviteFirst && room != "" {
+		if in := c.membership(ctx, room, "invite", "", a.Sender, "", false); in.Class != Done {
 			return in
 		}
 		r = try()
 	}
-	if k.Room != "" {
-		return c.satisfied(ctx, r, k.Room, a.Sender, event.Join)
+	if room != "" {
+		return c.satisfied(ctx, r, room, a.Sender, event.Join)
 	}
 	return r
 }
