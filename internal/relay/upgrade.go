@@ -70,7 +70,8 @@ func (s *step) onUpgraded(a *store.Answer, to string) {
 			v.st.Upgrade = nil
 			return
 		}
-		s.later(timerUpgrade, s.now.Add(upgradeEvery).UnixMilli())
+		// Soon at first: mostly whoever replaced the room invites the bot at once.
+		s.later(timerUpgrade, s.now.Add(min(2*time.Second<<min(u.Tries, 5), upgradeEvery)).UnixMilli())
 		return
 	}
 	s.moveTo(to)
