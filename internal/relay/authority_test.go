@@ -270,7 +270,7 @@ func TestStrangersCertificateIsNotLookedInto(t *testing.T) {
 	}
 }
 
-// A provider that is silent is asked once for a step, not as often as the step is taken again under the lock of its room.
+// A provider that is silent is asked once for a step, not as often as the step is taken again.
 func TestSilentProviderIsAskedOnce(t *testing.T) {
 	p := certified(t, warm, "b.example").begin()
 	bob, err := p.b.relay.client(t.Context(), p.bob)
@@ -291,4 +291,42 @@ func TestSilentProviderIsAskedOnce(t *testing.T) {
 		t.Errorf("judged: %v", err)
 	}
 	p.equal("asked", fmt.Sprint(p.a.asked-asked), "1")
+}
+
+// While a provider is asked for its authorities, the room goes on, and the step that lacked them is decided on what is there then.
+func TestRoomGoesOnWhileAuthoritiesAreFetched(t *testing.T) {
+	p := certified(t, warm, "b.example").begin()
+	bob, err := p.b.relay.client(t.Context(), p.bob)
+	must0(t, err)
+	room := p.a.room(p.room).ID
+	check := mls.CredentialCheck{Credential: &bob.Credential, SignatureKey: bob.Key.Public(), Use: mls.CredentialOfMember, Now: p.now}
+	var seen []int64
+	p.a.relay.issuers = nil
+	p.a.relay.PeerAuthorities = func(ctx context.Context, domain string) ([][]byte, error) {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		other := make(chan error, 1)
+		go func() {
+			_, err := p.a.relay.runStep(ctx, room, nil, store.Settle{}, func(s *step) error {
+				s.seq()
+				return nil
+			})
+			other <- err
+		}()
+		select {
+		case err := <-other:
+			must0(t, err)
+		case <-ctx.Done():
+			t.Error("another step of the room waited for the provider")
+		}
+		return p.b.relay.Authorities(), nil
+	}
+	_, err = p.a.relay.runStep(t.Context(), room, nil, store.Settle{}, func(s *step) error {
+		seen = append(seen, s.room.head.NextSeq)
+		return s.room.judge.validate(check)
+	})
+	must0(t, err)
+	if len(seen) != 2 || seen[1] != seen[0]+1 {
+		t.Errorf("the step saw the room at %v, want it anew after the other step", seen)
+	}
 }

@@ -74,25 +74,31 @@ const maxConflicts = 5
 // room in memory is dropped, because the MLS group in it may have moved on. When the room was changed by
 // another process meanwhile, everything is decided anew from what is stored now.
 func (r *Relay) runStep(ctx context.Context, id store.RoomID, in *store.Input, settle store.Settle, decide func(*step) error) (*step, error) {
+	force := false
+	for fetches := 0; ; fetches++ {
+		s, err := r.lockedStep(ctx, id, in, settle, force, decide)
+		var lacks *lacksIssuers
+		if !errors.As(err, &lacks) || fetches == maxFetches {
+			return s, err
+		}
+		// Not under the lock: others need not wait for that provider, and what they change meanwhile is seen by the next try.
+		if force, err = r.fetchLacking(ctx, lacks, in); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// lockedStep takes a step while it has the room for itself in this process, anew where another process was quicker.
+func (r *Relay) lockedStep(ctx context.Context, id store.RoomID, in *store.Input, settle store.Settle, force bool, decide func(*step) error) (*step, error) {
 	slot := r.slot(id)
 	slot.mu.Lock()
 	defer slot.mu.Unlock()
-	force, fetches := false, 0
 	for try := 1; ; try++ {
 		s, err := r.tryStep(ctx, slot, id, in, settle, force, decide)
 		if err == nil {
 			return s, nil
 		}
 		slot.mem = nil
-		var lacks *lacksIssuers
-		if errors.As(err, &lacks) && fetches < maxFetches {
-			if force, err = r.fetchLacking(ctx, lacks, in); err != nil {
-				return nil, err
-			}
-			fetches++
-			try--
-			continue
-		}
 		if !errors.Is(err, store.ErrConflict) || try == maxConflicts || !sleep(ctx, rand.N(time.Millisecond<<try)) {
 			return nil, err
 		}
