@@ -5,7 +5,7 @@
 //
 // Both sides play the same: a member outside the process makes a group, adds the N clients with one commit, commits
 // with a path, and sends messages. Times are CPU times of the process (user and system, all threads), the median of
-// the repetitions. Each side runs alone.
+// the repetitions. Each side runs alone, but for what one member makes, in which they take turns.
 package main
 
 import (
@@ -43,6 +43,8 @@ func main() {
 			they = measureMLSGo(n)
 		}
 		runtime.GC()
+		measureMaking(n, us, they)
+		runtime.GC()
 		compare(n, us, they)
 	}
 	for _, n := range numbers(*leaves) {
@@ -72,8 +74,8 @@ func numbers(list string) []int {
 
 // figures is what one side costs with N clients. Times and bytes are for all N clients unless they say otherwise.
 type figures struct {
-	checkAdds    time.Duration // N KeyPackages decoded and verified as they come; the other side does a part of it in makeAdds
 	makeAdds     time.Duration // the commit that adds N clients, merged, and its Welcome
+	checkAdds    time.Duration // the same, and N KeyPackages decoded and verified as they come; the other side does a part of that in makeAdds
 	joinAll      time.Duration
 	makePath     time.Duration // a commit with a path by one member of the group of N+1, merged
 	makeAddOne   time.Duration // a commit with a path that adds one client to the group, merged, and its Welcome
@@ -109,8 +111,8 @@ func compare(n int, us, they *figures) {
 	size("bytes to store per message", func(f *figures) int64 { return f.storeMessage })
 	size("bytes to store per path commit", func(f *figures) int64 { return f.storeCommit })
 	size("heap of all in bytes", func(f *figures) int64 { return f.heap })
-	fmt.Printf("checking the KeyPackages of all as they come N=%d ours=%s\n", n, short(us.checkAdds))
 	duration("making the commit and Welcome that add all", func(f *figures) time.Duration { return f.makeAdds })
+	duration("the same with the check of KeyPackages as they come", func(f *figures) time.Duration { return f.checkAdds })
 	duration("making a path commit", func(f *figures) time.Duration { return f.makePath })
 	duration("making a path commit and Welcome that add one", func(f *figures) time.Duration { return f.makeAddOne })
 	duration("sending a message", func(f *figures) time.Duration { return f.sendMessage })
@@ -162,9 +164,6 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
-
-// addRounds is how often the commits that add members are made.
-const addRounds = 5
 
 // median lets a round return the part of it that counts, and repeats it, at least least times and until it has taken
 // enough time, at most most times.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"runtime"
 	"time"
 
 	"github.com/thomas-vilte/mls-go/ciphersuite"
@@ -63,62 +62,69 @@ func (c *client) read(message []byte) {
 	check(err)
 }
 
-func measureMLSGo(n int) *figures {
-	var f figures
-	outside := newClient(0)
-	var clients []*client
-	var kps []*keypackages.KeyPackage
+// theirs is a group of mls-go: a member outside the process, who adds the clients.
+type theirs struct {
+	outside *client
+	clients []*client
+	kps     []*keypackages.KeyPackage
+	welcome *group.Welcome
+}
+
+func newTheirs(n int) *theirs {
+	t := &theirs{outside: newClient(0)}
 	for i := range n {
 		c := newClient(i + 1)
-		clients = append(clients, c)
-		kps = append(kps, c.kp)
+		t.clients = append(t.clients, c)
+		t.kps = append(t.kps, c.kp)
 	}
-	runtime.GC()
-	var welcome *group.Welcome
-	f.makeAdds = median(addRounds, addRounds, func() time.Duration {
-		outside.group = must(group.NewGroup(group.NewGroupID([]byte("group")), ciphersuite.CipherSuite(suite), outside.kp, outside.priv))
-		return timed(func() { _, welcome = outside.commit(kps) })
-	})
+	t.create()
+	return t
+}
+
+// create makes the group of the outside member alone.
+func (t *theirs) create() {
+	t.outside.group = must(group.NewGroup(group.NewGroupID([]byte("group")), ciphersuite.CipherSuite(suite), t.outside.kp, t.outside.priv))
+}
+
+// add adds all clients with one commit.
+func (t *theirs) add() { _, t.welcome = t.outside.commit(t.kps) }
+
+func measureMLSGo(n int) *figures {
+	var f figures
+	t := newTheirs(n)
+	t.add()
 	before := heap()
 	f.joinAll = timed(func() {
-		for _, c := range clients {
-			c.group = must(group.JoinFromWelcome(welcome, c.kp, c.priv, nil))
+		for _, c := range t.clients {
+			c.group = must(group.JoinFromWelcome(t.welcome, c.kp, c.priv, nil))
 		}
 	})
-	var made []time.Duration
 	rounds := 3
 	if n >= 500 {
 		rounds = 2
 	}
 	f.pathCommit = median(rounds, rounds, func() time.Duration {
-		var commit []byte
-		made = append(made, timed(func() { commit, _ = outside.commit(nil) }))
+		commit, _ := t.outside.commit(nil)
 		return timed(func() {
-			for _, c := range clients {
+			for _, c := range t.clients {
 				c.receive(commit)
 			}
 		})
 	})
-	f.makePath, f.singleCommit = middle(made), f.pathCommit/time.Duration(n)
+	f.singleCommit = f.pathCommit / time.Duration(n)
 	f.heap = heap() - before
 	f.message = median(rounds, 20, func() time.Duration {
-		m := outside.send()
+		m := t.outside.send()
 		return timed(func() {
-			for _, c := range clients {
+			for _, c := range t.clients {
 				c.read(m)
 			}
 		})
 	})
-	f.sendMessage = median(10, 1000, func() time.Duration { return timed(func() { clients[0].send() }) })
 	// What every client has to store is its whole state.
-	for _, c := range clients {
+	for _, c := range t.clients {
 		f.storeMessage += int64(len(must(c.group.MarshalState())))
 	}
 	f.storeCommit = f.storeMessage
-	f.makeAddOne = median(addRounds, addRounds, func() time.Duration {
-		extra := newClient(n + 1)
-		return timed(func() { outside.commit([]*keypackages.KeyPackage{extra.kp}) })
-	})
-	runtime.KeepAlive(clients)
 	return &f
 }

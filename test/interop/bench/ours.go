@@ -121,34 +121,22 @@ func measureOurs(n int) *figures {
 	var f figures
 	o := newOurs(n)
 	runtime.GC()
-	f.checkAdds = median(addRounds, addRounds, func() time.Duration { return timed(o.checkAll) })
-	f.makeAdds = median(addRounds, addRounds, func() time.Duration {
-		o.create()
-		return timed(o.add)
-	})
+	o.add()
 	before := heap()
 	f.joinAll = median(1, 20, func() time.Duration {
 		o.pool = nil
 		return timed(func() { o.pool = o.join(o.keys) })
 	})
 	single := o.join(o.keys[n/2 : n/2+1])
-	var commit []byte
-	var made, alone []time.Duration
+	var alone []time.Duration
 	f.pathCommit = median(10, 300, func() time.Duration {
-		made = append(made, timed(func() { commit = o.commit() }))
+		commit := o.commit()
 		alone = append(alone, timed(func() { receive(single, commit) }))
 		return timed(func() { f.storeCommit = stored(receive(o.pool, commit)) })
 	})
-	f.makePath, f.singleCommit = middle(made), middle(alone)
+	f.singleCommit = middle(alone)
 	single = nil
 	f.heap = heap() - before
-	extra := joinKey(n + 1)
-	f.makeAddOne = median(5, 100, func() time.Duration {
-		return timed(func() {
-			must(o.outside.StageCommit(rand.Reader, now, mls.CommitParams{Path: true,
-				Proposals: []mls.Proposal{{Type: mls.ProposalAdd, Add: extra.KeyPackage}}}))
-		})
-	})
 	f.message = median(100, 5000, func() time.Duration {
 		p, _, err := o.outside.Protect(rand.Reader, 0, []byte("hello everybody"), nil, 0)
 		check(err)
@@ -156,13 +144,6 @@ func measureOurs(n int) *figures {
 			_, c, err := o.pool.Unprotect(now, p.Message)
 			check(err)
 			f.storeMessage = max(f.storeMessage, stored(c))
-		})
-	})
-	own := o.pool.OwnLeaves()[0]
-	f.sendMessage = median(100, 5000, func() time.Duration {
-		return timed(func() {
-			_, _, err := o.pool.Protect(rand.Reader, own, []byte("hello everybody"), nil, 0)
-			check(err)
 		})
 	})
 	return &f
