@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/config"
@@ -26,6 +27,32 @@ type activityPub struct {
 	face   *relay.ActivityPub
 	server *ap.Server
 	sender *ap.Sender
+	blocks *blockedDomains
+}
+
+// blockedDomains are the domains that ActivityPub is not spoken with: those of the settings and those that administrators have blocked, each with what is below it.
+type blockedDomains struct {
+	settings []string
+	byHand   atomic.Pointer[[]string]
+}
+
+// has tells whether a host is blocked.
+func (b *blockedDomains) has(host string) bool {
+	below := func(d string) bool { return host == d || strings.HasSuffix(host, "."+d) }
+	hand := b.byHand.Load()
+	return slices.ContainsFunc(b.settings, below) || hand != nil && slices.ContainsFunc(*hand, below)
+}
+
+// set says whom administrators have blocked now.
+func (b *blockedDomains) set(domains []string) { b.byHand.Store(&domains) }
+
+// all are the domains in a form that can be compared.
+func (b *blockedDomains) all() string {
+	list := slices.Clone(b.settings)
+	if hand := b.byHand.Load(); hand != nil {
+		list = append(list, *hand...)
+	}
+	return strings.Join(list, " ")
 }
 
 // newActivityPub makes the face; nil when it is switched off.
@@ -37,12 +64,11 @@ func (a *app) newActivityPub(ctx context.Context, mind *relay.Relay, p *provider
 	log := a.log.With().Str(obs.FieldComponent, "activitypub").Logger()
 	site := ap.Site{Base: "https://" + a.cfg.MIMI.Domain}
 	face := relay.NewActivityPub(mind, site, nil)
-	blocked := func(host string) bool {
-		return slices.ContainsFunc(cfg.BlockedDomains, func(d string) bool { return host == d || strings.HasSuffix(host, "."+d) })
-	}
+	blocks := &blockedDomains{settings: cfg.BlockedDomains}
+	face.Blocked = blocks.has
 	fc := ap.FetcherConfig{
 		Transport: newFediTransport(a.cfg, p.book),
-		UserAgent: "mimi-bridge/" + buildVersion() + " (+" + site.Base + ")", Blocked: blocked, Memory: ap.NewSchemeMemory(scheme(cfg.Signatures)),
+		UserAgent: "mimi-bridge/" + buildVersion() + " (+" + site.Base + ")", Blocked: blocks.has, Memory: ap.NewSchemeMemory(scheme(cfg.Signatures)),
 	}
 	if cfg.SignedFetch {
 		key, err := face.Key(ctx, site.Instance())
@@ -55,13 +81,13 @@ func (a *app) newActivityPub(ctx context.Context, mind *relay.Relay, p *provider
 	face.People = ap.NewPeople(fetch)
 	refused := a.metrics.Counter("activitypub_refused_total", "Requests of ActivityPub servers that were refused, by status.", "status")
 	server, err := ap.NewServer(ap.ServerConfig{
-		Site: site, Backend: face, Gate: ap.NewGate(ap.GateConfig{People: face.People, Blocked: blocked}), Version: buildVersion(), MaxInbox: int64(cfg.MaxInbox),
+		Site: site, Backend: face, Gate: ap.NewGate(ap.GateConfig{People: face.People, Blocked: blocks.has}), Version: buildVersion(), MaxInbox: int64(cfg.MaxInbox),
 		Observe: func(e ap.Event) {
 			refused.WithLabelValues(fmt.Sprint(e.Status)).Inc()
 			log.Info().Str("path", e.Path).Str("signer", e.Signer).Int("status", e.Status).Err(e.Err).Msg("refused a request")
 		},
 	})
-	return &activityPub{face: face, server: server, sender: ap.NewSender(fetch)}, err
+	return &activityPub{face: face, server: server, sender: ap.NewSender(fetch), blocks: blocks}, err
 }
 
 func scheme(s config.SignatureScheme) ap.Scheme {
@@ -85,11 +111,7 @@ func (p *activityPub) handlers() (webFinger, other http.Handler) {
 // Send implements outbox.Sender: one activity, signed by its actor.
 func (p *activityPub) Send(ctx context.Context, rows []store.Outbound) outbox.Result {
 	row := rows[0]
-	key, err := p.face.KeyOf(ctx, row.Data)
-	if err != nil {
-		return outbox.Result{Class: outbox.Retry, Reason: "no key to sign with: " + err.Error()}
-	}
-	d, err := p.sender.Deliver(ctx, key, row.Target, row.Data)
+	d, err := p.face.Deliver(ctx, p.sender, row.Target, row.Data)
 	switch {
 	case errors.Is(err, ap.ErrUnfit):
 		return outbox.Result{Class: outbox.Refused, Reason: err.Error()}

@@ -113,7 +113,10 @@ func (o *operator) SetBlocked(ctx context.Context, by, domain string, blocked bo
 	if err != nil {
 		return err
 	}
-	return o.loadBlocked(ctx, o.p)
+	if err := o.loadBlocked(ctx, o.p); err != nil || !blocked || o.fedi == nil {
+		return err
+	}
+	return o.fedi.face.LeaveBlocked(ctx)
 }
 
 // loadBlocked puts in force whom administrators have blocked. It is done at the start, after a change, and by the upkeep, because
@@ -122,6 +125,9 @@ func (a *app) loadBlocked(ctx context.Context, p *provider) error {
 	list, err := a.db.BlockedPeers(ctx)
 	if err == nil {
 		p.book.Block(list)
+		if a.fedi != nil {
+			a.fedi.blocks.set(list)
+		}
 	}
 	return err
 }

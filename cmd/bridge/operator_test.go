@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/matrix-mimi/bridge/internal/config"
+	"github.com/matrix-mimi/bridge/internal/relay"
 	"github.com/matrix-mimi/bridge/internal/store/storetest"
 	"github.com/matrix-mimi/bridge/mimiside/peer"
 )
@@ -14,7 +15,8 @@ func TestAdministratorsBlockProviders(t *testing.T) {
 	cfg := &config.Config{}
 	cfg.MIMI.Domain = "b.example"
 	start := func() *operator {
-		o := &operator{app: &app{db: db, cfg: cfg}, p: &provider{book: peer.NewBook(peer.Rules{})}}
+		fedi := &activityPub{face: &relay.ActivityPub{Relay: &relay.Relay{Deps: relay.Deps{Store: db}}}, blocks: &blockedDomains{settings: []string{"bad.example"}}}
+		o := &operator{app: &app{db: db, cfg: cfg, fedi: fedi}, p: &provider{book: peer.NewBook(peer.Rules{})}}
 		if err := o.loadBlocked(t.Context(), o.p); err != nil {
 			t.Fatal(err)
 		}
@@ -27,6 +29,11 @@ func TestAdministratorsBlockProviders(t *testing.T) {
 	if err := o.SetBlocked(t.Context(), "@admin:hs", "Spam.example", true); err != nil {
 		t.Fatal(err)
 	}
+	for host, want := range map[string]bool{"spam.example": true, "a.spam.example": true, "notspam.example": false, "bad.example": true, "x.bad.example": true, "ham.example": false} {
+		if o.fedi.blocks.has(host) != want {
+			t.Errorf("for ActivityPub %s is blocked: %v", host, !want)
+		}
+	}
 	o.p.book.Replace(peer.Rules{})
 	for name, book := range map[string]*peer.Book{"now": o.p.book, "after a restart": start().p.book} {
 		if !book.Of("SPAM.example").Blocked || book.Of("ham.example").Blocked {
@@ -35,6 +42,9 @@ func TestAdministratorsBlockProviders(t *testing.T) {
 	}
 	if err := o.SetBlocked(t.Context(), "@admin:hs", "spam.example", false); err != nil {
 		t.Fatal(err)
+	}
+	if o.fedi.blocks.has("spam.example") {
+		t.Error("still blocked for ActivityPub")
 	}
 	if o.p.book.Of("spam.example").Blocked || start().p.book.Of("spam.example").Blocked {
 		t.Error("still blocked")

@@ -18,6 +18,8 @@ type upkeep struct {
 	p     *provider
 	now   func() time.Time
 	gauge func(store.Gauges)
+	// blocked are the blocked domains of ActivityPub that were looked for last.
+	blocked string
 }
 
 const (
@@ -95,6 +97,9 @@ func (u *upkeep) run(ctx context.Context) error {
 		if err := u.app.loadBlocked(ctx, u.p); err != nil && ctx.Err() == nil {
 			log.Warn().Err(err).Msg("who is blocked was not read")
 		}
+		if err := u.leaveBlocked(ctx); err != nil && ctx.Err() == nil {
+			log.Warn().Err(err).Msg("conversations with blocked servers were not left")
+		}
 		if !u.now().Before(clean) {
 			clean = u.now().Add(cleanEvery)
 			if err := u.hourly(ctx); err != nil && ctx.Err() == nil {
@@ -105,6 +110,24 @@ func (u *upkeep) run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// leaveBlocked leaves conversations with ActivityPub people of servers that were blocked since it was called last, by the settings, by an administrator or by
+// another process.
+func (u *upkeep) leaveBlocked(ctx context.Context) error {
+	fedi := u.app.fedi
+	if fedi == nil {
+		return nil
+	}
+	now := fedi.blocks.all()
+	if now == u.blocked {
+		return nil
+	}
+	err := fedi.face.LeaveBlocked(ctx)
+	if err == nil {
+		u.blocked = now
+	}
+	return err
 }
 
 // hourly tidies up once.

@@ -27,6 +27,8 @@ type ActivityPub struct {
 	*Relay
 	Site   ap.Site
 	People *ap.People
+	// Blocked tells that a host is not spoken with; nil: none is.
+	Blocked func(host string) bool
 
 	mls  mls.Config
 	keys sync.Mutex // two requests must not make two keys for one actor

@@ -32,12 +32,15 @@ type threadTask struct {
 	AtMS   int64    `json:"at,omitempty"`
 	// Profile says that By changed its name or picture.
 	Profile bool `json:"profile,omitempty"`
+	// Block says that a server whose people are there was blocked.
+	Block bool `json:"block,omitempty"`
 }
 
 // Timers of conversations begin so.
 const (
 	timerThread       = "thread-"
 	timerThreadCommit = timerThread + "commit" // commit what others proposed, if nobody did
+	timerThreadLeft   = timerThread + "left"   // give up waiting for others to commit that ours leave
 )
 
 // Bounds of threadState, and how long it is of use: as long as another commit can win.
@@ -80,6 +83,15 @@ func (x *apStep) onThreadTask(t threadTask, raw json.RawMessage) error {
 	}
 	if t.Profile {
 		return nil // told before this step
+	}
+	if t.Block {
+		return x.leaveBlocked()
+	}
+	if x.room.st.LeftMS > 0 {
+		if t.Event != "" && !t.Say {
+			x.notice("This bridge has left the conversation.", t.Event)
+		}
+		return nil
 	}
 	if t.Say {
 		ev, err := event.ParseChecked(raw)

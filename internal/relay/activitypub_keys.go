@@ -44,6 +44,9 @@ func (a *ActivityPub) validator() ap.Validator {
 			}
 			return err
 		}
+		if a.blocked(actor) {
+			return nil // its server is not asked; a conversation with such a leaf is left, and a channel of ours takes none
+		}
 		keys, err := a.Store.ActorKeys(ctx, actor, "")
 		if err != nil {
 			return err

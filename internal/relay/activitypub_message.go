@@ -134,6 +134,9 @@ func (a *ActivityPub) onWelcome(ctx context.Context, d ap.Delivered, w *mls.Welc
 	if !slices.Contains(joined.Actors(), d.Activity.Actor) {
 		return false, fmt.Errorf("%w: whoever sends a Welcome is in its group", ap.ErrForbidden)
 	}
+	if bad := a.blockedAmong(joined.Actors()); len(bad) > 0 {
+		return false, fmt.Errorf("%w: %s: %w", ap.ErrForbidden, bad[0], ap.ErrBlocked)
+	}
 	room, err := a.open(ctx, joined.Group.GroupID())
 	if err != nil {
 		return false, err
@@ -159,6 +162,7 @@ func (a *ActivityPub) onWelcome(ctx context.Context, d ap.Delivered, w *mls.Welc
 				return fmt.Errorf("%w: %w", ap.ErrActivity, err)
 			}
 			x.apply(e)
+			x.room.st.LeftMS = 0
 			return x.enterAll()
 		}
 		t, e, err := ap.JoinThread(x.now, a.mls, w, keys)
@@ -167,6 +171,7 @@ func (a *ActivityPub) onWelcome(ctx context.Context, d ap.Delivered, w *mls.Welc
 		}
 		x.thread = t
 		x.room.head.Group++
+		x.room.st.LeftMS = 0
 		x.apply(e)
 		x.portal()
 		return x.enterAll()
@@ -246,11 +251,16 @@ func (a *ActivityPub) onMLS(ctx context.Context, d ap.Delivered, group, octets [
 			return x.hear(e.Said)
 		}
 		switch {
-		case e.Lost:
-			x.lost()
 		case e.Pending:
 			x.proposed()
 			return nil
+		case x.room.st.LeftMS > 0:
+			return x.goOut()
+		case e.Lost:
+			x.lost()
+		}
+		if len(a.blockedAmong(x.thread.Actors())) > 0 {
+			return x.leaveBlocked()
 		}
 		return x.enterAll()
 	})
@@ -262,6 +272,9 @@ func (x *apStep) hear(said *ap.Said) error {
 	skip := func(why error) error {
 		x.Log.Info().Stringer("room", x.room.head.ID).Str("sender", said.Sender).Err(why).Str("fate", "ignored").Msg("a message was not shown")
 		return nil
+	}
+	if x.face.blocked(said.Sender) {
+		return skip(ap.ErrBlocked) // in a channel of a third server
 	}
 	c, err := ap.ParseContent(said.Data, said.Sender)
 	if err != nil {

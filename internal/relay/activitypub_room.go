@@ -255,7 +255,9 @@ func (x *apStep) recipients(actors []string) ([]ap.Recipient, error) {
 		if !ok {
 			return nil, needPerson{actor}
 		}
-		out = append(out, ap.Recipient{Actor: actor, Inbox: p.Inbox, SharedInbox: p.Shared, Dialect: ap.DialectE2EE})
+		if p.Inbox != "" { // else its server is gone, or blocked
+			out = append(out, ap.Recipient{Actor: actor, Inbox: p.Inbox, SharedInbox: p.Shared, Dialect: ap.DialectE2EE})
+		}
 	}
 	return out, nil
 }

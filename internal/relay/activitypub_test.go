@@ -20,11 +20,13 @@ type apNode struct {
 	*node
 	face   *ActivityPub
 	sender *ap.Sender
+	blocks map[string]bool // hosts
 }
 
 func newAPNode(t *testing.T, w *world, places map[string]string, domain string) *apNode {
 	t.Helper()
-	n := &apNode{node: w.add(domain, Config{})}
+	n := &apNode{node: w.add(domain, Config{}), blocks: map[string]bool{}}
+	blocked := func(host string) bool { return n.blocks[host] }
 	var face http.Handler
 	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { face.ServeHTTP(rw, r) }))
 	t.Cleanup(srv.Close)
@@ -38,13 +40,14 @@ func newAPNode(t *testing.T, w *world, places map[string]string, domain string) 
 	clock := func() time.Time { return w.now }
 	site := ap.Site{Base: "http://" + domain}
 	n.face = NewActivityPub(n.relay, site, nil)
+	n.face.Blocked = blocked
 	key, err := n.face.Key(context.Background(), site.Instance())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := ap.NewFetcher(ap.FetcherConfig{Transport: transport, AllowHTTP: true, Key: key, Now: clock, Memory: ap.NewSchemeMemory("")})
+	f := ap.NewFetcher(ap.FetcherConfig{Transport: transport, AllowHTTP: true, Key: key, Now: clock, Blocked: blocked, Memory: ap.NewSchemeMemory("")})
 	n.face.People, n.sender = ap.NewPeople(f), ap.NewSender(f)
-	s, err := ap.NewServer(ap.ServerConfig{Site: site, Backend: n.face, Gate: ap.NewGate(ap.GateConfig{People: n.face.People, Now: clock}), Now: clock,
+	s, err := ap.NewServer(ap.ServerConfig{Site: site, Backend: n.face, Gate: ap.NewGate(ap.GateConfig{People: n.face.People, Blocked: blocked, Now: clock}), Now: clock,
 		Observe: func(e ap.Event) { t.Logf("%s refused %s: %d %v", domain, e.Path, e.Status, e.Err) }})
 	if err != nil {
 		t.Fatal(err)
@@ -98,19 +101,16 @@ func (n *apNode) deliver(t *testing.T, lane store.Lane) int {
 		t.Fatal(err)
 	}
 	for i, row := range head.Rows {
-		key, err := n.face.KeyOf(ctx, row.Data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, err := n.sender.Deliver(ctx, key, row.Target, row.Data)
+		d, err := n.face.Deliver(ctx, n.sender, row.Target, row.Data)
 		if err == nil && d.Status == http.StatusServiceUnavailable {
 			return i // it is tried again when something else has happened
 		}
-		if err != nil || !d.Done() && !d.Refused() {
+		unsent := errors.Is(err, ap.ErrBlocked)
+		if !unsent && (err != nil || !d.Done() && !d.Refused()) {
 			t.Fatalf("%s: %+v %v", row.Target, d, err)
 		}
 		out := store.Outcome{Class: "done", Status: d.Status}
-		if d.Refused() {
+		if unsent || d.Refused() {
 			out.Class = "refused"
 		}
 		if err := n.db.Tx(ctx, func(tx *store.Tx) error {

@@ -47,6 +47,9 @@ func (a *ActivityPub) workThread(ctx context.Context, id store.RoomID, in *store
 		}
 	case inputTimer:
 		decide = (*apStep).commitProposed
+		if string(in.Body) == timerThreadLeft {
+			decide = (*apStep).leftBehind
+		}
 	case inputThreadTask:
 		var t threadTask
 		if err := json.Unmarshal(in.Body, &t); err != nil {
@@ -91,7 +94,7 @@ func (a *ActivityPub) workThread(ctx context.Context, id store.RoomID, in *store
 
 // onThreadEvent takes an event of the Matrix room: what a user of ours says goes to the group, who comes and leaves there does so here.
 func (x *apStep) onThreadEvent(ev event.Event) error {
-	if x.thread == nil {
+	if x.leftAlready(ev) || x.thread == nil {
 		return nil
 	}
 	if ev.Type == event.TypeMember {

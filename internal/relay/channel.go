@@ -68,18 +68,20 @@ func (a *ActivityPub) partakes(mxid string) bool { return a.mimiGhost(mxid) || a
 
 // channelOf returns what is known of the channel of a room, nil when the room is none.
 func (a *ActivityPub) channelOf(ctx context.Context, room store.RoomID) (*channelState, error) {
+	st, err := a.stateOf(ctx, room)
+	return st.Channel, err
+}
+
+// stateOf is the state of a room as it is stored; the zero value when there is none.
+func (a *ActivityPub) stateOf(ctx context.Context, room store.RoomID) (st roomState, err error) {
 	raw, err := a.Store.RoomStateValue(ctx, room, keyState)
 	if errors.Is(err, store.ErrNotFound) || err == nil && raw == "" {
-		return nil, nil
+		return st, nil
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = unmarshalString(raw, &st)
 	}
-	var st roomState
-	if err := unmarshalString(raw, &st); err != nil {
-		return nil, err
-	}
-	return st.Channel, nil
+	return st, err
 }
 
 // hostedRoom returns the room of a channel of ours by the token in its address. ErrNotFound of package activitypub.
@@ -345,7 +347,7 @@ func (x *apStep) place(joined, left []string, by string) error {
 		x.setMember(m)
 	}
 	for _, actor := range left {
-		if x.isChannel(actor) {
+		if x.isChannel(actor) || x.room.st.LeftMS > 0 && x.face.Site.Own(actor) {
 			continue
 		}
 		mxid, ghost, err := x.mxid(actor)

@@ -266,6 +266,8 @@ func (x *apStep) judge(by string, joined, left []string) error {
 			return fmt.Errorf("%w: %s is banned", ap.ErrForbidden, actor)
 		case m.Membership != string(event.Join) && m.Membership != string(event.Invite) && level < p.Invite:
 			return fmt.Errorf("%w: %s may not invite", ap.ErrForbidden, by)
+		case x.face.blocked(actor):
+			return fmt.Errorf("%w: %s: %w", ap.ErrForbidden, actor, ap.ErrBlocked)
 		case x.denied(hostOnly(actor)):
 			return fmt.Errorf("%w: the room's server ACL keeps %s out", ap.ErrForbidden, actor)
 		}

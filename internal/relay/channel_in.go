@@ -286,6 +286,9 @@ func (x *apStep) joinChannel(signer string, w *mls.Welcome, object ap.Object) (b
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ap.ErrActivity, err)
 	}
+	if x.face.blocked(c.ID) {
+		return false, fmt.Errorf("%w: %w", ap.ErrForbidden, ap.ErrBlocked)
+	}
 	if actors := t.Actors(); !slices.Contains(actors, signer) && !slices.Contains(actors, c.ID) {
 		return false, fmt.Errorf("%w: neither the channel nor who sends the Welcome is in its group", ap.ErrForbidden)
 	}
@@ -303,7 +306,7 @@ func (x *apStep) joinChannel(signer string, w *mls.Welcome, object ap.Object) (b
 		x.fx.names = append(x.fx.names, name{store.NameGroup, fmt.Sprintf("%x", group)})
 	}
 	x.apply(e)
-	c.Asking = nil
+	c.Asking, x.room.st.LeftMS = nil, 0
 	if err := x.channelPortal(object); err != nil {
 		return false, err
 	}

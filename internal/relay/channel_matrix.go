@@ -71,7 +71,7 @@ func (r *Relay) hasChannel(ctx context.Context, db memberReader, roomID string) 
 
 // onChannelEvent takes an event of the Matrix room of a channel.
 func (x *apStep) onChannelEvent(ev event.Event) error {
-	if x.room.st.Channel == nil {
+	if x.room.st.Channel == nil || x.leftAlready(ev) {
 		return nil
 	}
 	switch {

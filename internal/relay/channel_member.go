@@ -25,7 +25,7 @@ const (
 // change adds and removes actors, in the name of a Matrix user or an actor: at once as the channel's host, by a wish as a member.
 func (x *apStep) change(by string, add, remove []string, eventID string) error {
 	c := x.room.st.Channel
-	if c == nil || x.thread == nil {
+	if c == nil || x.thread == nil || x.room.st.LeftMS > 0 {
 		return nil
 	}
 	actor := by
@@ -290,9 +290,7 @@ func (x *apStep) overChannel() error {
 		x.closeIntents(i.Seq)
 	}
 	x.notice("Nobody of this server is in the channel any more. What is said here does not reach it.", "")
-	x.fx.dropGroup, x.fx.newGroup, x.fx.changes = true, nil, nil
-	x.room.head.Epoch, x.thread = -1, nil
-	x.releaseAll()
+	x.forgetGroup()
 	return nil
 }
 

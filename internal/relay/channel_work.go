@@ -54,7 +54,8 @@ const (
 	taskJoin   = "join"   // a user of ours asks another channel
 	taskAnswer = "answer" // a channel answered such a question
 	taskLeave  = "leave"
-	taskGo     = "go" // a commit may be tried again
+	taskGo     = "go"    // a commit may be tried again
+	taskBlock  = "block" // a server whose people are there, or which leads the channel, was blocked
 )
 
 // task stores what is to be done in a room of a channel.
@@ -261,6 +262,8 @@ func (x *apStep) onTask(t channelTask, state []json.RawMessage) error {
 		return x.onFollowAnswer(t)
 	case taskLeave:
 		return x.onLeaveTask(t)
+	case taskBlock:
+		return x.leaveBlocked()
 	case taskGo:
 		if x.room.st.Channel != nil {
 			x.room.st.Channel.Refused = 0

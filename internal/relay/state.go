@@ -63,6 +63,9 @@ type roomState struct {
 	Channel *channelState `json:"channel,omitempty"`
 	// Founding is set while the clients of a direct chat are brought in.
 	Founding bool `json:"founding,omitempty"`
+	// LeftMS is when ours began to leave a conversation or channel of ActivityPub because of a blocked server, in milliseconds since 1970; it stays until they
+	// come into the group again.
+	LeftMS int64 `json:"left_ms,omitempty"`
 	// Thread is what a conversation with ActivityPub actors remembers of the last minutes.
 	Thread *threadState `json:"thread,omitempty"`
 	// Pending is when messages stop waiting for our commit, in milliseconds since 1970.

@@ -11,7 +11,7 @@ func block(o Operator, on bool) *Handler {
 	done := "%s is spoken with again, unless the settings forbid it."
 	if on {
 		h.Name, h.Help = "block", "stops speaking with a provider, in both directions and at once"
-		h.More = "Its people stay in the rooms that are led here, without hearing anything, until somebody removes them. Rooms that it leads fall silent.\n\nExample: `block spam.example`"
+		h.More = "Its people stay in the rooms that are led here, without hearing anything, until somebody removes them. Rooms that it leads fall silent. Conversations and channels of ActivityPub with its people are left; from channels of this bridge they are removed.\n\nExample: `block spam.example`"
 		done = "%s is not spoken with any more."
 	}
 	h.Do = func(ctx context.Context, e *Event) error {

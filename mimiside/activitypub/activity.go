@@ -99,7 +99,7 @@ func (r *ReceivedActivity) check(signer string, hostsGroup, forwarded bool) (*Ac
 		return nil, err
 	}
 	var err error
-	if a.Commit, err = mlsProperty(o, "commit", "mimi:commit", "urn:ietf:ns:mimi#commit"); err != nil {
+	if a.Commit, err = mlsProperty(o, commitNames...); err != nil {
 		return nil, err
 	}
 	a.Welcome, err = mlsProperty(o, "welcome", "mimi:welcome", "urn:ietf:ns:mimi#welcome")
@@ -135,6 +135,9 @@ func (a *Activity) object(v any, hostsGroup bool) error {
 	}
 	return nil
 }
+
+// commitNames are the spellings of the property with a commit.
+var commitNames = []string{"commit", "mimi:commit", "urn:ietf:ns:mimi#commit"}
 
 // mlsProperty reads MLS bytes that stand beside the object: base64, or an object that carries them.
 func mlsProperty(o Object, names ...string) ([]byte, error) {

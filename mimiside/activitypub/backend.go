@@ -77,6 +77,9 @@ type Backend interface {
 	Object(ctx context.Context, id, reader string) (Object, error)
 	// HostsGroup tells whether an actor of another server is the channel of a group that we are in.
 	HostsGroup(ctx context.Context, actor string) (bool, error)
+	// Leaving tells whether ours are about to leave a group because people of blocked servers are in it, and have not got out yet: then its handshakes
+	// are taken from there as well.
+	Leaving(ctx context.Context, group []byte) (bool, error)
 	// Receive stores an activity before it is answered for. fresh is false when it was here before, by its id or by its MLS bytes. ErrNotFound
 	// when it is for nobody of ours, ErrEpoch, ErrForbidden.
 	Receive(ctx context.Context, d Delivered) (fresh bool, err error)

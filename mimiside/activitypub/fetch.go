@@ -68,6 +68,13 @@ func NewFetcher(cfg FetcherConfig) *Fetcher {
 	return &Fetcher{cfg: cfg}
 }
 
+// Despite is the Fetcher without its block list: for what must be done even so.
+func (f *Fetcher) Despite() *Fetcher {
+	g := *f
+	g.cfg.Blocked = func(string) bool { return false }
+	return &g
+}
+
 // Document is a document from another server whose id is the address that it came from.
 type Document struct {
 	URL string
@@ -150,7 +157,7 @@ func (f *Fetcher) checkAddress(address string) (*url.URL, error) {
 		return nil, unfit(address, "not https")
 	}
 	if f.cfg.Blocked(strings.ToLower(u.Hostname())) {
-		return nil, unfit(address, "the server is blocked")
+		return nil, fmt.Errorf("%w: %s: %w: %w", ErrFetch, address, ErrUnfit, ErrBlocked)
 	}
 	if ip := net.ParseIP(strings.Trim(u.Hostname(), "[]")); ip != nil && !f.cfg.AllowHTTP {
 		return nil, unfit(address, "an address instead of a name")

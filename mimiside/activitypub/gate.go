@@ -68,6 +68,13 @@ func NewGate(c GateConfig) *Gate {
 		origins: peer.NewQuota(c.PerOrigin, time.Minute, maxGateKeys, c.Now), claimed: peer.NewQuota(c.PerOrigin, time.Minute, maxGateKeys, c.Now), keys: peer.NewQuota(c.PerKey, time.Minute, maxGateKeys, c.Now)}
 }
 
+// Despite is the Gate without its block list: for the handshakes of a group that ours are leaving. What is counted is shared.
+func (g *Gate) Despite() *Gate {
+	h := *g
+	h.people, h.blocked = g.people.Despite(), func(string) bool { return false }
+	return &h
+}
+
 // Signer checks the signature of a request and returns the actor that made it. All checks that cost nothing come before the key is
 // fetched: form, coverage, time, digest, block list, the key as it is remembered, quota. A key that does not verify is fetched once more, as it may
 // have changed.

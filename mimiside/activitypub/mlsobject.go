@@ -136,6 +136,45 @@ func (x *MLSObject) GroupOf() (group []byte, epoch uint64, ok bool) {
 	return nil, 0, false
 }
 
+// HandshakesOf are the groups whose commits and proposals an activity carries, itself or inside an Announce; nil when it carries anything else of MLS, or
+// nothing. The activity need not be checked yet.
+func (r *ReceivedActivity) HandshakesOf() [][]byte {
+	o := r.raw
+	if inner, ok := o["object"].(Object); ok && r.Type() == "Announce" {
+		o = inner
+	}
+	commit, err := mlsProperty(o, commitNames...)
+	if err != nil {
+		return nil
+	}
+	list := [][]byte{commit}
+	if object, ok := o["object"].(Object); ok && (IsMLSObject(object) || object.typeAmong("Note") != "") {
+		b, err := DecodeBase64(object.Str("content"))
+		if err != nil {
+			return nil
+		}
+		list = append(list, b)
+	}
+	var groups [][]byte
+	for _, b := range list {
+		if b == nil {
+			continue
+		}
+		m, _, err := ParseMLS(b)
+		switch {
+		case err != nil || m == nil:
+			return nil
+		case m.Private != nil && m.Private.ContentType != mls.ContentApplication:
+			groups = append(groups, m.Private.GroupID)
+		case m.Public != nil && m.Public.Content.ContentType != mls.ContentApplication:
+			groups = append(groups, m.Public.Content.GroupID)
+		default:
+			return nil
+		}
+	}
+	return groups
+}
+
 // kind is the type under which MLS bytes are sent.
 func kindOf(b []byte) string {
 	m, kp, err := ParseMLS(b)

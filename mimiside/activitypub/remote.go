@@ -160,7 +160,7 @@ func (p *People) Actor(ctx context.Context, id string, fresh bool) (*RemoteActor
 		a, err = ReadActor(d)
 	}
 	if err != nil {
-		if errors.Is(err, ErrGone) || errors.Is(err, ErrUnfit) || errors.Is(err, ErrActor) {
+		if (errors.Is(err, ErrGone) || errors.Is(err, ErrUnfit) || errors.Is(err, ErrActor)) && !errors.Is(err, ErrBlocked) {
 			p.gone.put(id, err, now.Add(failureAge))
 		}
 		return nil, err
@@ -173,6 +173,13 @@ func (p *People) Actor(ctx context.Context, id string, fresh bool) (*RemoteActor
 func (p *People) As(key SigningKey) *People {
 	q := *p
 	q.fetch = p.fetch.As(key)
+	return &q
+}
+
+// Despite is a People without the block list of its Fetcher. What is remembered is shared.
+func (p *People) Despite() *People {
+	q := *p
+	q.fetch = p.fetch.Despite()
 	return &q
 }
 

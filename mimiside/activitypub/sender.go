@@ -76,6 +76,9 @@ type Sender struct {
 // NewSender makes a Sender that dials and blocks as a Fetcher does.
 func NewSender(f *Fetcher) *Sender { return &Sender{fetch: f, memory: f.cfg.Memory} }
 
+// Despite is the Sender without the block list: for a leave that blocked servers must hear of.
+func (s *Sender) Despite() *Sender { return &Sender{fetch: s.fetch.Despite(), memory: s.memory} }
+
 // Delivery is what came of a delivery. Temporary says that another try may work.
 type Delivery struct {
 	Status     int

@@ -226,6 +226,9 @@ func (s *Server) inbox(w http.ResponseWriter, r *http.Request, owner string) (si
 		return "", err
 	}
 	signer, err = s.signer(r, body)
+	if errors.Is(err, ErrBlocked) {
+		signer, err = s.leaver(r, received, body)
+	}
 	if err != nil {
 		if goneActor(received, err) {
 			w.WriteHeader(http.StatusAccepted) // whoever is gone needs no deleting
@@ -243,6 +246,21 @@ func (s *Server) inbox(w http.ResponseWriter, r *http.Request, owner string) (si
 	}
 	w.WriteHeader(http.StatusAccepted)
 	return signer, nil
+}
+
+// leaver is who signed a handshake that is taken from a blocked server, because without it ours do not get out of its group (activitypub.md §6, "Blocked
+// origins"). ErrBlocked for everything else.
+func (s *Server) leaver(r *http.Request, received *ReceivedActivity, body []byte) (string, error) {
+	groups := received.HandshakesOf()
+	for _, group := range groups {
+		if leaving, err := s.cfg.Backend.Leaving(r.Context(), group); err != nil || !leaving {
+			return "", errors.Join(ErrBlocked, err)
+		}
+	}
+	if len(groups) == 0 {
+		return "", ErrBlocked
+	}
+	return s.cfg.Gate.Despite().Signer(r.Context(), IncomingRequest(r, s.cfg.Site.Scheme(), s.cfg.Site.Host(), body))
 }
 
 // addsToChannel tells whether a channel passes on that somebody was added to it: who is new does not know the channel yet (AIM §5.2.3). What it leads

@@ -14,6 +14,7 @@ type shelf struct {
 	members []string
 	got     []Delivered
 	refuse  error
+	leaving string // group id
 }
 
 func (s *shelf) Find(_ context.Context, resource string) (Found, error) {
@@ -57,6 +58,9 @@ func (s *shelf) List(_ context.Context, _ Box, _, reader, _ string, _ int) (List
 }
 func (s *shelf) Object(context.Context, string, string) (Object, error) { return nil, ErrNotFound }
 func (s *shelf) HostsGroup(context.Context, string) (bool, error)       { return false, nil }
+func (s *shelf) Leaving(_ context.Context, group []byte) (bool, error) {
+	return string(group) == s.leaving, nil
+}
 func (s *shelf) Receive(_ context.Context, d Delivered) (bool, error) {
 	s.got = append(s.got, d)
 	return true, s.refuse

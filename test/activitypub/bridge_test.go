@@ -197,6 +197,8 @@ func (b *bridge) Object(context.Context, string, string) (ap.Object, error) {
 	return nil, ap.ErrNotFound
 }
 
+func (b *bridge) Leaving(context.Context, []byte) (bool, error) { return false, nil }
+
 func (b *bridge) HostsGroup(_ context.Context, actor string) (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
