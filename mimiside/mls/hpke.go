@@ -3,6 +3,7 @@ package mls
 import (
 	"crypto/hpke"
 	"io"
+	"slices"
 
 	"github.com/matrix-mimi/bridge/internal/tlspl"
 )
@@ -70,7 +71,8 @@ func PublicKeyOf(suite Suite, priv Secret) ([]byte, error) {
 	return k.PublicKey().Bytes(), nil
 }
 
-// CheckPublicKey tells whether pub is an HPKE public key of the suite: right length, point on the curve.
+// CheckPublicKey tells whether pub is an HPKE public key of the suite to which something can be encrypted: right length, point
+// on the curve, not of small order.
 func CheckPublicKey(suite Suite, pub []byte) error {
 	p, err := suite.params()
 	if err != nil {
@@ -96,10 +98,38 @@ func (p *suiteParams) privateKey(priv Secret) (hpke.PrivateKey, error) {
 
 func (p *suiteParams) publicKey(pub []byte) (hpke.PublicKey, error) {
 	k, err := p.kem.NewPublicKey(pub)
-	if err != nil {
+	if err != nil || p.kem.ID() == kemX25519 && smallOrder(pub) {
 		return nil, fail(KindInvalid, "read HPKE public key", ErrKey)
 	}
 	return k, nil
+}
+
+const kemX25519 = 0x0020 // RFC 9180 §7.1
+
+// smallOrders are the X25519 public keys on which whoever encrypts agrees on zero (RFC 7748 §6.1), so that encrypting fails.
+var smallOrders = [][32]byte{
+	{},
+	{1},
+	{0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a,
+		0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00},
+	{0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b,
+		0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57},
+	nearPrime(0xec), nearPrime(0xed), nearPrime(0xee),
+}
+
+// nearPrime is p-1, p or p+1 of the field of X25519, by its lowest byte.
+func nearPrime(lowest byte) (key [32]byte) {
+	for i := range key {
+		key[i] = 0xff
+	}
+	key[0], key[31] = lowest, 0x7f
+	return key
+}
+
+func smallOrder(pub []byte) bool {
+	key := [32]byte(pub)
+	key[31] &= 0x7f // the highest bit counts for nothing
+	return slices.Contains(smallOrders, key)
 }
 
 // EncryptWithLabel encrypts plaintext to the HPKE public key pub (RFC 9420 §5.1.3). The label gets the prefix

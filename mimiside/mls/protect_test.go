@@ -2,6 +2,8 @@ package mls
 
 import (
 	"bytes"
+	"crypto/ecdh"
+	"crypto/rand"
 	"errors"
 	"strings"
 	"testing"
@@ -251,6 +253,7 @@ func TestKeyPackageVerify(t *testing.T) {
 		"signature":          {func(kp *KeyPackage) { kp.Signature = bytes.Repeat([]byte{1}, 64) }, ErrSignature},
 		"init key":           {func(kp *KeyPackage) { kp.InitKey = bytes.Repeat([]byte{1}, 32) }, ErrSignature},
 		"short init key":     {func(kp *KeyPackage) { kp.InitKey = kp.InitKey[1:] }, ErrKey},
+		"dead init key":      {func(kp *KeyPackage) { kp.InitKey = make([]byte, 32) }, ErrKey},
 		"init key of leaf":   {func(kp *KeyPackage) { kp.InitKey = kp.Leaf.EncryptionKey }, ErrKey},
 		"leaf signature":     {func(kp *KeyPackage) { kp.Leaf.raw = nil; kp.Leaf.Signature = make([]byte, 64) }, ErrSignature},
 		"leaf capabilities":  {func(kp *KeyPackage) { kp.Leaf.raw = nil; kp.Leaf.Capabilities.Extensions = nil }, ErrSignature},
@@ -266,6 +269,25 @@ func TestKeyPackageVerify(t *testing.T) {
 		c.change(&forged)
 		if err := forged.Verify(); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// Keys of small order are refused where they come in, not where something is to be encrypted to them.
+func TestKeysOfSmallOrder(t *testing.T) {
+	private, err := ecdh.X25519().GenerateKey(rand.Reader)
+	ok(t, "generate", err)
+	for _, key := range smallOrders {
+		for _, high := range []byte{0, 0x80} {
+			key[31] |= high
+			public, err := ecdh.X25519().NewPublicKey(key[:])
+			ok(t, "public key", err)
+			if _, err := private.ECDH(public); err == nil {
+				t.Errorf("%x is of no small order", key)
+			}
+			if err := CheckPublicKey(testSuite, key[:]); !errors.Is(err, ErrKey) || KindOf(err) != KindInvalid {
+				t.Errorf("%x: %v", key, err)
+			}
 		}
 	}
 }

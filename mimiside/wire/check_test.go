@@ -185,6 +185,24 @@ func TestGroupInfoRequestForms(t *testing.T) {
 	}
 }
 
+// A groupInfoPublicKey to which nothing can be encrypted is the requester's fault, not ours.
+func TestGroupInfoKeyIsChecked(t *testing.T) {
+	key := testKeys()[0]
+	for name, pub := range map[string][]byte{"none": nil, "short": make([]byte, 31), "of small order": make([]byte, 32)} {
+		q := &GroupInfoRequest{Credential: mls.BasicCredential([]byte("x")), PublicKey: pub}
+		if err := q.Sign(key); err != nil {
+			t.Fatal(err)
+		}
+		received, err := UnmarshalGroupInfoRequest(q.Marshal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := received.Check(); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestGroupInfoExchange(t *testing.T) {
 	const room IdentifierURI = "mimi://a.example/r/clubhouse"
 	for _, key := range testKeys() {
