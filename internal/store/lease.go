@@ -128,15 +128,16 @@ func (db *DB) named(dsn string) (string, error) {
 }
 
 // endLives ends the leases of the process that this one follows, which was killed or could not give them back. That it is
-// gone is certain: its lock on the marker file (SQLite: on the database) is ours now. With PostgreSQL its last
-// statements may still run, so its connections must be gone, too; as long as one is there, or the operator named the
-// connections otherwise, the leases end by themselves. A lane stays marked as one whose sender ended without a word.
+// gone is certain: its lock on the marker file (SQLite: on the database) is ours now. With PostgreSQL the marker file may be
+// a copy, and the other process alive, and its last statements may still run: so it must have held the very same lock, and
+// its connections must be gone. Otherwise, and where the operator named the connections, the leases end by themselves. A
+// lane stays marked as one whose sender ended without a word.
 func (db *DB) endLives(ctx context.Context, had map[string]string) error {
 	if db.dialect == sqliteDialect {
 		return db.endLeases(ctx, "")
 	}
-	life := had["life"+db.mark.suffix()]
-	if db.mark.path == "" || life == "" {
+	life, place := had["life"+db.mark.suffix()], had["place"+db.mark.suffix()]
+	if db.mark.path == "" || life == "" || place == "" || place != db.mark.place {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, LeaseRenew)

@@ -18,11 +18,12 @@ import (
 // and the last marker. The file is locked as long as the process lives, so that whoever has it knows that the process
 // which had it before is gone.
 type marker struct {
-	path string // "" for none
-	id   string
-	last string // "" when the file was made just now
-	lock io.Closer
-	mu   sync.Mutex
+	path  string // "" for none
+	id    string
+	last  string // "" when the file was made just now
+	lock  io.Closer
+	place string // of the lock
+	mu    sync.Mutex
 }
 
 // openMarker reads the marker file, or takes a name for a new one. A file that another process of this machine holds is
@@ -41,7 +42,7 @@ func (db *DB) openMarker() error {
 	if err != nil {
 		return fmt.Errorf("locking the marker file: %w", err)
 	}
-	m.lock = lock
+	m.lock, m.place = lock, placeOf(lock)
 	b, err := os.ReadFile(m.path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("reading the marker file: %w", err)
@@ -77,7 +78,7 @@ func (db *DB) Mark(ctx context.Context) error {
 	err := db.Tx(ctx, func(tx *Tx) error {
 		// What stands in the file is the marker before, also when the process died between the two writes.
 		return errors.Join(tx.setInstance(ctx, "marker_before"+m.suffix(), m.last), tx.setInstance(ctx, "marker"+m.suffix(), next),
-			tx.setInstance(ctx, "life"+m.suffix(), db.life))
+			tx.setInstance(ctx, "life"+m.suffix(), db.life), tx.setInstance(ctx, "place"+m.suffix(), m.place))
 	})
 	if err == nil {
 		err = m.write(next)
@@ -98,10 +99,17 @@ func (m *marker) write(mark string) error {
 	}
 	defer os.Remove(tmp.Name())
 	_, err = tmp.WriteString(m.id + " " + mark + "\n")
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), m.path)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
 	}
-	return err
+	if err := os.Rename(tmp.Name(), m.path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(m.path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close()) // the file's name is the directory's
 }
 
 func (m *marker) close() error {
