@@ -228,7 +228,7 @@ func (a *app) buildEdges(hs *matrix.Client, p *provider, mind *relay.Relay, out 
 	if err != nil {
 		return err
 	}
-	a.intake = append(a.intake, mimi, matrixSide, part{"homeserver link", link.run})
+	a.intake = append(a.intake, mimi, matrixSide, part{"homeserver link", link.run}, a.newGreeter(p, out.Called))
 	a.health.Check("database", func(ctx context.Context) error {
 		_, err := a.db.Setting(ctx, "", botKnown)
 		if errors.Is(err, store.ErrNotFound) {

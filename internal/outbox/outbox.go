@@ -203,7 +203,7 @@ func (o *Outbox) WakeLanes(lanes ...store.Lane) {
 	o.nudge()
 }
 
-// Called says that a destination spoke to us, so that what waits for it is tried now. It never blocks.
+// Called says that a destination spoke to us, or is back after it was away, so that what waits for it is tried now. It never blocks.
 func (o *Outbox) Called(dest string) {
 	now := o.clock.Now()
 	least := time.Minute

@@ -183,6 +183,27 @@ func TestAPeerThatCallsIsTriedAtOnce(t *testing.T) {
 	})
 }
 
+// When one lane gets through to a peer that was away, the others do not wait for their own back-off.
+func TestAPeerThatIsBackIsTriedAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		o, one, two := w.outbox(), w.room(), w.room()
+		w.answer(func([]store.Outbound) Result { return Result{Class: Retry} })
+		w.put(&one, "mimi:a", "submitMessage", "a")
+		for range 8 {
+			o.turn(ctx)
+			w.clock.advance(time.Hour)
+		}
+		o.turn(ctx) // the next try of this lane is in an hour
+		w.took()
+		w.clock.advance(breakerMost)
+		w.answer(func([]store.Outbound) Result { return Result{Class: Done} })
+		w.put(&two, "mimi:a", "submitMessage", "b")
+		o.turn(ctx)
+		o.turn(ctx)
+		w.want(w.took(), "mimi:a: b; mimi:a: a")
+	})
+}
+
 // After five days a row is a dead letter, and who asked for the outcome is told.
 func TestWhatCannotBeDeliveredIsGivenUp(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {

@@ -170,15 +170,16 @@ func (s *scheduler) done(r *run, more bool) {
 	}
 }
 
-// answered notes that a destination answered a request.
-func (s *scheduler) answered(dest string) {
+// answered notes that a destination answered a request, and tells whether it is back after it was away.
+func (s *scheduler) answered(dest string) (back bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.peer(dest)
-	p.failures = 0
+	back, p.failures = p.failures >= breakerAfter, 0
 	if p.credit++; p.credit >= p.limit && p.limit < p.most {
 		p.limit, p.credit = p.limit+1, 0
 	}
+	return back
 }
 
 // failed notes that a destination could not be reached or is in trouble, and how long to leave it

@@ -337,7 +337,9 @@ func (o *Outbox) judge(dest string, res Result) {
 	now := o.clock.Now()
 	switch {
 	case res.Class != Retry:
-		o.sched.answered(dest)
+		if o.sched.answered(dest) {
+			o.Called(dest) // its other lanes need not wait for their own back-off
+		}
 	case res.RetryAfter > 0:
 		o.sched.pause(dest, now, res.RetryAfter)
 	case res.Status == 0 || res.Status >= 500:

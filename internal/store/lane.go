@@ -128,6 +128,11 @@ func (tx *Tx) WakeLanes(ctx context.Context, dest string) (int64, error) {
 	return tx.exec(ctx, `UPDATE lane SET due_ms = 0 WHERE dest = $1 AND failures > 0 AND due_ms < $2`, dest, Never)
 }
 
+// Destinations lists to whom there are lanes, of those whose name begins with prefix, at most limit. It reads all lanes.
+func (r *Reader) Destinations(ctx context.Context, prefix string, limit int) ([]string, error) {
+	return column[string](ctx, r, `SELECT DISTINCT dest FROM lane WHERE substr(dest, 1, $1) = $2 ORDER BY dest LIMIT `+number(limit), len(prefix), prefix)
+}
+
 // Classes of outcomes.
 const (
 	OutcomeDone    = "done"

@@ -11,6 +11,27 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store/storetest"
 )
 
+// Destinations are named once, whatever waits for them and in how many rooms, and only those that were asked for.
+func TestDestinations(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		for range 2 {
+			room := storetest.Room(t, db)
+			must(t, db, func(ctx context.Context, tx *store.Tx) error {
+				var rows []store.Outbound
+				for i, dest := range []string{"mimi:b", "matrix", "mimi:a", "mimi%:c"} {
+					rows = append(rows, store.Outbound{Room: room.ID, Dest: dest, Seq: int64(i + 1), Verb: "x"})
+				}
+				_, err := tx.AddOutbound(ctx, rows)
+				return err
+			})
+		}
+		same(t, "all", ok(db.Destinations(ctx, "mimi:", 3))(t), []string{"mimi:a", "mimi:b"})
+		same(t, "one", ok(db.Destinations(ctx, "mimi:", 1))(t), []string{"mimi:a"})
+		same(t, "none", ok(db.Destinations(ctx, "ap:", 3))(t), []string{})
+	})
+}
+
 // The head of a queue is as long as rows and bytes allow, and says whether there is more, whatever the limits are.
 func TestHeadsOfQueues(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, cfg store.Config) {

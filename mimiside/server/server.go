@@ -253,8 +253,13 @@ func (s *Server) authenticated(w http.ResponseWriter, r *http.Request, v verb, e
 	return v.serve(s, ctx, q, w, r)
 }
 
+// DirectoryVerb is the verb of an Event for a provider that fetched the directory with its certificate. That is how one greets
+// that has started; who fetches it without is not observed.
+const DirectoryVerb wire.Verb = "directory"
+
 // directory answers with where the endpoints are. It is for everyone, with a certificate or without.
 func (s *Server) directory(w http.ResponseWriter, r *http.Request) {
+	start := s.config.Now()
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		failure{status: http.StatusMethodNotAllowed, word: WordMethod}.write(w)
@@ -263,6 +268,9 @@ func (s *Server) directory(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "max-age=3600")
 	_, _ = w.Write(s.config.Directory().Marshal())
+	if domain, err := s.identify.Identify(r); err == nil {
+		s.config.Observe(Event{Verb: DirectoryVerb, Peer: domain, Status: http.StatusOK, Took: s.config.Now().Sub(start)})
+	}
 }
 
 // Running returns how many requests and connections of peers are counted now, for a gauge.

@@ -318,6 +318,31 @@ func TestDirectoryAndWebFinger(t *testing.T) {
 	}
 }
 
+// A provider that fetches the directory shows that it is there; without a good certificate of its own nobody does.
+func TestGreetingsAreSeen(t *testing.T) {
+	w := start(t, nil)
+	stray, err := w.stray.Issue(time.Now(), emptyOptions, "c.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*http.Client{w.raw(), w.raw(stray), w.raw(w.cert(emptyOptions, "blocked.example"))} {
+		response, err := c.Get("https://a.example" + wire.DirectoryPath)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("the directory: %d", response.StatusCode)
+		}
+	}
+	if _, err := w.provider("b.example").Directory(t.Context(), "a.example"); err != nil {
+		t.Fatal(err)
+	}
+	if domain := <-w.greeted; domain != "b.example" || len(w.greeted) != 0 {
+		t.Errorf("seen: %q and %d more", domain, len(w.greeted))
+	}
+}
+
 func TestConfig(t *testing.T) {
 	if _, err := server.New(server.Config{}); err == nil {
 		t.Error("an empty configuration makes a server")

@@ -99,7 +99,8 @@ type world struct {
 	stray   *ca.CA // an authority that nobody trusts
 	handler *recorder
 	book    *peer.Book
-	events  chan server.Event
+	events  chan server.Event // of verbs
+	greeted chan string       // who fetched the directory with a certificate
 	address string
 	server  *server.Server
 }
@@ -107,7 +108,7 @@ type world struct {
 // start runs a.example. edit may change its configuration.
 func start(t *testing.T, edit func(*server.Config)) *world {
 	t.Helper()
-	w := &world{t: t, handler: &recorder{}, events: make(chan server.Event, 1000)}
+	w := &world{t: t, handler: &recorder{}, events: make(chan server.Event, 1000), greeted: make(chan string, 1000)}
 	var err error
 	if w.ca, err = ca.New("trusted", ca.P256, time.Now()); err != nil {
 		t.Fatal(err)
@@ -121,7 +122,13 @@ func start(t *testing.T, edit func(*server.Config)) *world {
 		t.Fatal(err)
 	}
 	config := server.Config{Domain: "a.example", Handler: w.handler, Book: w.book, Directory: func() *wire.Directory { return directory },
-		Observe: func(e server.Event) { w.events <- e }, ErrorLog: log.New(io.Discard, "", 0)}
+		ErrorLog: log.New(io.Discard, "", 0), Observe: func(e server.Event) {
+			if e.Verb == server.DirectoryVerb {
+				w.greeted <- e.Peer
+				return
+			}
+			w.events <- e
+		}}
 	if edit != nil {
 		edit(&config)
 	}
