@@ -239,18 +239,19 @@ func (c *candidate) profile(conditions []condition) wire.UserProfile {
 // where the next page begins, "" when there is none.
 func (r *Relay) findPage(ctx context.Context, conditions []condition, after string, limit int) (found []candidate, next string, err error) {
 	for looked := 0; looked < maxSearched; {
-		list, err := r.candidates(ctx, conditions, after, 100)
+		list, err := r.candidates(ctx, conditions, after, searchedAtOnce)
 		if err != nil || len(list) == 0 {
 			return found, "", err
+		}
+		fields, err := r.Store.FindablesOf(ctx, settingSearchable, "yes", list)
+		if err != nil {
+			return nil, "", err
 		}
 		for _, mxid := range list {
 			if looked++; looked > maxSearched {
 				return found, after, nil
 			}
-			c, ok, err := r.candidate(ctx, mxid)
-			if err != nil {
-				return nil, "", err
-			}
+			c, ok := r.candidate(mxid, fields)
 			if ok = ok && !slices.ContainsFunc(conditions, func(x condition) bool { return !c.fits(r, x) }); ok {
 				if len(found) == limit {
 					return found, after, nil
@@ -301,24 +302,26 @@ func (x condition) rank() int {
 	return 3
 }
 
-// candidate reads what a user is found by; ok is false for who does not take part.
-func (r *Relay) candidate(ctx context.Context, mxid string) (c candidate, ok bool, err error) {
+// candidate is a user with what it wants to be found by, which all has for those who want that; ok is false for who does not
+// take part.
+func (r *Relay) candidate(mxid string, all map[string][]store.Findable) (c candidate, ok bool) {
 	if !r.exported(mxid) {
-		return c, false, nil
+		return c, false
 	}
+	var err error
 	if c.Subject, err = r.Naming.Subject(mxid); err != nil {
-		return c, false, nil
+		return c, false
 	}
 	if c.local, _, err = mapping.SplitMXID(mxid); err != nil {
-		return c, false, nil
+		return c, false
 	}
-	if !r.searchable(ctx, mxid) {
-		return c, true, nil
+	fields, searchable := all[mxid]
+	if !searchable {
+		return c, true
 	}
-	fields, err := r.Store.Findables(ctx, mxid)
 	c.fields = make(map[string]store.Findable, len(fields))
 	for _, f := range fields {
 		c.fields[f.Field] = f
 	}
-	return c, true, err
+	return c, true
 }

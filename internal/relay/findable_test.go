@@ -150,3 +150,20 @@ func TestSearchInPages(t *testing.T) {
 		t.Errorf("an old cursor: %v", err)
 	}
 }
+
+// Who is found among many is found whatever stands before it, with what it is called.
+func TestSearchAmongMany(t *testing.T) {
+	p := newPair(t, warm)
+	ctx := context.Background()
+	var want []string
+	for n := range 2*searchedAtOnce + 2 {
+		local := fmt.Sprintf("user%03d", n)
+		must0(t, p.b.relay.SetSearchable(ctx, p.b.hs.mxid(local), true))
+		if n%searchedAtOnce < 2 {
+			must0(t, p.b.relay.SetFindable(ctx, p.b.hs.mxid(local), "name", "Smith "+local))
+			want = append(want, local+" Smith "+local)
+		}
+	}
+	got, _ := p.found("name", "smith")
+	p.equal("found", got, want)
+}

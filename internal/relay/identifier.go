@@ -13,6 +13,8 @@ import (
 const (
 	// settingSearchable is the setting of a Matrix user that wants to be found by more than the whole handle.
 	settingSearchable = "searchable"
+	// searchedAtOnce is how many users are read with one question.
+	searchedAtOnce = 256
 	// maxFound bounds how many users a page has, foundUnsaid how many it has when nothing is said, and maxSearched how many are
 	// looked at for it.
 	maxFound, foundUnsaid, maxSearched = 50, 20, 2000

@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // Findable is something that a user wants to be found by.
 type Findable struct {
@@ -14,6 +17,31 @@ type Findable struct {
 // Findables returns what a user wants to be found by, in the order of the fields.
 func (r *Reader) Findables(ctx context.Context, mxid string) ([]Findable, error) {
 	return list[Findable](ctx, r, `SELECT mxid, field, value, folded, created_ms FROM findable WHERE mxid = $1 ORDER BY field`, mxid)
+}
+
+// FindablesOf returns what some users want to be found by, by user: of those in whose scope a setting has a value, also when they
+// have no fields.
+func (r *Reader) FindablesOf(ctx context.Context, key, value string, users []string) (map[string][]Findable, error) {
+	out := make(map[string][]Findable, len(users))
+	if len(users) == 0 {
+		return out, nil
+	}
+	args := []any{key, value}
+	for _, u := range users {
+		args = append(args, u)
+	}
+	for n := len(users); n&(n-1) != 0; n++ { // to a power of two, so that the statements are few
+		args = append(args, users[0])
+	}
+	rows, err := list[Findable](ctx, r, `SELECT s.scope AS mxid, COALESCE(f.field, '') AS field, COALESCE(f.value, '') AS value, COALESCE(f.folded, '') AS folded,
+		COALESCE(f.created_ms, 0) AS created_ms FROM setting AS s LEFT JOIN findable AS f ON f.mxid = s.scope
+		WHERE s.key = $1 AND s.value = $2 AND s.scope IN (`+strings.Trim(values(3, 1, len(args)-2), "()")+`) ORDER BY s.scope, f.field`, args...)
+	for _, f := range rows {
+		if out[f.MXID] = append(out[f.MXID], f); f.Field == "" {
+			out[f.MXID] = nil
+		}
+	}
+	return out, err
 }
 
 // FindableBy returns the users with a value in a field, in order, after one of them ("" for the first).
