@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -96,5 +97,41 @@ func TestRedirectsStayOnTheirHost(t *testing.T) {
 	}
 	if s := get(a.URL + "/?to=/?to=/?to=/?to=/?to=/"); s != http.StatusFound && s != http.StatusOK {
 		t.Errorf("in a circle: %d", s)
+	}
+}
+
+// A proxy of the environment is not asked for addresses that others chose, even where its own address may be dialled: it would open what the guard does not
+// (activitypub.md §6, "SSRF, private addresses").
+func TestTheProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
+	asked := atomic.Int64{}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusBadGateway)
+	}))
+	t.Cleanup(proxy.Close)
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"} {
+		t.Setenv(name, proxy.URL)
+	}
+	t.Setenv("NO_PROXY", "")
+	t.Setenv("no_proxy", "")
+	g := New(Config{Timeout: time.Second, Hosts: []string{strings.TrimPrefix(proxy.URL, "http://")}})
+	if g.Transport(nil).Proxy != nil { // net/http reads the environment once: a test before this one may have let it
+		t.Error("there is a proxy")
+	}
+	for _, address := range []string{"https://192.0.2.1/", "http://192.0.2.1:443/", "http://169.254.169.254:443/latest"} {
+		r, err := http.NewRequest(http.MethodGet, address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := g.Transport(nil).RoundTrip(r)
+		if err == nil {
+			res.Body.Close()
+		}
+		if !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if asked.Load() != 0 {
+		t.Errorf("the proxy was asked %d times", asked.Load())
 	}
 }

@@ -1,6 +1,7 @@
 package activitypub
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -104,6 +105,30 @@ func (r *ReceivedActivity) check(signer string, hostsGroup, forwarded bool) (*Ac
 	}
 	a.Welcome, err = mlsProperty(o, "welcome", "mimi:welcome", "urn:ietf:ns:mimi#welcome")
 	return a, err
+}
+
+// fetchObject gets the object of a Create that only names it: it must be of the actor's own server, which is asked for it (activitypub.md §2.1). Errors that are
+// not ErrActivity are temporary.
+func (a *Activity) fetchObject(ctx context.Context, g *Gate, hostsGroup bool) error {
+	if a.Type != "Create" || a.Object != nil {
+		return nil
+	}
+	if !sameOrigin(a.ObjectID, a.Actor) {
+		return fmt.Errorf("%w: its object is not of its actor's origin", ErrActivity)
+	}
+	done, err := g.lookups.begin(ctx, a.ObjectID)
+	if err != nil {
+		return err
+	}
+	defer done()
+	d, err := g.people.fetch.Document(ctx, a.ObjectID)
+	if errors.Is(err, ErrGone) || errors.Is(err, ErrUnfit) {
+		return fmt.Errorf("%w: its object cannot be had: %w", ErrActivity, err)
+	}
+	if err != nil {
+		return err
+	}
+	return a.object(d.Object, hostsGroup)
 }
 
 // object reads the object of an activity: an embedded node whose author is the actor, or a URL.

@@ -29,7 +29,7 @@ type Gate struct {
 	// origins and keys count requests whose signature verified, claimed those that name a key which did not verify them yet: nobody uses up the
 	// quota of others by naming their keys.
 	origins, keys, claimed *peer.Quota
-	lookups                chan struct{}
+	lookups                *lookups
 }
 
 // GateConfig says what a Gate allows.
@@ -40,8 +40,9 @@ type GateConfig struct {
 	Now     func() time.Time // nil: time.Now
 	// PerOrigin and PerKey bound signed requests a minute: 600 and 300 when 0.
 	PerOrigin, PerKey int
-	// Lookups bounds the keys that are fetched at once: 32 when 0.
-	Lookups int
+	// Lookups bounds what is fetched at once because strangers ask, keys above all: 32 when 0. LookupsPerDomain bounds it for one registered domain with all
+	// hosts below it: 4 when 0.
+	Lookups, LookupsPerDomain int
 }
 
 // maxGateKeys bounds how many origins and keys are counted.
@@ -64,7 +65,10 @@ func NewGate(c GateConfig) *Gate {
 	if c.Lookups == 0 {
 		c.Lookups = 32
 	}
-	return &Gate{people: c.People, blocked: c.Blocked, now: c.Now, lookups: make(chan struct{}, c.Lookups),
+	if c.LookupsPerDomain == 0 {
+		c.LookupsPerDomain = 4
+	}
+	return &Gate{people: c.People, blocked: c.Blocked, now: c.Now, lookups: newLookups(c.Lookups, c.LookupsPerDomain),
 		origins: peer.NewQuota(c.PerOrigin, time.Minute, maxGateKeys, c.Now), claimed: peer.NewQuota(c.PerOrigin, time.Minute, maxGateKeys, c.Now), keys: peer.NewQuota(c.PerKey, time.Minute, maxGateKeys, c.Now)}
 }
 
@@ -102,12 +106,11 @@ func (g *Gate) Signer(ctx context.Context, in Incoming) (actor string, err error
 	if g.claimed.Take(originOf(sig.KeyID)) != nil {
 		return "", ErrTooMany
 	}
-	select {
-	case g.lookups <- struct{}{}:
-		defer func() { <-g.lookups }()
-	case <-ctx.Done():
-		return "", ErrTooMany
+	done, err := g.lookups.begin(ctx, sig.KeyID)
+	if err != nil {
+		return "", err
 	}
+	defer done()
 	for _, fresh := range []bool{false, true} {
 		signer, key, keyErr := g.people.SignerKey(ctx, sig.KeyID, fresh)
 		if keyErr != nil {

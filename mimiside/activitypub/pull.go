@@ -92,6 +92,13 @@ func (w *pull) items(ctx context.Context, page Object) (done bool, err error) {
 		if err != nil || o == nil {
 			continue
 		}
+		if named, ok := o["object"].(string); ok && o.typeAmong("Create") != "" {
+			inner, err := w.page(ctx, named)
+			if err != nil || inner == nil {
+				continue
+			}
+			o["object"] = inner
+		}
 		if d, ok := deliveredOf(o, w.actor); ok {
 			w.out = append(w.out, d)
 		}

@@ -2,6 +2,7 @@ package activitypub
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -211,5 +212,84 @@ func TestAWebFingerAnswerIsSmall(t *testing.T) {
 		if _, err := NewPeople(testFetcher(FetcherConfig{})).Resolve(context.Background(), "acct:bob@"+host); (err == nil) != fine {
 			t.Errorf("%d octets: %v", size, err)
 		}
+	}
+}
+
+// TestWhatIsTakenFromABlockedServer (row "Blocked origins"): handshakes of a group that ours are leaving, from members whose signature counts, and nothing else.
+func TestWhatIsTakenFromABlockedServer(t *testing.T) {
+	w := newWeb(t)
+	bob := w.actor("bob", testKey(0))
+	kinds := everyKind(t)
+	create := func(kind string, change func(Object)) string {
+		o := Object{"id": bob + "/1", "type": "Create", "actor": bob, "object": carrying(kinds[kind], Object{"id": bob + "/2", "attributedTo": bob})}
+		if change != nil {
+			change(o)
+		}
+		return string(o.Marshal())
+	}
+	std := base64.StdEncoding.EncodeToString
+	for name, tc := range map[string]struct {
+		body    string
+		leaving string
+		code    int
+	}{
+		"a commit":                  {create("PublicMessage", nil), "mimi://b.example/g/1", 202},
+		"of a group we stay in":     {create("PublicMessage", nil), "", 403},
+		"of another group":          {create("PublicMessage", nil), "mimi://b.example/g/2", 403},
+		"a message":                 {create("PrivateMessage", nil), "mimi://b.example/g/1", 403},
+		"a Welcome":                 {create("Welcome", nil), "mimi://b.example/g/1", 403},
+		"a Note":                    {create("PublicMessage", func(o Object) { o["object"] = Object{"id": bob + "/2", "type": "Note", "content": "x"} }), "mimi://b.example/g/1", 403},
+		"a commit beside a message": {create("PrivateMessage", func(o Object) { o["commit"] = std(kinds["PublicMessage"]) }), "mimi://b.example/g/1", 403},
+		"a Remove": {create("Welcome", func(o Object) {
+			o["type"], o["object"], o["target"], o["commit"] = "Remove", bob, "https://b.example/ap/r/x/followers", std(kinds["PublicMessage"])
+		}), "mimi://b.example/g/1", 202},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := func() time.Time { return testNow }
+			blocked := func(string) bool { return true }
+			people := NewPeople(testFetcher(FetcherConfig{Blocked: blocked}))
+			b := &shelf{leaving: tc.leaving, gate: NewGate(GateConfig{People: people, Blocked: blocked, Now: clock})}
+			if rec := deliver(t, b, bob, tc.body); rec.Code != tc.code || (len(b.got) == 1) != (tc.code == 202) {
+				t.Errorf("%d, %d taken", rec.Code, len(b.got))
+			}
+		})
+	}
+	b := &shelf{leaving: "mimi://b.example/g/1", gate: NewGate(GateConfig{People: NewPeople(testFetcher(FetcherConfig{})), Blocked: func(string) bool { return true }, Now: func() time.Time { return testNow }})}
+	if rec := deliver(t, b, w.actor("eve", testKey(1)), create("PublicMessage", nil)); rec.Code != 401 {
+		t.Errorf("with a signature that does not count: %d", rec.Code)
+	}
+}
+
+// TestOneDomainDoesNotHoldUpOthers (row "Inbox flooding"): a domain that answers slowly, under whatever names below it, has its share of what is looked up at once, and no more.
+func TestOneDomainDoesNotHoldUpOthers(t *testing.T) {
+	l := newLookups(6, 2)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var done []func()
+	for n, tc := range []struct {
+		address string
+		err     error
+	}{
+		{"https://a.slow.example/k", nil}, {"https://b.slow.example:8448/k", nil}, {"https://slow.example/k", ErrTooMany}, {"https://c.a.slow.example/k", ErrTooMany},
+		{"https://one.github.io/k", nil}, {"https://two.github.io/k", nil}, {"https://three.github.io/k", nil}, // each is somebody else's
+		{"https://fast.example/k", nil}, {"https://last.example/k", ErrTooMany}, // all turns are taken
+	} {
+		c := context.Background()
+		if n == 8 {
+			c = ctx
+		}
+		end, err := l.begin(c, tc.address)
+		if !errors.Is(err, tc.err) {
+			t.Fatalf("%s: %v", tc.address, err)
+		}
+		if err == nil {
+			done = append(done, end)
+		}
+	}
+	for _, end := range done {
+		end()
+	}
+	if len(l.busy) != 0 || len(l.all) != 0 {
+		t.Errorf("what has ended is counted: %v", l.busy)
 	}
 }

@@ -281,6 +281,9 @@ func (s *Server) check(r *http.Request, received *ReceivedActivity, signer strin
 		return nil, err
 	}
 	a, err := received.Check(signer, hosts)
+	if err == nil {
+		err = a.fetchObject(r.Context(), s.cfg.Gate, hosts)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,8 @@ type shelf struct {
 	got     []Delivered
 	refuse  error
 	leaving string // group id
+	gate    *Gate  // nil: one that blocks nobody
+	refused []Event
 }
 
 func (s *shelf) Find(_ context.Context, resource string) (Found, error) {
@@ -159,7 +161,7 @@ func TestTheFace(t *testing.T) {
 	}
 }
 
-// TestPackagesCannotBeDrained: claims are bounded by requester and by user.
+// TestPackagesCannotBeDrained (row "KeyPackage draining"): claims are bounded by requester and by user.
 func TestPackagesCannotBeDrained(t *testing.T) {
 	w := newWeb(t)
 	bob := w.actor("bob", testKey(0))

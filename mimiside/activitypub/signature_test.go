@@ -182,7 +182,7 @@ func TestPublicKeys(t *testing.T) {
 	}
 }
 
-// TestTheKeyBelongsToItsActor is the row "Key confusion" of the security list.
+// TestTheKeyBelongsToItsActor (row "Key confusion").
 func TestTheKeyBelongsToItsActor(t *testing.T) {
 	ours, other := newWeb(t), newWeb(t)
 	bob := ours.actor("bob", testKey(0))
@@ -310,7 +310,9 @@ func TestOthersDoNotUseUpAQuota(t *testing.T) {
 		}
 	}
 	before := len(w.requests)
-	g.lookups <- struct{}{} // somebody's server does not answer
+	if _, err := g.lookups.begin(context.Background(), "https://slow.example/key"); err != nil { // somebody's server does not answer
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := g.Signer(ctx, signed(bob, 0)); err != nil {

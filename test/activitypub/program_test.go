@@ -30,6 +30,8 @@ type program struct {
 	bridge *stage.Bridge
 	hs     *fakes.Homeserver
 	ports  map[string]int
+	// proxies are settings of the environment that must not matter.
+	proxies []string
 }
 
 // TestProgram plays the peers against cmd/bridge: TLS on every way, Matrix users on one side, the peers' own programs on the other.
@@ -62,9 +64,19 @@ func TestProgram(t *testing.T) {
 			t.Logf("the bridge's log ends:\n%s", p.bridge.Process().LogTail(6000))
 		}
 	})
-	if err := p.bridge.Start(t.Context()); err != nil {
+	// A proxy of the environment is no way to other servers: nothing of what follows goes through it (activitypub.md §6, "SSRF, private addresses").
+	port, asked := private(t)
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
+		p.proxies = append(p.proxies, name+"=http://127.0.0.1:"+port)
+	}
+	if err := p.bridge.Start(t.Context(), p.proxies...); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if n := asked.Load(); n != 0 {
+			t.Errorf("the proxy of the environment was asked %d times", n)
+		}
+	})
 	t.Run("emissary", p.emissary)
 	t.Run("fedify", p.fedify)
 }
@@ -246,7 +258,7 @@ func (p *program) restart(t *testing.T, env ...string) {
 	if err := p.bridge.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.bridge.Start(t.Context(), env...); err != nil {
+	if err := p.bridge.Start(t.Context(), append(slices.Clone(p.proxies), env...)...); err != nil {
 		t.Fatal(err)
 	}
 }

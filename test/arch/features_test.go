@@ -55,7 +55,7 @@ func TestFeaturesListEveryDemand(t *testing.T) {
 	}
 }
 
-// A test that docs/features.md, docs/limits.md or docs/security.md names is there.
+// A test that these pages name is there.
 func TestFeaturesNameTestsThatExist(t *testing.T) {
 	cmd := exec.Command("git", "grep", "-hoE", `^func (Test|Fuzz|Benchmark|Example)[A-Za-z0-9_]*`, "--", "*_test.go")
 	cmd.Dir = root
@@ -67,7 +67,7 @@ func TestFeaturesNameTestsThatExist(t *testing.T) {
 	for f := range strings.FieldsSeq(string(out)) {
 		there[f] = true
 	}
-	for _, file := range []string{"docs/features.md", "docs/limits.md", "docs/security.md"} {
+	for _, file := range []string{"docs/features.md", "docs/limits.md", "docs/security.md", "docs/activitypub.md"} {
 		for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z][A-Za-z0-9_]*`).FindAllString(read(t, file), -1) {
 			if !there[name] {
 				t.Errorf("%s names %s, which is no test", file, name)
