@@ -17,7 +17,7 @@ FUZZTIME ?= 60s
 # Modules of their own, whose tests belong to the whole.
 INTEROP  = $(if $(wildcard test/interop/go.mod),-- -C test/interop -timeout $(TIMEOUT) ./...)
 
-.PHONY: help build homeserver node test fediverse-peers unit vectors interop bench bench-mls crash fuzz demo lint clean
+.PHONY: help build homeserver node test unit vectors interop bench bench-mls crash fuzz demo lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,18 +28,15 @@ build: ## build bin/bridge, a static binary
 homeserver: ## build the homeserver that the tests run, once, into the cache
 	go run ./test/prepare
 
+NO_NODE  = **** THERE IS NO node: Fedify, ts-mls and matrix-js-sdk are left out of the tests ****
 node: ## fetch what the Node peers of the tests need, as their lock files say
-	@for f in $$(git ls-files '*package-lock.json'); do d=$$(dirname $$f); \
+	@command -v node >/dev/null || { echo "$(NO_NODE)"; exit 0; }; \
+	for f in $$(git ls-files '*package-lock.json'); do d=$$(dirname $$f); \
 	  [ -d $$d/node_modules ] || { echo "npm ci in $$d"; (cd $$d && npm ci --no-audit --no-fund --silent) || exit 1; }; \
 	done
 
-test: fediverse-peers ## everything: unit tests, both databases, real homeservers, dialogues, interop, vectors
+test: node ## everything: unit tests, both databases, real homeservers, dialogues, interop, vectors
 	$(REPORT) $(REPORTFLAGS) $(if $(VECTORS),-vectors $(VECTORS)) -- $(MAIN) ./... $(INTEROP)
-
-fediverse-peers: ## the ActivityPub servers and clients that test/activitypub plays with, from npm
-	@if command -v node >/dev/null; then \
-	  for d in fedify emissary; do (cd test/activitypub/$$d && { test -d node_modules || npm ci --no-audit --no-fund --silent; }) || exit 1; done; \
-	else echo "**** THERE IS NO node: Fedify and ts-mls are left out of the ActivityPub tests ****"; fi
 
 unit: ## only what needs no other program
 	$(REPORT) $(REPORTFLAGS) -- $(MAIN) ./internal/... ./mapping/... ./matrixside/... ./mimiside/... ./puppets/... ./cmd/...
@@ -48,11 +45,9 @@ vectors: ## official MLS vectors and MIMI content examples, one line a file
 	@test -n "$(VECTORS)" || { echo "there are no vectors: set VECTORS to their directory"; exit 1; }
 	$(REPORT) -vectors $(VECTORS) -- $(MAIN) -run 'Vector' ./mimiside/mls/... ./mimiside/content/...
 
-NO_NODE  = echo "**** THERE IS NO node: ts-mls is left out, only mls-go is played with ****"
-interop: ## our MLS engine against other implementations
-	@if command -v node >/dev/null; then cd test/interop/node && npm ci --no-audit --no-fund --silent; else $(NO_NODE); fi
+interop: node ## our MLS engine against other implementations
 	$(REPORT) -v -- -C test/interop -count=1 -timeout 20m .
-	@command -v node >/dev/null || $(NO_NODE)
+	@command -v node >/dev/null || echo "$(NO_NODE)"
 
 bench: ## the bridge's cost a message
 	BENCH=all go test -tags $(TAGS) -count=1 -v -timeout 60m ./test/load

@@ -126,7 +126,7 @@ func TestFedifyTakesItOnce(t *testing.T) {
 		t.Fatal(jsonOf(m))
 	}
 	select {
-	case again := <-peer.events:
+	case again := <-peer.Events:
 		t.Fatal(jsonOf(again))
 	default:
 	}

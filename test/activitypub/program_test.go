@@ -36,8 +36,6 @@ type program struct {
 
 // TestProgram plays the peers against cmd/bridge: TLS on every way, Matrix users on one side, the peers' own programs on the other.
 func TestProgram(t *testing.T) {
-	nodePath(t, "emissary")
-	nodePath(t, "fedify")
 	bin, err := harness.BuildBridge(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
