@@ -46,6 +46,76 @@
 // to the hub, and merged or discarded by evidence only: the hub's answer, the commit that comes
 // back in the fan-out, or the confirmed transcript hash in a GroupInfo.
 //
+// # Where to look
+//
+// The step itself:
+//
+//	relay.go worker.go queue.go     the object, its settings and loops; who works off which room
+//	input.go intent.go step.go      kinds of inputs and intents; one input becomes one transaction
+//	effects.go rows.go word.go      what a step has decided to write and to send
+//	room.go state.go members.go     the room in memory, the Matrix state that is known, the members
+//	clients.go links.go             our users' clients and the pairs of event and message, read when needed
+//	accept.go loops.go              what the homeserver says, stored; what is our own or would go round
+//	quota.go                        how often strangers may
+//
+// A room's life:
+//
+//	open.go creation.go direct.go   a ghost is invited: the MIMI room is made; direct chats
+//	portal.go join.go external.go   an invitation or a wish to join: the portal, GroupInfo, external commits
+//	fixed.go knock.go               rooms of fixed membership; knocks
+//	joinlink.go joinlink_act.go linkstatus.go
+//	                                join links: of a hub room, their commands, why a code was refused
+//	leave.go upgrade.go destroyed.go deleted.go
+//	                                users who leave, rooms that are replaced or end, users who are deleted
+//
+// Messages:
+//
+//	matrix_in.go message_out.go     from Matrix to MIMI
+//	notify_in.go message_in.go      from MIMI to Matrix: the fan-out, and what a message shows
+//	relations.go expiry.go          edits, replies, reactions, deletions; messages that end
+//	media.go media_in.go media_out.go assetpolicy.go
+//	                                files
+//	receipts.go status.go delay.go  read and delivery reports; what the sender is told of failure
+//	encrypted.go                    encrypted Matrix rooms
+//	current.go current_status.go presence.go profiles.go
+//	                                typing, presence, names and pictures of people
+//
+// Membership and policy:
+//
+//	plan.go commit.go answer.go     which commit follows from the intents, and what became of it
+//	claim.go claims.go              KeyPackages of those who are to be added
+//	reconcile.go compare.go care.go the two sides are brought in line after a change, hourly, and by timers
+//	roles.go moderate.go metadata.go
+//	                                power levels, the commands for what they cannot say, name, topic, conditions
+//	mlsconfig.go identity.go authority.go
+//	                                who may be in a group: logic of components, credentials, authorities
+//	restored.go                     after a restore
+//
+// As a provider:
+//
+//	handler.go bulk.go extension.go requests of other providers
+//	hubkeys.go keymaterial.go keymaterials.go stock.go
+//	                                the hub's keys; KeyPackages given out and forwarded, and their stock
+//	consent.go introduction.go      consent
+//	identifier.go findable.go search.go cursor.go
+//	                                who can be found, and finding others
+//	report.go report_out.go         abuse reports as the hub, and of our users
+//	actions.go puppet.go            commands of people and operators; acting as Matrix users
+//
+// ActivityPub (docs/activitypub.md), a conversation or channel being a room of its own kind:
+//
+//	activitypub.go activitypub_room.go activitypub_work.go
+//	                                the face, a step of its rooms, their tasks
+//	activitypub_start.go activitypub_group.go activitypub_message.go activitypub_pull.go
+//	                                conversations: begun, their commits, what is said, what was missed
+//	activitypub_keys.go activitypub_packages.go
+//	                                keys of others, KeyPackages of ours
+//	activitypub_profile.go activitypub_names.go activitypub_media.go activitypub_box.go activitypub_block.go
+//	                                profiles, names of groups, files, collections, blocked servers
+//	channel.go channel_hub.go channel_in.go channel_matrix.go channel_member.go channel_actions.go channel_work.go
+//	                                channels: state, our own, those of others, Matrix, membership, commands, tasks
+//	worlds.go                       one Matrix room of three worlds
+//
 // # What this package does not do
 //
 // It makes no HTTP request and no SQL statement of its own, knows no bytes of MLS (mimiside/mls),

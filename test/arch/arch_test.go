@@ -212,6 +212,46 @@ type metric struct{ name, kind, help string }
 
 func (m metric) row() string { return "| `" + m.name + "` | " + m.kind + " | " + m.help + " |" }
 
+// A large package says in its doc.go which file does what: every file is named there, and none that is not there.
+func TestLargePackagesHaveAMap(t *testing.T) {
+	const large = 80
+	dirs, err := filepath.Glob(filepath.Join(root, "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		have := map[string]bool{}
+		for _, f := range files {
+			if name := filepath.Base(f); name != "doc.go" && !strings.HasSuffix(name, "_test.go") {
+				have[name] = true
+			}
+		}
+		if len(have) < large {
+			continue
+		}
+		doc, err := os.ReadFile(filepath.Join(dir, "doc.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := map[string]bool{}
+		for _, name := range regexp.MustCompile(`[a-z0-9_]+\.go\b`).FindAllString(string(doc), -1) {
+			named[name] = true
+			if !have[name] {
+				t.Errorf("%s/doc.go names %s, which is not there", dir, name)
+			}
+		}
+		for name := range have {
+			if !named[name] {
+				t.Errorf("%s/doc.go does not say what %s is for", dir, name)
+			}
+		}
+	}
+}
+
 // TestMetricsAreDocumented compares the metrics that the code declares through
 // obs.Registry with the table of docs/metrics.md; with -update it writes it.
 func TestMetricsAreDocumented(t *testing.T) {
