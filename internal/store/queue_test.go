@@ -3,13 +3,56 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/internal/store/storetest"
 )
+
+// Outcomes of rows that are not there cost no more than one look at the lane, however many a peer tells; one that is there is found
+// among them, and counts once.
+func TestOutcomesOfNothingAreCheap(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		lane := store.Lane{Room: storetest.Room(t, db).ID, Dest: "mimi:a"}
+		data := bytes.Repeat([]byte{1}, 1<<20)
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.AddOutbound(ctx, []store.Outbound{{Room: lane.Room, Dest: lane.Dest, Seq: 1, Verb: "x", Data: data}})
+			return err
+		})
+		closed := 0
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			closed = 0
+			for n := range byte(200) {
+				hash := sha256.Sum256([]byte{n})
+				if n%100 == 50 {
+					hash = sha256.Sum256(data)
+				}
+				was, _, err := tx.CloseTaken(ctx, lane, hash[:], store.Outcome{Class: store.OutcomeDone}, 1)
+				if err != nil {
+					return err
+				}
+				if was {
+					closed++
+				}
+			}
+			return nil
+		})
+		runtime.ReadMemStats(&after)
+		if closed != 1 {
+			t.Errorf("%d rows were closed, want the one that is there, once", closed)
+		}
+		if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 40 {
+			t.Errorf("%d MiB were read for outcomes of nothing, beside a row of 1 MiB", mib)
+		}
+	})
+}
 
 // Destinations are named once, whatever waits for them and in how many rooms, and only those that were asked for.
 func TestDestinations(t *testing.T) {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -53,16 +52,27 @@ func (tx *Tx) findTaken(ctx context.Context, lane Lane, hash []byte) (Outbound, 
 	if !errors.Is(err, ErrNotFound) {
 		return row, err
 	}
-	head, err := tx.LaneRows(ctx, lane, takenRows, takenBytes)
-	if err != nil {
-		return row, err
-	}
-	for _, o := range head.Rows {
-		if sum := sha256.Sum256(o.Data); bytes.Equal(sum[:], hash) {
-			return o, nil
+	if tx.head == nil || tx.head.lane != lane { // once for all outcomes of a lane: a peer may tell hundreds of what is not there
+		head, err := tx.LaneRows(ctx, lane, takenRows, takenBytes)
+		if err != nil {
+			return row, err
+		}
+		tx.head = &hashedHead{lane, map[string]Outbound{}}
+		for _, o := range head.Rows {
+			sum := sha256.Sum256(o.Data)
+			tx.head.rows[string(sum[:])] = o
 		}
 	}
+	if o, ok := tx.head.rows[string(hash)]; ok {
+		return o, nil
+	}
 	return row, ErrNotFound
+}
+
+// hashedHead is the head of a lane by the hashes of its rows. The lane's room is locked, so that only what was there can go.
+type hashedHead struct {
+	lane Lane
+	rows map[string]Outbound
 }
 
 // How much of a lane's head is looked through for an outcome that came early.

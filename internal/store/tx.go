@@ -20,6 +20,8 @@ type Tx struct {
 	step *stepMark
 	// arrived is how many inputs rooms have had, as far as it was read here.
 	arrived map[RoomID]int64
+	// head is what findTaken looked through last.
+	head *hashedHead
 }
 
 // stepMark is how a step is found again when the answer to COMMIT was lost.
