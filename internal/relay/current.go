@@ -24,12 +24,18 @@ type current struct {
 	// renamed are users whose profile may have changed, told are the profiles as last sent.
 	renamed map[string]bool
 	told    map[string]wire.Profile
-	// out is what goes out, at most one of each key.
-	out   map[currentKey]currentItem
-	order []currentKey
+	// out is what goes out, by where it goes, at most one of each key.
+	out map[string]*currentLine
 	// newest is the time of the newest status of each user of others.
 	newest map[currentKey]uint64
 	more   chan struct{}
+}
+
+// currentLine is what waits to go to one place.
+type currentLine struct {
+	order []currentKey
+	items map[currentKey]currentItem
+	busy  bool // what was taken before is still on its way
 }
 
 type typist struct {
@@ -53,8 +59,9 @@ const (
 	typingFor   = 30 * time.Second
 	typingAgain = 20 * time.Second
 	typingMost  = 5 * time.Minute
-	// maxCurrent bounds what waits to go out, and the tables of what was seen.
+	// maxCurrent bounds what waits to go to one place, maxPlaces the places, and maxSeen the tables of what was seen.
 	maxCurrent = 1000
+	maxPlaces  = 1000
 	maxSeen    = 20_000
 	// currentTimeout bounds one request.
 	currentTimeout = 5 * time.Second
@@ -64,7 +71,7 @@ const (
 
 func newCurrent() *current {
 	return &current{typing: map[id.RoomID]map[string]*typist{}, present: map[string]*presentUser{}, renamed: map[string]bool{}, told: map[string]wire.Profile{},
-		out: map[currentKey]currentItem{}, newest: map[currentKey]uint64{}, more: make(chan struct{}, 1)}
+		out: map[string]*currentLine{}, newest: map[currentKey]uint64{}, more: make(chan struct{}, 1)}
 }
 
 func (l *current) wake() {
@@ -78,30 +85,54 @@ func (l *current) wake() {
 func (l *current) put(k currentKey, item currentItem) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, ok := l.out[k]; !ok {
-		if len(l.order) >= maxCurrent {
-			delete(l.out, l.order[0])
-			l.order = l.order[1:]
+	line := l.out[k.to]
+	if line == nil {
+		if len(l.out) >= maxPlaces {
+			return
 		}
-		l.order = append(l.order, k)
+		line = &currentLine{items: map[currentKey]currentItem{}}
+		l.out[k.to] = line
 	}
-	l.out[k] = item
+	if _, ok := line.items[k]; !ok {
+		if len(line.order) >= maxCurrent {
+			delete(line.items, line.order[0])
+			line.order = line.order[1:]
+		}
+		line.order = append(line.order, k)
+	}
+	line.items[k] = item
 	l.wake()
 }
 
-// take returns all that is to go out, by where it goes.
+// take returns what is to go out, by where it goes. Until sent is called, nothing more goes there.
 func (l *current) take() (to []string, items map[string][]currentItem) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	items = map[string][]currentItem{}
-	for _, k := range l.order {
-		if items[k.to] == nil {
-			to = append(to, k.to)
+	for _, place := range sortedKeys(l.out) {
+		line := l.out[place]
+		if line.busy {
+			continue
 		}
-		items[k.to] = append(items[k.to], l.out[k])
+		to = append(to, place)
+		for _, k := range line.order {
+			items[place] = append(items[place], line.items[k])
+		}
+		l.out[place] = &currentLine{items: map[currentKey]currentItem{}, busy: true}
 	}
-	l.order, l.out = nil, map[currentKey]currentItem{}
 	return to, items
+}
+
+// sent says that what was taken for a place is gone, or given up.
+func (l *current) sent(to string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if line := l.out[to]; line != nil && len(line.order) > 0 {
+		line.busy = false
+		l.wake()
+		return
+	}
+	delete(l.out, to)
 }
 
 // fresh tells whether a status of a user is newer than those that were seen.
@@ -218,10 +249,13 @@ func (l *current) changed(mxid string, p wire.Profile) bool {
 	return true
 }
 
-// currentLoop sends current status until the context ends.
+// currentLoop sends current status until the context ends. It waits for nobody who is slow.
 func (r *Relay) currentLoop(ctx context.Context) {
 	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	places := make(chan struct{}, r.cfg.CurrentWorkers)
 	for {
 		select {
 		case <-ctx.Done():
@@ -229,36 +263,38 @@ func (r *Relay) currentLoop(ctx context.Context) {
 		case <-r.current.more:
 		case <-tick.C:
 		}
-		r.FlushCurrent(ctx)
+		r.flushCurrent(ctx, func(send func()) {
+			wg.Go(func() {
+				places <- struct{}{}
+				defer func() { <-places }()
+				send()
+			})
+		})
 	}
 }
 
 // FlushCurrent sends what there is of current status, and waits until it is gone or given up.
 func (r *Relay) FlushCurrent(ctx context.Context) {
+	r.flushCurrent(ctx, func(send func()) { send() })
+}
+
+// flushCurrent lets what there is of current status be sent, to each provider by itself.
+func (r *Relay) flushCurrent(ctx context.Context, begin func(send func())) {
 	r.sealTyping(ctx)
 	r.sealProfiles(ctx)
 	r.sealPresence(ctx)
 	to, items := r.current.take()
-	var wg sync.WaitGroup
-	places := make(chan struct{}, r.cfg.CurrentWorkers)
 	for _, domain := range to {
-		places <- struct{}{}
-		send := func() {
-			defer func() { <-places }()
+		begin(func() {
+			defer r.current.sent(domain)
 			for _, item := range items[domain] {
-				// Who does not answer gets nothing more now: the others wait for it.
+				// Who does not answer gets nothing more now.
 				if errors.Is(r.sendCurrent(ctx, item), context.DeadlineExceeded) {
 					return
 				}
 			}
-		}
-		if r.cfg.CurrentWorkers == 1 {
-			send()
-			continue
-		}
-		wg.Go(send)
+		})
 	}
-	wg.Wait()
 }
 
 func (r *Relay) sendCurrent(ctx context.Context, item currentItem) error {

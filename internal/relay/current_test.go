@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -200,7 +201,7 @@ func (p *pair) view(n *node) *roomView {
 	return n.view(map[*node]*hsRoom{p.a: p.room, p.b: p.portal}[n])
 }
 
-// What waits to go out is bounded, and the newest counts.
+// What waits to go to a place is bounded, and the newest counts.
 func TestCurrentIsBounded(t *testing.T) {
 	c := newCurrent()
 	for n := range maxCurrent + 10 {
@@ -210,6 +211,17 @@ func TestCurrentIsBounded(t *testing.T) {
 	to, items := c.take()
 	if len(to) != 1 || len(items["x"]) != maxCurrent || !slices.ContainsFunc(items["x"], func(i currentItem) bool { return i.untilMS == store.Never }) {
 		t.Errorf("%q, %d items", to, len(items["x"]))
+	}
+	for n := range maxPlaces + 10 {
+		c.put(currentKey{to: strconv.Itoa(n)}, currentItem{})
+	}
+	c.put(currentKey{to: "x"}, currentItem{})
+	if to, _ := c.take(); len(to) != maxPlaces-1 || slices.Contains(to, "x") {
+		t.Errorf("%d places, with x, where something is on its way: %v", len(to), slices.Contains(to, "x"))
+	}
+	c.sent("x")
+	if to, items := c.take(); len(to) != 1 || len(items["x"]) != 1 {
+		t.Errorf("afterwards: %q, %d items", to, len(items["x"]))
 	}
 	q := newQuota(2)
 	now := time.Unix(1e9, 0)
@@ -244,4 +256,53 @@ func TestSilentProviderGetsOneStatus(t *testing.T) {
 	p.a.relay.FlushCurrent(context.Background())
 	p.equal("silent", tried["silent.example"], 1)
 	p.equal("far", tried["far.example"], 3)
+}
+
+// While one provider is slow, the others get what comes, and of what is for the slow one nothing is lost to theirs.
+func TestSlowProviderHoldsUpNobody(t *testing.T) {
+	p := newPair(t, warm)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.a.relay.currentLoop(ctx)
+	}()
+	defer func() {
+		stop()
+		<-done
+	}()
+	got, slow := make(chan string), make(chan struct{})
+	put := func(to, room string, wait <-chan struct{}) {
+		p.a.relay.current.put(currentKey{to: to, room: room}, currentItem{untilMS: store.Never, do: func(context.Context) error {
+			if wait != nil {
+				<-wait
+			}
+			select {
+			case got <- to + room:
+			case <-ctx.Done():
+			}
+			return nil
+		}})
+	}
+	put("slow.example", "1", slow)
+	put("far.example", "1", nil)
+	p.equal("first", <-got, "far.example1")
+	put("slow.example", "2", nil)
+	for n := range 2 * maxCurrent {
+		put("far.example", strconv.Itoa(n+2), nil)
+	}
+	for range maxCurrent {
+		if from := <-got; !strings.HasPrefix(from, "far.example") {
+			t.Fatalf("%s came although what is before it is not through", from)
+		}
+	}
+	close(slow)
+	for n := range 2 {
+		want := "slow.example" + strconv.Itoa(n+1)
+		for from := range got {
+			if from == want {
+				break
+			}
+		}
+	}
 }

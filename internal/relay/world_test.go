@@ -160,7 +160,7 @@ func sqliteConfig(t testing.TB) store.Config {
 // start makes the bridge anew on its database.
 func (n *node) start() {
 	n.w.t.Helper()
-	n.conf.Bot, n.conf.CurrentWorkers = n.hs.mxid("mimibot"), 1
+	n.conf.Bot = n.hs.mxid("mimibot")
 	n.startMedia()
 	var decrypter Decrypter
 	if n.crypt != nil {
