@@ -127,7 +127,11 @@ func (m *Mover) upload(ctx context.Context, job *Upload) (*Uploaded, error) {
 			return nil, err
 		}
 		if int64(len(b)) <= job.Inline {
-			return inline(job, b, plain)
+			up, err := inline(job, b, plain)
+			if err == nil && job.Thumbnail != nil {
+				up.Preview, up.PreviewType = m.preview(ctx, job.Thumbnail)
+			}
+			return up, err
 		}
 		octets = io.MultiReader(bytes.NewReader(b), plain)
 	}

@@ -17,6 +17,8 @@ const (
 	maxAttachments = 32
 	maxTags        = 100
 	maxContent     = 1 << 20 // octets of the JSON
+	maxPreview     = 64 << 10
+	maxBlurhash    = 256
 )
 
 // Content is what one MLS application message says: one activity of the profile of MLS over ActivityPub ("Application data").
@@ -54,6 +56,9 @@ type Item struct {
 	External    *content.ExternalPart
 	Attachments []Item
 	Tags        []Tag
+	// Preview is a smaller picture of a file, nil for none, PreviewType its media type; Blurhash is a few characters from which a blurred one is made.
+	Preview               []byte
+	PreviewType, Blurhash string
 }
 
 // Tag is a mention or a hashtag.
@@ -158,6 +163,7 @@ func parseItem(o Object, level int) (*Item, error) {
 	if err := i.content(o); err != nil {
 		return nil, err
 	}
+	i.preview(o, level)
 	for _, v := range asList(o["attachment"], maxAttachments) {
 		node, ok := v.(Object)
 		if !ok || level > 0 || node.typeAmong("Link") != "" {
@@ -175,6 +181,25 @@ func parseItem(o Object, level int) (*Item, error) {
 		}
 	}
 	return i, nil
+}
+
+// preview reads the pictures that stand for a file until it is there; those that make no sense are left out.
+func (i *Item) preview(o Object, level int) {
+	const inside = 2 // attachments have level 1, and previews none of their own
+	if i.isText() || level >= inside {
+		return
+	}
+	if hash := o.Str("blurhash"); len(hash) <= maxBlurhash {
+		i.Blurhash = hash
+	}
+	node, ok := o["preview"].(Object)
+	if !ok {
+		return
+	}
+	p, err := parseItem(node, inside)
+	if err == nil && len(p.Data) <= maxPreview && strings.HasPrefix(p.MediaType, "image/") {
+		i.Preview, i.PreviewType = p.Data, p.MediaType
+	}
 }
 
 // content reads HTML, base64 octets, or the address that some clients use for both.
@@ -282,6 +307,12 @@ func (i *Item) object(dataURLs bool) Object {
 		if dataURLs && len(i.Data) <= maxDataURL {
 			o["url"] = "data:" + i.MediaType + ";base64," + text
 		}
+	}
+	if i.Blurhash != "" {
+		o["blurhash"] = i.Blurhash
+	}
+	if i.Preview != nil {
+		o["preview"] = (&Item{Type: "Image", MediaType: i.PreviewType, Data: i.Preview}).object(false)
 	}
 	if i.External != nil {
 		writeExternal(o, i.External)

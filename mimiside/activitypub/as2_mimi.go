@@ -169,7 +169,7 @@ func (c *Content) post(m *content.Message, memory Memory) error {
 	}
 	for n := range files {
 		if p, ok := files[n].part(); ok {
-			parts = append(parts, p)
+			parts = append(append(parts, p), files[n].previews()...)
 		}
 	}
 	switch len(parts) {
@@ -242,6 +242,21 @@ func (i *Item) part() (content.Part, bool) {
 	}
 	return content.Part{}, false
 }
+
+// previews are the pictures that stand for a file, as parts of MIMI content.
+func (i *Item) previews() []content.Part {
+	var out []content.Part
+	if _, err := content.ParseMediaType(i.PreviewType); err == nil && i.Preview != nil {
+		out = append(out, content.Part{Disposition: content.Preview, Body: content.SinglePart{ContentType: i.PreviewType, Content: i.Preview}})
+	}
+	if i.Blurhash != "" {
+		out = append(out, content.Part{Disposition: content.Preview, Body: content.SinglePart{ContentType: typeBlurhash, Content: []byte(i.Blurhash)}})
+	}
+	return out
+}
+
+// typeBlurhash is the media type of a blurhash among the parts of MIMI content.
+const typeBlurhash = "text/blurhash"
 
 // named is a media type with the name of the file as its parameter, where that can be written.
 func named(mediaType, name string) string {
@@ -350,6 +365,7 @@ func (i *Item) fill(m *content.Message, mention func(string) (string, string)) {
 			t, err := content.ParseMediaType(b.ContentType)
 			switch {
 			case p.Part.Disposition == content.Preview:
+				i.addPreview(b)
 			case err == nil && t.Type == "text/html":
 				text = append(text, Sanitize(string(b.Content)))
 			case err == nil && t.Type == "text/markdown":
@@ -373,6 +389,20 @@ func (i *Item) fill(m *content.Message, mention func(string) (string, string)) {
 	}
 	if mention != nil {
 		i.mentions(mention)
+	}
+}
+
+// addPreview gives a preview to the file before it.
+func (i *Item) addPreview(b content.SinglePart) {
+	if len(i.Attachments) == 0 {
+		return
+	}
+	file := &i.Attachments[len(i.Attachments)-1]
+	switch {
+	case strings.HasPrefix(b.ContentType, typeBlurhash):
+		file.Blurhash = string(b.Content)
+	case strings.HasPrefix(b.ContentType, "image/") && len(b.Content) <= maxPreview:
+		file.Preview, file.PreviewType = b.Content, b.ContentType
 	}
 }
 

@@ -3,6 +3,7 @@ package activitypub
 import (
 	"encoding/base64"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -248,4 +249,55 @@ func FuzzAS2Content(f *testing.F) {
 			t.Fatalf("does not come back: %v", err)
 		}
 	})
+}
+
+// TestPreviewsComeBack: the smaller picture and the blurhash of a file go out with it and come back as they were, whether it stands alone or is an attachment; those that are
+// none are left out.
+func TestPreviewsComeBack(t *testing.T) {
+	part := func(d content.Disposition, kind, octets string) content.Part {
+		return content.Part{Disposition: d, Body: content.SinglePart{ContentType: kind, Content: []byte(octets)}}
+	}
+	parts := []content.Part{part(content.Inline, "image/png", "png"), part(content.Preview, "image/jpeg", "small"), part(content.Preview, typeBlurhash, "LEHV6nWB2yk8")}
+	m := &content.Message{Body: content.Part{Disposition: content.Render, Body: content.MultiPart{Semantics: content.ProcessAll, Parts: parts}}}
+	c, err := FromMIMI(m, MIMIID([]byte("g"), alice, "mine"), alice, seenByAll, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(data []byte) []content.Part {
+		t.Helper()
+		c, err := ParseContent(data, alice)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := c.ToMIMI(seenByAll, content.Salt{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if multi, ok := back.Body.Body.(content.MultiPart); ok {
+			return multi.Parts
+		}
+		return []content.Part{back.Body}
+	}
+	if got := read(c.Marshal(true)); !reflect.DeepEqual(got, parts) {
+		t.Errorf("attached: %+v", got)
+	}
+	alone := *c
+	alone.Item = &c.Item.Attachments[0]
+	alone.Item.ID, alone.Item.AttributedTo = c.Item.ID, alice
+	if got := read(alone.Marshal(false)); !reflect.DeepEqual(got, parts) {
+		t.Errorf("alone: %+v", got)
+	}
+	for name, change := range map[string]func(*Item){
+		"too large":     func(i *Item) { i.Preview = make([]byte, maxPreview+1) },
+		"no picture":    func(i *Item) { i.PreviewType = "text/html" },
+		"long blurhash": func(i *Item) { i.Blurhash = strings.Repeat("x", maxBlurhash+1) },
+	} {
+		odd := alone
+		item := *alone.Item
+		odd.Item = &item
+		change(odd.Item)
+		if got := read(odd.Marshal(false)); len(got) != len(parts)-1 {
+			t.Errorf("%s: %d parts", name, len(got))
+		}
+	}
 }

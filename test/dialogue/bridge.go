@@ -54,16 +54,8 @@ func (b *Bridge) prepare(ctx context.Context, w *World) error {
 	if err := os.WriteFile(filepath.Join(b.dir, "ca.pem"), w.ca.PEM(), 0o644); err != nil {
 		return fmt.Errorf("write the certificate authority: %w", err)
 	}
-	settings, err := b.settings(ctx, w)
-	if err != nil {
+	if err := b.writeSettings(ctx, w); err != nil {
 		return err
-	}
-	data, err := yaml.Marshal(settings)
-	if err != nil {
-		return fmt.Errorf("write the settings of %s: %w", b.plan.Domain, err)
-	}
-	if err := os.WriteFile(b.configFile(), data, 0o600); err != nil {
-		return fmt.Errorf("write the settings of %s: %w", b.plan.Domain, err)
 	}
 	for _, args := range [][]string{{"registration"}, {"keys", "make"}} {
 		if out, err := b.command(ctx, args...); err != nil {
@@ -71,6 +63,42 @@ func (b *Bridge) prepare(ctx context.Context, w *World) error {
 		}
 	}
 	return nil
+}
+
+// writeSettings writes the settings, with a new database if that is PostgreSQL.
+func (b *Bridge) writeSettings(ctx context.Context, w *World) error {
+	settings, err := b.settings(ctx, w)
+	if err != nil {
+		return err
+	}
+	data, err := yaml.Marshal(settings)
+	if err == nil {
+		err = os.WriteFile(b.configFile(), data, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("write the settings of %s: %w", b.plan.Domain, err)
+	}
+	return nil
+}
+
+// beginAnew stops the bridge, takes its database away and starts it.
+func (b *Bridge) beginAnew(ctx context.Context, w *World) error {
+	if err := b.Stop(); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(b.dir, "bridge.db*"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			return err
+		}
+	}
+	if err := b.writeSettings(ctx, w); err != nil {
+		return err
+	}
+	return b.Start(ctx)
 }
 
 type section = map[string]any

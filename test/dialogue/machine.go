@@ -14,6 +14,9 @@ func addMachines() {
 	machine("bridge", "starts", "starts again on the same directory", func(ctx context.Context, r *runner, name string) error {
 		return r.world.bridges[name].Start(ctx)
 	})
+	machine("bridge", "begins anew", "stops, and starts again with an empty database: all that it knew is lost, its people's keys with it", func(ctx context.Context, r *runner, name string) error {
+		return r.world.bridges[name].beginAnew(ctx, r.world)
+	})
 	machine("homeserver", "is killed", "ends by SIGKILL", func(_ context.Context, r *runner, name string) error {
 		r.world.homeservers[name].Kill()
 		return nil
