@@ -261,7 +261,20 @@ type Report struct {
 	Text string
 }
 
-// Reports lists the open reports, the newest first; those before the newest 100 are acted on by their ids.
+// readReport reads a report that was stored. It was judged when it came, but may be broken, or of an older version.
+func readReport(row *store.Report) (*wire.AbuseReport, error) {
+	if row.Broken {
+		return nil, errors.New("its bytes are broken")
+	}
+	received, err := wire.UnmarshalAbuseReport(row.Body)
+	if err != nil {
+		return nil, err
+	}
+	return received.Check(row.Peer)
+}
+
+// Reports lists the open reports, the newest first; those before the newest 100 are acted on by their ids. What cannot be read is
+// listed as that.
 func (r *Relay) Reports(ctx context.Context) ([]Report, error) {
 	rows, err := r.Store.Reports(ctx, store.ReportOpen, maxReports)
 	if err != nil {
@@ -269,16 +282,13 @@ func (r *Relay) Reports(ctx context.Context) ([]Report, error) {
 	}
 	out := make([]Report, 0, len(rows))
 	for i := range rows {
-		received, err := wire.UnmarshalAbuseReport(rows[i].Body)
-		if err != nil {
-			return nil, fmt.Errorf("read report %s: %w", rows[i].ID, err)
+		p := Report{ID: rows[i].ID, Room: rows[i].Room.String(), Text: "cannot be read, only closed; from " + rows[i].Peer}
+		if report, err := readReport(&rows[i]); err == nil {
+			p.Text = fmt.Sprintf("%s, %d messages, from %s", report.AllegedAbuserURI, len(report.Messages), rows[i].Peer)
+		} else {
+			r.Log.Warn().Err(err).Stringer("room", rows[i].Room).Str("report", rows[i].ID).Msg("a report cannot be read")
 		}
-		report, err := received.Check(rows[i].Peer)
-		if err != nil {
-			return nil, fmt.Errorf("read report %s: %w", rows[i].ID, err)
-		}
-		out = append(out, Report{ID: rows[i].ID, Room: rows[i].Room.String(),
-			Text: fmt.Sprintf("%s, %d messages, from %s", report.AllegedAbuserURI, len(report.Messages), rows[i].Peer)})
+		out = append(out, p)
 	}
 	return out, nil
 }
@@ -332,16 +342,19 @@ func (s *step) actDecide(a action) error {
 	if err != nil {
 		return ignoreNotFound(err)
 	}
-	received, err := wire.UnmarshalAbuseReport(row.Body)
-	if err != nil {
-		return err
+	if a.User == ReportClose {
+		s.fx.closeReports = append(s.fx.closeReports, row.ID)
+		s.tellUser(a.By, "Report "+row.ID+" is closed.")
+		return nil
 	}
-	report, err := received.Check(row.Peer)
-	if err != nil {
-		return err
-	}
-	if s.room.group == nil && a.User != ReportClose {
+	if s.room.group == nil {
 		s.tellUser(a.By, "The room of report "+row.ID+" is over.")
+		return nil
+	}
+	report, err := readReport(&row)
+	if err != nil {
+		s.Log.Warn().Err(err).Stringer("room", row.Room).Str("report", row.ID).Msg("a report cannot be read")
+		s.tellUser(a.By, "Report "+row.ID+" cannot be read. Say \"reports close "+row.ID+"\".")
 		return nil
 	}
 	accused, _ := s.room.members.ofURI(string(report.AllegedAbuserURI))
@@ -359,9 +372,6 @@ func (s *step) actDecide(a action) error {
 			text += onlyMIMI
 		}
 		s.tellUser(a.By, text)
-	case ReportClose:
-		s.fx.closeReports = append(s.fx.closeReports, row.ID)
-		s.tellUser(a.By, "Report "+row.ID+" is closed.")
 	case ReportShow:
 		proven, err := s.proven(report)
 		if err != nil {

@@ -236,6 +236,46 @@ func TestReportAtTheHub(t *testing.T) {
 	}
 }
 
+// A report that cannot be read keeps no other one from being listed, and can be closed.
+func TestReportThatCannotBeRead(t *testing.T) {
+	p, seen := insulted(t, warm)
+	ctx := context.Background()
+	must0(t, p.b.relay.Report(ctx, Complaint{RoomID: p.portal.id, By: p.bob, Event: seen}))
+	p.settle()
+	room, now := p.a.room(p.room).ID, p.now.UnixMilli()
+	good := p.evidence(seen).Marshal()
+	must0(t, p.a.db.Tx(ctx, func(tx *store.Tx) error {
+		for n, body := range [][]byte{[]byte("of another version"), good} {
+			if err := tx.AddReport(ctx, store.Report{Room: room, ID: fmt.Sprint("r", n), Peer: "b.example", State: store.ReportOpen, Body: body, CreatedMS: now + int64(n+1)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	_, err := p.a.db.Side().ExecContext(ctx, `UPDATE report SET sealed_body = substr(sealed_body, 1, length(sealed_body)-1) WHERE id = 'r1'`)
+	must0(t, err)
+	list, err := p.a.relay.Reports(ctx)
+	must0(t, err)
+	var got []string
+	for _, r := range list {
+		got = append(got, r.ID+" "+r.Text)
+	}
+	p.equal("reports", got, []string{"r1 cannot be read, only closed; from b.example", "r0 cannot be read, only closed; from b.example",
+		reportID(p.evidence(seen)) + " " + aliceURI + ", 1 messages, from b.example"})
+	for _, id := range []string{"r0", "r1"} {
+		must0(t, p.a.relay.DecideReport(ctx, admin, id, ReportShow))
+		p.settle()
+		if text := p.told(); !strings.Contains(text, "Report "+id+" cannot be read.") {
+			t.Errorf("the administrator was told %s", text)
+		}
+		must0(t, p.a.relay.DecideReport(ctx, admin, id, ReportClose))
+		p.settle()
+	}
+	list, err = p.a.relay.Reports(ctx)
+	must0(t, err)
+	p.equal("left", len(list), 1)
+}
+
 // Operators see the newest reports, and act on each by its id, however many wait.
 func TestReportsAreFoundAmongMany(t *testing.T) {
 	p, seen := insulted(t, warm)

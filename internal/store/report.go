@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/matrix-mimi/bridge/internal/sealed"
 )
 
 // Evidence is a message of somebody else as it was encrypted, with what its hub said about it.
@@ -56,6 +59,8 @@ type Report struct {
 	State     string `db:"state"`
 	Body      []byte `db:"sealed_body"` // as received, sealed in the database
 	CreatedMS int64  `db:"created_ms"`
+	// Broken says that the report's bytes cannot be opened any more: it can only be closed.
+	Broken bool `db:"-"`
 }
 
 const reportColumns = `room, id, peer, state, sealed_body, created_ms`
@@ -110,7 +115,11 @@ func (r *Reader) ReportsNamed(ctx context.Context, state, id string, limit int) 
 func (r *Reader) reports(ctx context.Context, query string, args ...any) ([]Report, error) {
 	rows, err := list[Report](ctx, r, `SELECT `+reportColumns+` FROM report WHERE `+query, args...)
 	for i := range rows {
-		if rows[i].Body, err = r.open(ctx, rows[i].Body, "report", [16]byte(rows[i].Room), rows[i].ID); err != nil {
+		x := &rows[i]
+		if x.Body, err = r.open(ctx, x.Body, "report", [16]byte(x.Room), x.ID); errors.Is(err, sealed.ErrBroken) {
+			x.Body, x.Broken, err = nil, true, nil
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
