@@ -385,7 +385,7 @@ func (s *step) mergePending() error {
 	s.closeIntents(p.Intents...)
 	if p.Kind == pendingRejoin {
 		if j := s.room.st.Join; j != nil && s.actorOf(j.By) == blob.User {
-			s.room.st.Join = nil
+			s.joinEnds()
 		}
 		s.rejoined(blob.User)
 	}

@@ -69,9 +69,16 @@ type effects struct {
 	direct      *directRoom
 	// activities go into collections of the ActivityPub face.
 	activities []store.Activity
-	// askKey is the private key of a question to the hub; dropAskKey forgets it.
-	askKey     mls.Secret
-	dropAskKey bool
+	// secrets are what is sealed of the room by name (askKeyName, joinCodeName); nil forgets it.
+	secrets map[string][]byte
+}
+
+// keep seals a secret of the room under a name, nil forgets it.
+func (fx *effects) keep(name string, secret []byte) {
+	if fx.secrets == nil {
+		fx.secrets = map[string][]byte{}
+	}
+	fx.secrets[name] = secret
 }
 
 type waiting struct {
@@ -427,13 +434,14 @@ func (fx *effects) writeGlobal(ctx context.Context, tx *store.Tx, head store.Roo
 			return err
 		}
 	}
-	if fx.dropAskKey && fx.askKey == nil {
-		if err := tx.DeleteSecret(ctx, askKeyName(head.ID)); err != nil {
-			return err
+	for _, name := range sortedKeys(fx.secrets) {
+		var err error
+		if secret := fx.secrets[name]; secret == nil {
+			err = tx.DeleteSecret(ctx, name)
+		} else {
+			err = tx.SetSecret(ctx, name, secret, nowMS)
 		}
-	}
-	if fx.askKey != nil {
-		if err := tx.SetSecret(ctx, askKeyName(head.ID), fx.askKey, nowMS); err != nil {
+		if err != nil {
 			return err
 		}
 	}

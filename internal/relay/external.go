@@ -34,8 +34,8 @@ func (s *step) askGroupInfo(ref, user string, code []byte) error {
 	}
 	o := s.mimi(v.head.Hub, verbGroupInfo, q.Marshal())
 	ask(o, ref+":"+user, 0)
-	v.st.Asked = &asked{Ref: ref, User: user, Seq: o.Seq, SinceMS: s.nowMS(), Request: q.Marshal()}
-	s.fx.askKey = private
+	v.st.Asked = &asked{Ref: ref, User: user, Seq: o.Seq, SinceMS: s.nowMS(), Suite: q.Suite}
+	s.fx.keep(askKeyName(v.head.ID), private)
 	return nil
 }
 
@@ -85,18 +85,10 @@ func (s *step) openGroupInfo(a *store.Answer, q *asked) (*wire.OpenedGroupInfo, 
 	case wire.GroupInfoNoSuchRoom:
 		return nil, "there is no such room", nil
 	default:
-		if j := s.room.st.Join; j != nil && j.Code != nil {
+		if j := s.room.st.Join; j != nil && j.Coded {
 			return nil, whyCode, nil
 		}
 		return nil, "the room does not let you in", nil
-	}
-	asked, err := wire.UnmarshalGroupInfoRequest(q.Request)
-	if err != nil {
-		return nil, "", err
-	}
-	request, err := asked.Check()
-	if err != nil {
-		return nil, "", err
 	}
 	key, err := s.Store.Secret(s.ctx, askKeyName(s.room.head.ID))
 	if errors.Is(err, store.ErrNotFound) {
@@ -105,8 +97,8 @@ func (s *step) openGroupInfo(a *store.Answer, q *asked) (*wire.OpenedGroupInfo, 
 	if err != nil {
 		return nil, "", err
 	}
-	s.fx.dropAskKey = true
-	info, err := received.Check(request, s.room.uri(), key)
+	s.fx.keep(askKeyName(s.room.head.ID), nil)
+	info, err := received.Check(q.Suite, s.room.uri(), key)
 	if err != nil {
 		s.Log.Warn().Err(err).Stringer("room", s.room.head.ID).Msg("the hub's description of the group is not valid")
 		return nil, "the room's provider gave an answer that does not verify", nil
@@ -379,7 +371,7 @@ func (s *step) externalLost(kind string) error {
 	case v.st.Resync != nil:
 		return s.tryResync()
 	case v.st.Join != nil:
-		return s.askGroupInfo(refExternal, s.actorOf(v.st.Join.By), v.st.Join.Code)
+		return s.askToJoin(v.st.Join)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
@@ -66,7 +67,8 @@ func (s *step) actJoin(a action) error {
 			NotBefore: s.now.Add(joinEvery).UnixMilli(), CreatedMS: s.nowMS()}) // one after the other
 		return nil
 	}
-	v.st.Join = &joining{By: a.By, Code: a.Code, Role: a.Role, SinceMS: s.nowMS()}
+	v.st.Join = &joining{By: a.By, Coded: a.Code != nil, Role: a.Role, SinceMS: s.nowMS()}
+	s.fx.keep(joinCodeName(v.head.ID), a.Code)
 	if v.group != nil {
 		return s.tryJoin()
 	}
@@ -74,7 +76,43 @@ func (s *step) actJoin(a action) error {
 	if v.head.Group > 0 || v.st.Asked != nil {
 		v.st.Asked = nil
 	}
-	return s.askGroupInfo(refExternal, user, a.Code)
+	return s.askToJoin(v.st.Join)
+}
+
+// joinCodeName names the joining code of the user of ours who joins a room.
+func joinCodeName(id store.RoomID) string { return "join." + id.String() }
+
+// codeOf returns the joining code of who joins, nil when there is none.
+func (s *step) codeOf(j *joining) ([]byte, error) {
+	if !j.Coded {
+		return nil, nil
+	}
+	name := joinCodeName(s.room.head.ID)
+	if code := s.fx.secrets[name]; code != nil {
+		return code, nil
+	}
+	code, err := s.Store.Secret(s.ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("read the joining code for room %s: %w", s.room.head.ID, err)
+	}
+	return code, nil
+}
+
+// askToJoin asks for the state of the group for who joins.
+func (s *step) askToJoin(j *joining) error {
+	code, err := s.codeOf(j)
+	if err != nil {
+		return err
+	}
+	return s.askGroupInfo(refExternal, s.actorOf(j.By), code)
+}
+
+// joinEnds says that nobody joins any more.
+func (s *step) joinEnds() {
+	if j := s.room.st.Join; j != nil && j.Coded {
+		s.fx.keep(joinCodeName(s.room.head.ID), nil)
+	}
+	s.room.st.Join = nil
 }
 
 // joinWith makes the external commit by which a user of ours joins a room that it has the address of (digest §3.5).
@@ -142,9 +180,9 @@ func (s *step) tryJoin() error {
 		return nil
 	}
 	if user := s.actorOf(j.By); !s.listed(user) {
-		return s.askGroupInfo(refExternal, user, j.Code)
+		return s.askToJoin(j)
 	}
-	s.room.st.Join = nil
+	s.joinEnds()
 	return nil
 }
 
@@ -191,7 +229,7 @@ func (s *step) joinFailed(why string) error {
 		return nil
 	}
 	by := v.st.Join.By
-	v.st.Join = nil
+	s.joinEnds()
 	if v.group != nil { // others of ours are in the room
 		s.tellUser(by, "The room "+v.head.URI+" could not be joined: "+why+".")
 		return nil

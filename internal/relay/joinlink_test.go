@@ -1,7 +1,11 @@
 package relay
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"errors"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -211,6 +215,49 @@ func TestJoinLinkPassphrasesCannotBeGuessed(t *testing.T) {
 	l.now = l.now.Add(time.Hour)
 	l.equal("an hour later", judge("open sesame"), wire.LinkGood)
 	l.equal("others", []wire.LinkStatus{judge("x:y"), judge("")}, []wire.LinkStatus{wire.LinkPassphrase, wire.LinkPassphrase})
+}
+
+// The code of who joins, and its passphrase, are sealed while the hub does not answer, and forgotten when it did.
+func TestJoiningCodesAreSealed(t *testing.T) {
+	l := newLinked(t, warm)
+	link := l.link(LinkOptions{Many: true, Passphrase: "open sesame"})
+	l.fault = func(_, _, verb string, _ []byte) fault {
+		if verb == verbGroupInfo {
+			return dropAnswer
+		}
+		return deliver
+	}
+	l.joins("bob", link, "open sesame")
+	l.b.start()
+	parsed, err := wire.ParseJoinLink(link)
+	must0(t, err)
+	var stored []byte
+	for _, suffix := range []string{"", "-wal"} {
+		b, err := os.ReadFile(l.b.cfg.DSN + suffix)
+		must0(t, err)
+		stored = append(stored, b...)
+	}
+	if !bytes.Contains(stored, []byte(parsed.Room)) {
+		t.Fatal("the database was not read")
+	}
+	for _, secret := range []string{parsed.Code, "open sesame"} {
+		for shift := range 3 {
+			coded := base64.StdEncoding.EncodeToString(append(make([]byte, shift), secret...))
+			if bytes.Contains(stored, []byte(secret)) || bytes.Contains(stored, []byte(coded[shift+1:len(coded)-4])) {
+				t.Errorf("%q is in the database", secret)
+			}
+		}
+	}
+	room, err := l.b.db.RoomByName(t.Context(), store.NameMIMI, parsed.Room.Key())
+	must0(t, err)
+	_, err = l.b.db.Secret(t.Context(), joinCodeName(room.ID))
+	must0(t, err)
+	l.fault = nil
+	l.pass(10 * time.Minute)
+	l.in("bob")
+	if _, err = l.b.db.Secret(t.Context(), joinCodeName(room.ID)); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("after bob came in the code is still kept: %v", err)
+	}
 }
 
 // Between bridges that share it people are told why a link does not let them in.

@@ -53,7 +53,11 @@ func (s *step) codeRefused() error {
 	if !s.mayShare(v.head.Hub, verbLinkStatus) {
 		return s.joinFailed(whyCode)
 	}
-	o := s.aside(v.head.Hub, verbLinkStatus, (&wire.LinkStatusRequest{JoiningCode: j.Code}).Marshal())
+	code, err := s.codeOf(j)
+	if err != nil {
+		return err
+	}
+	o := s.aside(v.head.Hub, verbLinkStatus, (&wire.LinkStatusRequest{JoiningCode: code}).Marshal())
 	o.Target = v.head.URI
 	ask(o, refLinkStatus+":"+j.By, 0)
 	return nil

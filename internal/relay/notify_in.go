@@ -275,7 +275,8 @@ func (s *step) joined(g *mls.Group, at uint64) error {
 		v.head.URI = state.Metadata.RoomURI // octet for octet, as it is hashed and signed elsewhere
 	}
 	v.head.State = stateActive
-	v.st.Resync, v.st.Join, v.st.Ended = nil, nil, false
+	s.joinEnds()
+	v.st.Resync, v.st.Ended = nil, false
 	v.forgetRenewed(s.now.Unix())
 	s.fx.newGroup, s.fx.dropGroup, s.fx.changes = g, false, nil
 	s.fx.names = append(s.fx.names, name{store.NameGroup, fmt.Sprintf("%x", g.GroupID())})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/mls"
 )
 
 // roomState is the small part of a room that is neither a column nor a piece of MLS. It is one row of room_state.
@@ -104,12 +105,14 @@ type asked struct {
 	User    string `json:"user"`
 	Seq     int64  `json:"seq"`
 	SinceMS int64  `json:"since"`
-	Request []byte `json:"request"`
+	// Suite is the ciphersuite of the question, which the answer must have.
+	Suite mls.Suite `json:"suite"`
 }
 
 type joining struct {
-	By   string `json:"by"` // MXID
-	Code []byte `json:"code,omitempty"`
+	By string `json:"by"` // MXID
+	// Coded says that there is a joining code. It is sealed apart (joinCodeName).
+	Coded bool `json:"coded,omitempty"`
 	// Role is the role that the link says, 0 where it says none.
 	Role  uint32 `json:"role,omitempty"`
 	Tries int    `json:"tries,omitempty"`

@@ -239,7 +239,7 @@ func TestGroupInfoExchange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		opened, err := back.Check(q, room, priv)
+		opened, err := back.Check(q.Suite, room, priv)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -259,7 +259,7 @@ func groupInfoRefusals(t *testing.T, q *GroupInfoRequest, answer *GroupInfoRespo
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := back.Check(q, room, priv); err == nil {
+		if _, err := back.Check(q.Suite, room, priv); err == nil {
 			t.Errorf("%s passed", name)
 		}
 	}

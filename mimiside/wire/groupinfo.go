@@ -285,14 +285,14 @@ type OpenedGroupInfo struct {
 // errNoSender: the key that signed the answer is not among the external_senders of the group.
 var errNoSender = errors.New("hub_sender is no external sender of the group")
 
-// Check verifies a successful answer to q for the room, decrypts it with the private half of q.PublicKey, and demands that
-// the hub that signed is an external sender of the group that it describes.
-func (a *ReceivedGroupInfoResponse) Check(q *GroupInfoRequest, room IdentifierURI, private mls.Secret) (*OpenedGroupInfo, error) {
+// Check verifies a successful answer to a request in a ciphersuite for the room, decrypts it with the private half of the request's
+// PublicKey, and demands that the hub that signed is an external sender of the group that it describes.
+func (a *ReceivedGroupInfoResponse) Check(suite mls.Suite, room IdentifierURI, private mls.Secret) (*OpenedGroupInfo, error) {
 	k := &a.response
 	if k.Status != GroupInfoSuccess {
 		return nil, malformed("GroupInfoResponse is no success")
 	}
-	if k.RoomID != room || k.Suite != q.Suite {
+	if k.RoomID != room || k.Suite != suite {
 		return nil, malformed("GroupInfoResponse is for another room or ciphersuite")
 	}
 	if err := mls.VerifyWithLabel(k.Suite, k.HubSender.SignatureKey, labelGroupInfoResponse, k.tbs(), k.Signature); err != nil {
