@@ -8,7 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/matrix-mimi/bridge/internal/config"
+	"maunium.net/go/mautrix/id"
+
 	"github.com/matrix-mimi/bridge/internal/obs"
 	"github.com/matrix-mimi/bridge/internal/relay"
 	"github.com/matrix-mimi/bridge/matrixside/bot"
@@ -17,25 +18,21 @@ import (
 
 // newBot makes the bot that people give commands to.
 func (a *app) newBot(hs *matrix.Client, p *provider, mind *relay.Relay) (*bot.Bot, error) {
-	permissions, err := botPermissions(a.cfg)
-	if err != nil {
-		return nil, err
-	}
 	b, err := bot.New(bot.Config{
-		Actions:     mind,
-		Matrix:      hs,
-		Permissions: permissions,
-		User:        a.bot(),
-		Prefix:      a.cfg.Bridge.CommandPrefix,
-		Domain:      a.cfg.MIMI.Domain,
-		Version:     buildVersion(),
-		AcctURI:     a.naming().AcctURI,
-		Resolver:    mind,
-		Providers:   func(ctx context.Context) ([]bot.Provider, error) { return a.providers(ctx, p) },
-		Status:      func(ctx context.Context) []string { return a.statusLines(ctx, p) },
-		Started:     time.Now(),
-		Now:         time.Now,
-		Log:         a.log.With().Str(obs.FieldComponent, "bot").Logger(),
+		Actions:   mind,
+		Matrix:    hs,
+		LevelOf:   a.levelOf,
+		User:      a.bot(),
+		Prefix:    a.cfg.Bridge.CommandPrefix,
+		Domain:    a.cfg.MIMI.Domain,
+		Version:   buildVersion(),
+		AcctURI:   a.naming().AcctURI,
+		Resolver:  mind,
+		Providers: func(ctx context.Context) ([]bot.Provider, error) { return a.providers(ctx, p) },
+		Status:    func(ctx context.Context) []string { return a.statusLines(ctx, p) },
+		Started:   time.Now(),
+		Now:       time.Now,
+		Log:       a.log.With().Str(obs.FieldComponent, "bot").Logger(),
 	})
 	if err == nil {
 		b.Register(bot.Consent(mind)...)
@@ -58,21 +55,13 @@ func (a *app) newBot(hs *matrix.Client, p *provider, mind *relay.Relay) (*bot.Bo
 	return b, err
 }
 
-// botPermissions turns the settings into the bot's; with none set, users of the
-// own homeserver may use it (config.Config.Permission says the same).
-func botPermissions(cfg *config.Config) (bot.Permissions, error) {
-	if len(cfg.Bridge.Permissions) == 0 {
-		return bot.Permissions{cfg.Homeserver.Domain: bot.User}, nil
+// levelOf is what a user may do with the bridge, in the bot's words.
+func (a *app) levelOf(user id.UserID) bot.Level {
+	l, err := bot.ParseLevel(string(a.cfg.Permission(string(user))))
+	if err != nil {
+		return bot.Block
 	}
-	out := bot.Permissions{}
-	for who, level := range cfg.Bridge.Permissions {
-		l, err := bot.ParseLevel(string(level))
-		if err != nil {
-			return nil, fmt.Errorf("bridge.permissions.%s: %w", who, err)
-		}
-		out[who] = l
-	}
-	return out, nil
+	return l
 }
 
 // providers lists whom the bridge has spoken with and whom the settings name.

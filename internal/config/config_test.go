@@ -248,6 +248,25 @@ func TestPermissions(t *testing.T) {
 	check("@a:hs.example", LevelUser)
 	c.Bridge.Permissions = Permissions{"@a:hs.example": LevelAdmin}
 	check("@b:hs.example", LevelBlock)
+	// The ghosts of another bridge, one of whom is somebody after all.
+	c.Bridge.Permissions = Permissions{"hs.example": LevelUser, "*": LevelUser, "@irc_*:hs.example": LevelBlock, "@irc_ops*:hs.example": LevelAdmin, "@irc_a.b:hs.example": LevelUser}
+	check("@irc_x/y:hs.example", LevelBlock)
+	check("@irc_ops1:hs.example", LevelAdmin)
+	check("@irc_a.b:hs.example", LevelUser)
+	check("@irc_aXb:hs.example", LevelBlock)
+	check("@irc:hs.example", LevelUser)
+	check("@x:hs.example", LevelUser)
+	c.Bridge.Permissions = Permissions{"@*-bot:hs.*": LevelUser, "@a*b*a:hs": LevelUser}
+	check("@some-bot:hs.example", LevelUser)
+	check("@-bot:hs.", LevelUser)
+	check("@some-bot:other.example", LevelBlock)
+	check("@aba:hs", LevelUser)
+	check("@aa:hs", LevelBlock)
+	c.Bridge.Permissions = Permissions{"hs.example": LevelUser, "*": LevelUser, "@irc_*:hs.example": LevelBlock, "@irc_ops*:hs.example": LevelAdmin}
+	check("@irc_x:hs.example.org", LevelUser)
+	if got := c.Admins(); len(got) != 0 {
+		t.Errorf("a name with * in it is nobody to tell: %q", got)
+	}
 }
 
 func TestPeerTrust(t *testing.T) {

@@ -20,9 +20,39 @@ func (l *Level) UnmarshalText(text []byte) error {
 	return choose(l, text, LevelBlock, LevelUser, LevelAdmin)
 }
 
-// Permissions gives levels to users. Keys are "*", a homeserver's domain, or a
-// user id; the most exact key wins.
+// Permissions gives levels to users. Keys are "*", a homeserver's domain, a
+// user id, or a user id with * in it for any characters, such as the names that
+// another bridge gives its ghosts; the most exact key wins.
 type Permissions map[string]Level
+
+// matching returns the level of the longest user id with * in it that fits.
+func (p Permissions) matching(userID string) (Level, bool) {
+	best := ""
+	for key := range p {
+		if len(key) < 2 || !strings.Contains(key, "*") || len(key) < len(best) || len(key) == len(best) && key > best {
+			continue
+		}
+		if fits(key, userID) {
+			best = key
+		}
+	}
+	return p[best], best != ""
+}
+
+// fits tells whether a text is a pattern with any characters in place of each *.
+func fits(pattern, s string) bool {
+	parts := strings.Split(pattern, "*")
+	last := len(parts) - 1
+	s, ok := strings.CutPrefix(s, parts[0])
+	for _, part := range parts[1:last] {
+		at := strings.Index(s, part)
+		if !ok || at < 0 {
+			return false
+		}
+		s = s[at+len(part):]
+	}
+	return ok && strings.HasSuffix(s, parts[last])
+}
 
 // Permission returns the level of a Matrix user id. With no permissions set,
 // users of the bridge's own homeserver are users and all others are blocked.
@@ -35,7 +65,13 @@ func (c *Config) Permission(userID string) Level {
 		}
 		return LevelBlock
 	}
-	for _, key := range []string{userID, domain, "*"} {
+	if l, ok := p[userID]; ok {
+		return l
+	}
+	if l, ok := p.matching(userID); ok {
+		return l
+	}
+	for _, key := range []string{domain, "*"} {
 		if l, ok := p[key]; ok {
 			return l
 		}
@@ -47,7 +83,7 @@ func (c *Config) Permission(userID string) Level {
 func (c *Config) Admins() []string {
 	var out []string
 	for key, l := range c.Bridge.Permissions {
-		if l == LevelAdmin && strings.HasPrefix(key, "@") {
+		if l == LevelAdmin && strings.HasPrefix(key, "@") && !strings.Contains(key, "*") {
 			out = append(out, key)
 		}
 	}

@@ -99,7 +99,7 @@ func (v *validator) bridge() {
 		// A word without a dot is more often a forgotten @ than a server's name.
 		server := serverName.MatchString(key) && (strings.ContainsAny(key, ".:") || key == "localhost" || key == v.c.Homeserver.Domain)
 		good := key == "*" || server || userID.MatchString(key)
-		v.want(good, "bridge.permissions."+key, "is neither *, a homeserver's domain nor a user id", `write "*", example.com or "@user:example.com"`)
+		v.want(good, "bridge.permissions."+key, "is neither *, a homeserver's domain nor a user id", `write "*", example.com, "@user:example.com" or "@irc_*:example.com"`)
 	}
 	v.want(len(b.CommandPrefix) > 0 && len(b.CommandPrefix) <= 32 && !strings.ContainsAny(b.CommandPrefix, " \t\n"), "bridge.command_prefix",
 		"is empty, too long or has a space in it", "write one word, such as !mimi")

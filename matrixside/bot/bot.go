@@ -62,11 +62,12 @@ type Provider struct {
 	Note string
 }
 
-// Config is what a bot needs. Actions, Matrix and Permissions are required.
+// Config is what a bot needs. Actions, Matrix and LevelOf are required.
 type Config struct {
-	Actions     Actions
-	Matrix      Matrix
-	Permissions Permissions
+	Actions Actions
+	Matrix  Matrix
+	// LevelOf says what a Matrix user may do with the bridge.
+	LevelOf func(user id.UserID) Level
 	// User is the bot's Matrix user.
 	User id.UserID
 	// Prefix is what begins commands in rooms: "!mimi".
@@ -117,8 +118,8 @@ type Bot struct {
 
 // New makes a bot with its usual commands.
 func New(cfg Config) (*Bot, error) {
-	if cfg.Actions == nil || cfg.Matrix == nil || cfg.Permissions == nil {
-		return nil, errors.New("make bot: actions, homeserver or permissions are missing")
+	if cfg.Actions == nil || cfg.Matrix == nil || cfg.LevelOf == nil {
+		return nil, errors.New("make bot: actions, homeserver or levels are missing")
 	}
 	if cfg.Prefix == "" {
 		cfg.Prefix = "!mimi"
@@ -178,7 +179,7 @@ func Quote(s string) string {
 // Command carries out a command. It implements relay.Commander: an error means
 // that it should be tried again.
 func (b *Bot) Command(ctx context.Context, c relay.Command) (err error) {
-	e := &Event{Command: c, Level: b.cfg.Permissions.Of(id.UserID(c.Sender)), Bot: b}
+	e := &Event{Command: c, Level: b.cfg.LevelOf(id.UserID(c.Sender)), Bot: b}
 	defer func() {
 		if r := recover(); r != nil {
 			b.cfg.Log.Error().Str("event_id", c.EventID).Interface("panic", r).Bytes("stack", debug.Stack()).Msg("command panicked")

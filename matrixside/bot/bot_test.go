@@ -88,12 +88,22 @@ func (w *world) Do(_ context.Context, row client.Row) client.Result {
 }
 func (w *world) Levels(context.Context, id.RoomID) (event.PowerLevels, error) { return w.levels, nil }
 
+func levelOf(user id.UserID) Level {
+	switch {
+	case user == "@admin:hs":
+		return Admin
+	case user.Homeserver() == "hs" && user != "@bad:hs":
+		return User
+	}
+	return Block
+}
+
 func newBot(t *testing.T) (*Bot, *world) {
 	t.Helper()
 	w := &world{class: client.Done, levels: event.ParsePowerLevels(nil), resolve: map[string]string{"@bob@a.example": "mimi://a.example/u/bob"}}
 	w.levels.Users["@mod:hs"] = 50
 	b, err := New(Config{
-		Actions: w, Matrix: w, Permissions: Permissions{"*": Block, "hs": User, "@admin:hs": Admin, "@bad:hs": Block}, User: "@mimibot:hs",
+		Actions: w, Matrix: w, LevelOf: levelOf, User: "@mimibot:hs",
 		Domain: "b.example", Version: "v1", Resolver: w, Log: zerolog.Nop(), Started: time.Unix(100, 0), Now: func() time.Time { return time.Unix(3700, 0) },
 		AcctURI: func(m string) (string, error) { return "acct:" + id.UserID(m).Localpart() + "@b.example", nil },
 		Providers: func(context.Context) ([]Provider, error) {
@@ -234,16 +244,7 @@ func TestPanicIsTold(t *testing.T) {
 	b.Register(&Handler{Name: "info"})
 }
 
-func TestPermissions(t *testing.T) {
-	p := Permissions{"*": User, "hs.example": Admin, "@eve:hs.example": Block}
-	for user, want := range map[id.UserID]Level{"@a:else": User, "@a:hs.example": Admin, "@eve:hs.example": Block} {
-		if p.Of(user) != want {
-			t.Errorf("%s: %v", user, p.Of(user))
-		}
-	}
-	if (Permissions{}).Of("@a:hs") != Block {
-		t.Error("without an entry everybody is blocked")
-	}
+func TestWordsOfLevels(t *testing.T) {
 	for _, l := range []Level{Block, User, Admin} {
 		if got, err := ParseLevel(l.String()); err != nil || got != l {
 			t.Error(l, got, err)

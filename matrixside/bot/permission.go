@@ -1,11 +1,6 @@
 package bot
 
-import (
-	"fmt"
-	"strings"
-
-	"maunium.net/go/mautrix/id"
-)
+import "fmt"
 
 // Level is what a Matrix user may do with the bridge.
 type Level int
@@ -36,20 +31,4 @@ func ParseLevel(s string) (Level, error) {
 		}
 	}
 	return Block, fmt.Errorf("permission %q is none of block, user, admin", s)
-}
-
-// Permissions say who may use the bridge: by user id, by the domain of a
-// homeserver, or for everybody ("*"). The most exact entry counts; without any
-// entry a user is blocked.
-type Permissions map[string]Level
-
-// Of is the level of a user.
-func (p Permissions) Of(user id.UserID) Level {
-	_, domain, _ := strings.Cut(string(user), ":")
-	for _, key := range []string{string(user), domain, "*"} {
-		if l, ok := p[key]; ok {
-			return l
-		}
-	}
-	return Block
 }
