@@ -112,6 +112,24 @@ func (n Naming) ParseGhostMXID(mxid string) (wire.IdentifierURI, error) {
 	return uri, nil
 }
 
+// ForeignGhost tells whether a Matrix user is the ghost of one of our own users, who are Matrix users already: another bridge
+// beside the homeserver keeps it.
+func (n Naming) ForeignGhost(mxid string) bool {
+	localpart, server, err := SplitMXID(mxid)
+	if err != nil || server != n.Server {
+		return false
+	}
+	if uri, err := ParseGhostLocalpart(localpart); err == nil {
+		return n.Own(uri)
+	}
+	acct, err := ParseAcctGhostLocalpart(localpart)
+	if err != nil {
+		return false
+	}
+	_, host, err := SplitAcct(acct)
+	return err == nil && host == n.Domain
+}
+
 // IsGhost tells whether a Matrix user id is in the namespaces of the bridge, whether or not it decodes.
 func (n Naming) IsGhost(mxid string) bool {
 	localpart, server, err := SplitMXID(mxid)

@@ -98,6 +98,21 @@ func TestGhostMXID(t *testing.T) {
 	}
 }
 
+func TestForeignGhost(t *testing.T) {
+	for mxid, want := range map[string]bool{
+		"@mimi_mimi.bridge.example=2falice:hs.example":    true,
+		"@acct_alice=40mimi.bridge.example:hs.example":    true,
+		"@mimi_a.example=2falice:hs.example":              false,
+		"@acct_alice=40a.example:hs.example":              false,
+		"@mimi_mimi.bridge.example=2falice:other.example": false,
+		"@alice:hs.example":                               false,
+	} {
+		if testNaming.ForeignGhost(mxid) != want {
+			t.Errorf("%s: not %t", mxid, want)
+		}
+	}
+}
+
 func TestAcctGhost(t *testing.T) {
 	for acct, want := range map[string]string{
 		"acct:alice@ap.example":                "acct_alice=40ap.example",

@@ -351,9 +351,8 @@ func (s *step) actPlumb(a action) error {
 	if err := s.becomeHub(); err != nil {
 		return err
 	}
-	v.st.Opening = &opening{By: a.By, Reading: true}
+	v.st.Opening = &opening{By: a.By, Event: a.Event, Reading: true}
 	s.readRoom()
-	s.notice("This room can now be reached over MIMI as "+v.head.URI, a.Event)
 	return nil
 }
 

@@ -39,6 +39,57 @@ func TestLoopsAreBroken(t *testing.T) {
 	}
 }
 
+// What is no conversation, what everybody can read and what another bridge has joined to MIMI is not joined, by invitation or by
+// command; whoever asks is told, and when the reason is gone it is joined.
+func TestRoomsThatAreNotJoined(t *testing.T) {
+	p := newPair(t, warm)
+	for name, c := range map[string]struct {
+		why         string
+		spoil, mend func(r *hsRoom)
+	}{
+		"a space": {"a space is no conversation", func(r *hsRoom) {
+			p.a.hs.set(r, p.alice, event.TypeCreate, map[string]string{"room_version": "10", "type": "m.space"})
+		}, nil},
+		"a replaced room": {"the room was replaced by another", func(r *hsRoom) {
+			p.a.hs.set(r, p.alice, event.TypeTombstone, map[string]string{"replacement_room": "!next:hs.a.example"})
+		}, nil},
+		"readable for all": {"everybody can read the room without being in it", func(r *hsRoom) {
+			p.a.hs.set(r, p.alice, event.TypeHistoryVisibility, map[string]string{"history_visibility": "world_readable"})
+		}, func(r *hsRoom) {
+			p.a.hs.set(r, p.alice, event.TypeHistoryVisibility, map[string]string{"history_visibility": "shared"})
+		}},
+		"joined elsewhere": {"another bridge beside this homeserver has joined the room to MIMI already", func(r *hsRoom) {
+			p.a.hs.join(r, "@mimi_a.example=2fcarol:hs.a.example")
+		}, func(r *hsRoom) { p.a.hs.leave(r, "@mimi_a.example=2fcarol:hs.a.example") }},
+		"joined elsewhere over ActivityPub": {"another bridge beside this homeserver has joined the room to MIMI already", func(r *hsRoom) {
+			p.a.hs.join(r, "@acct_carol=40a.example:hs.a.example")
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := p.a.hs.create(p.alice, name, "")
+			c.spoil(r)
+			p.a.hs.invite(r, p.alice, p.bobAtA)
+			p.settle()
+			p.equal("the ghost", r.members[p.bobAtA], "leave")
+			bot := p.a.hs.mxid("mimibot")
+			p.a.hs.invite(r, p.alice, bot)
+			p.settle()
+			if err := p.a.relay.Plumb(t.Context(), r.id, p.alice, "$plumb"); err != nil {
+				t.Fatal(err)
+			}
+			p.settle()
+			p.last("told", p.a.hs.texts(r), "notice mimibot: This room cannot be joined to MIMI: "+c.why+".")
+			if c.mend == nil {
+				return
+			}
+			c.mend(r)
+			p.a.hs.invite(r, p.alice, p.bobAtA)
+			p.settle()
+			p.equal("the ghost, when nothing is in the way", r.members[p.bobAtA], "join")
+		})
+	}
+}
+
 // A provider that the Matrix room's server ACL keeps out comes in by nobody's invitation.
 func TestServerACL(t *testing.T) {
 	p := newPair(t, warm, "c.example").begin()

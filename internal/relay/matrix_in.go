@@ -257,6 +257,8 @@ type memberData struct {
 	Agreed  bool   `json:"agreed,omitempty"`  // the user asked to be in the room
 	Read    int64  `json:"read,omitempty"`    // number of the link up to which the user is known to have read
 	Reading int64  `json:"reading,omitempty"` // the same, not reported yet
+	// Unreported is the number of the link up to which the user has read without others being told.
+	Unreported int64 `json:"unreported,omitempty"`
 }
 
 func (s *step) noteInviter(mxid, inviter string) {

@@ -172,6 +172,7 @@ func (v *roomView) reader(bot string) string {
 // onRead takes the state of the Matrix room. While a hub room is made, the group follows.
 func (s *step) onRead(state []json.RawMessage) error {
 	v := s.room
+	var r event.Room
 	for _, raw := range state {
 		ev, err := event.ParseChecked(raw)
 		if err != nil || ev.StateKey == nil {
@@ -181,6 +182,7 @@ func (s *step) onRead(state []json.RawMessage) error {
 			s.readMember(ev)
 			continue
 		}
+		r.Apply(ev)
 		if *ev.StateKey != "" {
 			continue
 		}
@@ -203,10 +205,24 @@ func (s *step) onRead(state []json.RawMessage) error {
 	if v.head.State != stateOpening || v.group != nil || v.st.Opening == nil {
 		return nil
 	}
-	if v.matrix.History == "world_readable" && !s.cfg.AllowWorldReadable {
-		return s.notOpened("everybody can read the Matrix room from outside")
+	if why, unwise := mapping.Unbridgeable(r); why != "" && !(unwise && s.cfg.AllowWorldReadable) {
+		return s.notOpened(why)
+	}
+	if s.joinedElsewhere() {
+		return s.notOpened("another bridge beside this homeserver has joined the room to MIMI already")
 	}
 	return s.makeRoom()
+}
+
+// joinedElsewhere tells whether another bridge has joined the Matrix room to MIMI: it holds the ghost of a user of ours. Joined
+// twice, its people would be in two MIMI rooms that do not hear each other (mapping §8).
+func (s *step) joinedElsewhere() bool {
+	for mxid, m := range s.room.members.byMXID {
+		if m.Membership == string(event.Join) && s.Naming.ForeignGhost(mxid) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *step) readMember(ev event.Event) {
@@ -264,6 +280,9 @@ func (s *step) roomMade() error {
 		o := s.matrix(event.JoinRoom{Sender: userID(s.cfg.Bot)})
 		ask(o, refBotJoin, 0)
 	}
+	if asked := v.st.Opening.Event; asked != "" {
+		s.notice("This room can now be reached over MIMI as "+v.head.URI, asked)
+	}
 	v.st.Opening = nil
 	s.tellEncrypted()
 	s.scheduleCare()
@@ -282,6 +301,9 @@ func (s *step) onReadFailed() error {
 // notOpened gives the making of a hub room up: nobody is added.
 func (s *step) notOpened(why string) error {
 	v := s.room
+	if o := v.st.Opening; o != nil && o.Event != "" {
+		s.notice("This room cannot be joined to MIMI: "+why+".", o.Event)
+	}
 	for len(v.intents) > 0 {
 		i := v.intents[0]
 		d, err := dataOf(&i)
@@ -290,6 +312,9 @@ func (s *step) notOpened(why string) error {
 		}
 		s.refuse(i, d, why)
 		s.closeIntents(i.Seq)
+	}
+	if o := v.st.Opening; o != nil && o.Set == nil {
+		v.head.Kind, v.head.State, v.head.Hub = store.RoomNone, statePlain, "" // the next invitation begins anew
 	}
 	v.st.Opening = nil
 	return nil

@@ -68,7 +68,7 @@ func (s *step) onReceipts(body []byte) error {
 	}
 	noted := false
 	for _, r := range list {
-		if !v.members.joined(r.User) || !s.reads(r.Private) {
+		if !v.members.joined(r.User) {
 			continue
 		}
 		l, err := s.Store.LinkByEvent(s.ctx, v.head.ID, r.Event)
@@ -80,6 +80,12 @@ func (s *step) onReceipts(body []byte) error {
 		}
 		m, _ := v.members.of(r.User)
 		d := dataOfMember(m)
+		if !s.reads(r.Private) {
+			if err := s.readUnreported(m, d, l.Seq); err != nil {
+				return err
+			}
+			continue
+		}
 		if l.Seq <= max(d.Read, d.Reading) {
 			continue
 		}
@@ -91,6 +97,18 @@ func (s *step) onReceipts(body []byte) error {
 		s.later(timerReport, s.now.Add(reportAfter).UnixMilli())
 	}
 	return nil
+}
+
+// readUnreported notes that a user has read up to a link, which nobody is told: what expires after reading begins to.
+func (s *step) readUnreported(m store.Member, d memberData, last int64) error {
+	from := max(d.Read, d.Unreported)
+	if last <= from {
+		return nil
+	}
+	d.Unreported = last
+	s.setMemberData(m, d)
+	_, err := s.readBetween(m.URI, from, last)
+	return err
 }
 
 // reads tells whether receipts of Matrix users are reported (mapping §5): the room's policy decides, and where it leaves the

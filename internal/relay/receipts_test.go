@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +124,28 @@ func TestReceiptsUnderThePolicyOfTheRoom(t *testing.T) {
 }
 
 // A message that disappears is redacted in the portal at its time.
+// What goes when it is read goes also where nobody is told that it was read.
+func TestExpiryAfterReadingThatIsNotTold(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		for _, private := range []bool{true, false} {
+			text := fmt.Sprintf("private: %t", private)
+			_, seen := w.send(text, map[string]any{"com.beeper.disappearing_timer": map[string]any{"type": "after_read", "timer": 30_000}})
+			if !private {
+				w.setPolicy(policy.ComponentStatus, (&policy.StatusNotificationPolicy{DeliveryNotifications: policy.Forbidden, ReadReceipts: policy.Forbidden}).Marshal())
+			}
+			w.there.read(w.to, w.otherSpeaker(), seen.id, private)
+			w.pass(20 * time.Second)
+			if w.to.find(t, event.TypeMessage, text).redacted {
+				t.Errorf("%s: gone too early", text)
+			}
+			w.pass(20 * time.Second)
+			if !w.to.find(t, event.TypeMessage, text).redacted {
+				t.Errorf("%s: the message that was read stands", text)
+			}
+		}
+	})
+}
+
 func TestExpiry(t *testing.T) {
 	ways(t, func(t *testing.T, w *way) {
 		_, fixed := w.send("gone in a minute", map[string]any{"com.beeper.disappearing_timer": map[string]any{"type": "after_send", "timer": 60_000}})

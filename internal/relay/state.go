@@ -79,6 +79,7 @@ type opening struct {
 	Ghost   string `json:"ghost,omitempty"` // the ghost through which the room is read
 	Reading bool   `json:"reading,omitempty"`
 	Direct  bool   `json:"direct,omitempty"`
+	Event   string `json:"event,omitempty"` // the command that asked for the room to be joined to MIMI
 	// Set are the MIMI users of a direct chat that was asked for by a command.
 	Set []string `json:"set,omitempty"`
 }
