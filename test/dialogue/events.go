@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"reflect"
 	"regexp"
+	"slices"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
@@ -56,6 +57,26 @@ func addEvents() {
 			}
 			return false
 		})
+	})
+	say("withdraws STR from STR", "takes a reaction of its own to a message back", func(ctx context.Context, _ *runner, p *Person, a []string) error {
+		room, reaction, err := p.reaction(a[0], a[1], p.UserID)
+		if err != nil {
+			return err
+		}
+		_, err = p.RedactEvent(ctx, room, reaction)
+		return err
+	})
+	say("sees STR withdrawn from STR by WHO", "gets the withdrawal of a reaction that it has seen", func(ctx context.Context, r *runner, p *Person, a []string) error {
+		who, err := p.world.MXID(p.short, a[2])
+		if err != nil {
+			return err
+		}
+		_, reaction, err := p.reaction(a[0], a[1], who)
+		if err != nil {
+			return err
+		}
+		_, err = r.see(ctx, p, a[2], fmt.Sprintf("%s withdrawn from %q", a[0], a[1]), func(e *Seen) bool { return redacts(e, reaction) })
+		return err
 	})
 	say("replaces the room by STR", "upgrades the room: it goes on in a new one, by that name in the script", func(ctx context.Context, _ *runner, p *Person, a []string) error {
 		room, err := p.room("")
@@ -108,6 +129,27 @@ func (p *Person) content(text string) (id.RoomID, map[string]any, error) {
 		return "", nil, fmt.Errorf("read the content %s: %w", text, err)
 	}
 	return room, content, nil
+}
+
+// reaction finds somebody's newest reaction to the last message with a text in the current room.
+func (p *Person) reaction(key, text string, who id.UserID) (id.RoomID, id.EventID, error) {
+	room, target, err := p.message(text)
+	if err != nil {
+		return "", "", err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range slices.Backward(p.rooms[room].Timeline) {
+		if c, ok := e.Content.Parsed.(*event.ReactionEventContent); ok && e.Sender == who && c.RelatesTo.EventID == target.ID && c.RelatesTo.Key == key {
+			return room, e.ID, nil
+		}
+	}
+	return "", "", fmt.Errorf("%s has seen no %s of %s to %q", p.Name, key, who, text)
+}
+
+// redacts tells whether an event is the redaction of another.
+func redacts(e *Seen, target id.EventID) bool {
+	return e.Type == event.EventRedaction && (e.Redacts == target || e.Content.AsRedaction().Redacts == target)
 }
 
 // raw is an event's content as it came.

@@ -79,6 +79,12 @@ func addMedia() {
 			return r.seeMedia(ctx, p, k, a[0], a[1], a[2])
 		})
 	}
+	say("gives the room the picture STR", "uploads a picture that follows from that name and makes it the room's", func(ctx context.Context, _ *runner, p *Person, a []string) error {
+		return p.setPicture(ctx, a[0])
+	})
+	say("sees the picture STR", "finds the room with that picture, and downloads it", func(ctx context.Context, _ *runner, p *Person, a []string) error {
+		return p.seePicture(ctx, a[0])
+	})
 	machine("bridge", "loses its files", "its store of files is out of reach", func(_ context.Context, r *runner, name string) error {
 		dir := filepath.Join(r.world.bridges[name].dir, "assets")
 		return os.Rename(dir, dir+".lost")
@@ -87,24 +93,68 @@ func addMedia() {
 		dir := filepath.Join(r.world.bridges[name].dir, "assets")
 		return errors.Join(os.RemoveAll(dir), os.Rename(dir+".lost", dir))
 	})
+	machine("bridge", "keeps files", "its store of files comes to hold something", func(ctx context.Context, r *runner, name string) error {
+		return untilFiles(ctx, filepath.Join(r.world.bridges[name].dir, "assets"), true)
+	})
 	machine("bridge", "keeps no files", "its store of files becomes empty", func(ctx context.Context, r *runner, name string) error {
-		return untilEmpty(ctx, filepath.Join(r.world.bridges[name].dir, "assets"))
+		return untilFiles(ctx, filepath.Join(r.world.bridges[name].dir, "assets"), false)
 	})
 }
 
-func untilEmpty(ctx context.Context, dir string) error {
+// portrait is what pictures of rooms are made of.
+var portrait = kind{word: "picture", mimetype: "image/png"}
+
+func (p *Person) setPicture(ctx context.Context, name string) error {
+	data, err := portrait.octets(name)
+	if err != nil {
+		return err
+	}
+	up, err := p.UploadBytes(ctx, data, portrait.mimetype)
+	if err != nil {
+		return err
+	}
+	return p.state(ctx, event.StateRoomAvatar, &event.RoomAvatarEventContent{URL: up.ContentURI.CUString()})
+}
+
+// seePicture looks at each picture that the room gets until it is the one.
+func (p *Person) seePicture(ctx context.Context, name string) error {
+	want, err := portrait.octets(name)
+	if err != nil {
+		return err
+	}
+	var address, other id.ContentURIString
+	for {
+		err := p.inRoom(ctx, "the picture "+name, func(v *RoomView) bool {
+			e := v.State[event.StateRoomAvatar][""]
+			if e != nil {
+				address = e.Content.AsRoomAvatar().URL
+			}
+			return address != other
+		})
+		if err != nil {
+			return err
+		}
+		if err = p.hasFile(ctx, address, want); err == nil || ctx.Err() != nil {
+			return err
+		}
+		other = address
+	}
+}
+
+// untilFiles waits until a store of files holds some, or none.
+func untilFiles(ctx context.Context, dir string, some bool) error {
 	for {
 		files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
 		if err != nil {
 			return err
 		}
-		if len(files) == 0 {
+		if (len(files) > 0) == some {
 			return nil
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("%d files are still there: %w", len(files), ctx.Err())
+			return fmt.Errorf("%d files are there: %w", len(files), ctx.Err())
 		}
 	}
 }

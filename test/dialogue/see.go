@@ -81,9 +81,7 @@ func addSights() {
 		if err != nil {
 			return err
 		}
-		_, err = r.see(ctx, p, a[1], fmt.Sprintf("%q redacted", a[0]), func(e *Seen) bool {
-			return e.Type == event.EventRedaction && (e.Redacts == target.ID || e.Content.AsRedaction().Redacts == target.ID)
-		})
+		_, err = r.see(ctx, p, a[1], fmt.Sprintf("%q redacted", a[0]), func(e *Seen) bool { return redacts(e, target.ID) })
 		return err
 	})
 	say("sees failure of STR", "is told by its client that a message of its own was not delivered", func(ctx context.Context, r *runner, p *Person, a []string) error {
