@@ -43,7 +43,9 @@ const (
 var (
 	ErrRefused  = errors.New("the file cannot be had")
 	ErrTooLarge = errors.New("the file is too large")
-	ErrDamaged  = errors.New("the file is not what was announced")
+	// ErrExpired: the time up to which its sender keeps the file is over.
+	ErrExpired = errors.New("the file has expired")
+	ErrDamaged = errors.New("the file is not what was announced")
 )
 
 // Upload is a file of the Matrix media repository that is to become an asset.

@@ -94,9 +94,14 @@ func final(err error) bool {
 	return false
 }
 
+// ReasonExpired is what people are told of a file whose time is over: to try again is of no use.
+const ReasonExpired = "it has expired"
+
 // Reason is what people are told of an error.
 func Reason(err error) string {
 	switch {
+	case errors.Is(err, ErrExpired):
+		return ReasonExpired
 	case errors.Is(err, ErrTooLarge), errors.Is(err, content.ErrLimit):
 		return "it is too large"
 	case errors.Is(err, ErrDamaged), errors.Is(err, content.ErrCrypto), errors.Is(err, content.ErrMalformed):
@@ -189,7 +194,7 @@ func (m *Mover) fetch(ctx context.Context, job *Fetch) (*Fetched, error) {
 		return nil, err
 	}
 	if x := job.External.Expires; x != 0 && m.Now().Unix() >= int64(x) {
-		return nil, fmt.Errorf("%w: it has expired", ErrRefused)
+		return nil, fmt.Errorf("%w: %w", ErrRefused, ErrExpired)
 	}
 	sealed, err := m.scratch()
 	if err != nil {

@@ -39,6 +39,30 @@ func TestLoopsAreBroken(t *testing.T) {
 	}
 }
 
+// Who may not use the bridge, such as the ghost of another bridge that the operator blocks, reads only, on either side: nothing of
+// theirs goes over, and they are told once.
+func TestWhoMayNotUseTheBridge(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		n := w.a
+		if w.who == w.bob {
+			n = w.b
+		}
+		irc, own := w.hs.mxid("irc_carol"), n.relay.Permitted
+		n.relay.Permitted = func(mxid string) bool { return mxid != irc && own(mxid) }
+		w.hs.invite(w.from, w.who, irc)
+		w.hs.join(w.from, irc)
+		w.settle()
+		events := len(w.to.timeline)
+		w.hs.say(w.from, irc, "from another network")
+		w.settle()
+		w.last("told", w.hs.texts(w.from), "notice mimibot: ⚠ Your message was not delivered: you are not allowed to use this bridge.")
+		w.hs.say(w.from, irc, "and again")
+		w.settle()
+		w.last("told once", w.hs.texts(w.from), "irc_carol: and again")
+		w.equal("events on the other side", len(w.to.timeline), events)
+	})
+}
+
 // What is no conversation, what everybody can read and what another bridge has joined to MIMI is not joined, by invitation or by
 // command; whoever asks is told, and when the reason is gone it is joined.
 func TestRoomsThatAreNotJoined(t *testing.T) {

@@ -158,7 +158,10 @@ func (s *step) onFetched(a *store.Answer) error {
 		}
 		f.Row = 0
 		s.setFetching(a.For, assetFailed, f)
-		out.Fail(why + "; reply `" + s.cfg.CommandPrefix + " retry` to try again")
+		if why != media.ReasonExpired {
+			why += "; reply `" + s.cfg.CommandPrefix + " retry` to try again"
+		}
+		out.Fail(why)
 	}
 	s.showLate(out.Request(), row, a.For)
 	return nil

@@ -411,3 +411,14 @@ func TestPictureOfTheRoomBothWays(t *testing.T) {
 		}
 	})
 }
+
+// A file whose time is over is not fetched: the room is told (mapping §6.5).
+func TestFileWhoseTimeIsOver(t *testing.T) {
+	p := newPair(t, warm).begin()
+	asked := len(p.a.files.asked)
+	p.sendContent(content.Part{Disposition: content.Attachment, Body: content.ExternalPart{ContentType: "image/png", URL: "https://assets.b.example/x", Filename: "late.png",
+		Expires: uint32(p.now.Add(-time.Second).Unix())}}, nil)
+	p.last("the room", p.a.hs.texts(p.room), "notice "+local(p.bobAtA)+": [late.png] could not be fetched (it has expired)")
+	p.equal("requests", len(p.a.files.asked), asked)
+	p.noTrouble()
+}
