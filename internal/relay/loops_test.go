@@ -23,6 +23,7 @@ func TestLoopsAreBroken(t *testing.T) {
 	p.settle()
 	p.equal("events at B", len(p.portal.timeline), n)
 	p.last("A", p.a.hs.texts(p.room), "notice mimibot: ⚠ Your message was not delivered: This room is joined to the same MIMI room twice.")
+	p.room.find(t, event.TypeSendStatus, "com.beeper.unsupported_event")
 	// What names an event of ours came from this very room.
 	own := p.a.hs.say(p.room, p.alice, "said once")
 	p.settle()

@@ -191,13 +191,13 @@ func (s *step) dropped(ev event.Event, out *mapping.Outgoing) {
 		s.failed(string(ev.ID), sender, "its file is not there any more", false)
 		return
 	}
-	_, why, tell := out.Drop.Tell()
+	reason, why, tell := out.Drop.Tell()
 	switch {
 	case !tell:
 	case out.Drop == mapping.DropUnsupported:
-		s.once("unsupported:"+ev.Type, func() { s.failed(string(ev.ID), sender, why, false) })
+		s.once("unsupported:"+ev.Type, func() { s.tellFailed(string(ev.ID), event.StatusFail, reason, why) })
 	default:
-		s.failed(string(ev.ID), sender, why, false)
+		s.tellFailed(string(ev.ID), event.StatusFail, reason, why)
 	}
 }
 

@@ -21,12 +21,17 @@ const (
 // failed tells a sender that a message did not get through (mapping §8): by a status event, which clients show at the
 // message, and by a notice of the bot. retry says that sending it again may help.
 func (s *step) failed(eventID, sender, why string, retry bool) {
-	if eventID == "" || s.room.head.MatrixRoomID == "" {
+	if retry {
+		s.tellFailed(eventID, event.StatusRetriable, reasonNetwork, why)
 		return
 	}
-	status, reason := event.StatusFail, reasonRefused
-	if retry {
-		status, reason = event.StatusRetriable, reasonNetwork
+	s.tellFailed(eventID, event.StatusFail, reasonRefused, why)
+}
+
+// tellFailed tells it with one of the words that clients know.
+func (s *step) tellFailed(eventID, status, reason, why string) {
+	if eventID == "" || s.room.head.MatrixRoomID == "" {
+		return
 	}
 	s.matrix(event.Send{Sender: s.speaker(), Type: event.TypeSendStatus, Plain: true, Content: event.SendStatus{Event: id.EventID(eventID),
 		Status: status, Reason: reason, Message: why, Network: "mimi"}.Encode()})
