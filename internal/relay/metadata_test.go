@@ -147,3 +147,21 @@ func TestPeopleAreToldOfThePolicyOnce(t *testing.T) {
 	p.equal("notices", n, 1)
 	p.noTrouble()
 }
+
+// A room that forbids logging is not joined, unless the operator allows it: a bridge to Matrix keeps what is said.
+func TestRoomThatForbidsLogging(t *testing.T) {
+	for _, allowed := range []bool{false, true} {
+		p := newPair(t, warm, "c.example").begin()
+		p.setPolicy(policy.ComponentLogging, (&policy.LoggingPolicy{Logging: policy.Forbidden}).Marshal())
+		c := p.nodes["c.example"]
+		c.conf.AllowLoggingForbidden = allowed
+		c.start()
+		eve := c.hs.mxid("eve")
+		c.hs.users[eve] = true
+		p.a.hs.invite(p.room, p.alice, p.a.ghost("mimi://c.example/u/eve"))
+		p.settle()
+		p.equal("eve is invited at C", c.hs.roomOf(eve, "invite") != nil, allowed)
+		p.equal("the operator of C is told", len(c.alerts), map[bool]int{false: 1}[allowed])
+		p.talk(1)
+	}
+}

@@ -184,6 +184,7 @@ func (s *step) onWelcome(in *store.Input, item *wire.FanoutMessage) error {
 	}
 	if why := s.checkJoined(g); why != "" {
 		s.Log.Warn().Stringer("room", v.head.ID).Str("reason", why).Str("fate", "refused").Msg("a room was not joined")
+		s.Alert("welcome", "a room of "+v.head.Hub+" was not joined: "+why)
 		s.fx.usedKeys = append(s.fx.usedKeys, refs...)
 		return nil
 	}
