@@ -143,6 +143,23 @@ func (x *apStep) changeThread(t threadTask) error {
 	return x.commitThread(by, packages, own, remove, t)
 }
 
+// joinOwn lets clients of ours into a group by the Welcome of our own commit; own are their keys.
+func (x *apStep) joinOwn(welcome []byte, own []mls.JoinKey) error {
+	if len(own) == 0 {
+		return nil
+	}
+	m, _, err := ap.ParseMLS(welcome)
+	if err != nil {
+		return err
+	}
+	more, err := x.thread.JoinMore(x.now, m.Welcome, own)
+	if err != nil {
+		return err
+	}
+	x.apply(more)
+	return nil
+}
+
 // commitThread makes a commit, sends it to who was there before, lets the new ones in, and remembers what it did.
 func (x *apStep) commitThread(by string, add []*mls.KeyPackage, own []mls.JoinKey, remove []string, t threadTask) error {
 	before := x.thread.Actors()
@@ -151,16 +168,8 @@ func (x *apStep) commitThread(by string, add []*mls.KeyPackage, own []mls.JoinKe
 		return err
 	}
 	x.apply(e)
-	if len(own) > 0 {
-		m, _, err := ap.ParseMLS(e.Welcome)
-		if err != nil {
-			return err
-		}
-		more, err := x.thread.JoinMore(x.now, m.Welcome, own)
-		if err != nil {
-			return err
-		}
-		x.apply(more)
+	if err := x.joinOwn(e.Welcome, own); err != nil {
+		return err
 	}
 	x.rememberWish(threadTask{By: by, Add: e.Joined, Remove: remove, Event: t.Event})
 	if err := x.sendMLS(by, e.Commit, before); err != nil {

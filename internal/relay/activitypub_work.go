@@ -69,27 +69,39 @@ func (a *ActivityPub) workThread(ctx context.Context, id store.RoomID, in *store
 		}
 		decide = func(x *apStep) error { return x.onThreadTask(t, raw) }
 	case inputThreadEncrypted:
-		ev, err := event.ParseChecked(in.Body)
-		if err != nil || a.Decrypter == nil {
-			break
-		}
-		plain, err := a.Decrypter.Decrypt(ctx, ev)
-		var missing *NoKeyError
-		switch {
-		case errors.As(err, &missing) && a.Clock().UnixMilli()-in.CreatedMS < keyPatience.Milliseconds():
-			return nil, a.waitForKey(ctx, id, in, string(ev.Room), missing.Session)
-		case missing != nil, errors.Is(err, ErrUnreadable):
-			decide = func(x *apStep) error { return x.unreadable(ev, errors.Join(ErrUnreadable, err)) }
-		case err != nil:
-			return nil, fmt.Errorf("%w: %w", errLater, err)
-		case plain.StateKey == nil:
-			decide = func(x *apStep) error {
-				x.opened = true
-				return x.onThreadEvent(plain)
-			}
+		var err error
+		decide, err = a.openEncrypted(ctx, id, in, (*apStep).onThreadEvent)
+		if decide == nil {
+			return nil, err
 		}
 	}
 	return a.runInput(ctx, id, in, settle, decide)
+}
+
+// openEncrypted returns what is to be done about an encrypted event of the Matrix room: take does what is inside. nil without an
+// error says that it waits for its key.
+func (a *ActivityPub) openEncrypted(ctx context.Context, id store.RoomID, in *store.Input, take func(*apStep, event.Event) error) (func(*apStep) error, error) {
+	nothing := func(*apStep) error { return nil }
+	ev, err := event.ParseChecked(in.Body)
+	if err != nil || a.Decrypter == nil {
+		return nothing, nil
+	}
+	plain, err := a.Decrypter.Decrypt(ctx, ev)
+	var missing *NoKeyError
+	switch {
+	case errors.As(err, &missing) && a.Clock().UnixMilli()-in.CreatedMS < keyPatience.Milliseconds():
+		return nil, a.waitForKey(ctx, id, in, string(ev.Room), missing.Session)
+	case missing != nil, errors.Is(err, ErrUnreadable):
+		return func(x *apStep) error { return x.unreadable(ev, errors.Join(ErrUnreadable, err)) }, nil
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", errLater, err)
+	case plain.StateKey != nil:
+		return nothing, nil
+	}
+	return func(x *apStep) error {
+		x.opened = true
+		return take(x, plain)
+	}, nil
 }
 
 // onThreadEvent takes an event of the Matrix room: what a user of ours says goes to the group, who comes and leaves there does so here.

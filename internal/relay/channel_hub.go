@@ -177,16 +177,8 @@ func (x *apStep) commitNow(by string, add []*mls.KeyPackage, own []mls.JoinKey, 
 		return err
 	}
 	x.apply(e)
-	if len(own) > 0 {
-		m, _, err := ap.ParseMLS(e.Welcome)
-		if err != nil {
-			return err
-		}
-		more, err := x.thread.JoinMore(x.now, m.Welcome, own)
-		if err != nil {
-			return err
-		}
-		x.apply(more)
+	if err := x.joinOwn(e.Welcome, own); err != nil {
+		return err
 	}
 	x.logCommit(base, e.Commit, by)
 	if _, err := x.fresh("ap", hashKey(e.Commit)); err != nil {

@@ -78,27 +78,15 @@ func (a *ActivityPub) work(ctx context.Context, id store.RoomID, in *store.Input
 			decide = func(x *apStep) error { return x.onChannelEvent(ev) }
 		}
 	case inputChannelEncrypted:
-		ev, err := event.ParseChecked(in.Body)
-		if err != nil || a.Decrypter == nil {
-			break
-		}
-		plain, err := a.Decrypter.Decrypt(ctx, ev)
-		var missing *NoKeyError
-		switch {
-		case errors.As(err, &missing) && a.Clock().UnixMilli()-in.CreatedMS < keyPatience.Milliseconds():
-			return nil, a.waitForKey(ctx, id, in, string(ev.Room), missing.Session)
-		case missing != nil, errors.Is(err, ErrUnreadable):
-			decide = func(x *apStep) error { return x.unreadable(ev, errors.Join(ErrUnreadable, err)) }
-		case err != nil:
-			return nil, fmt.Errorf("%w: %w", errLater, err)
-		default:
-			decide = func(x *apStep) error {
-				if plain.StateKey != nil || x.forBot(plain) {
-					return nil
-				}
-				x.opened = true
-				return x.onChannelEvent(plain)
+		var err error
+		decide, err = a.openEncrypted(ctx, id, in, func(x *apStep, plain event.Event) error {
+			if x.forBot(plain) {
+				return nil
 			}
+			return x.onChannelEvent(plain)
+		})
+		if decide == nil {
+			return nil, err
 		}
 	case inputChannel:
 		var t channelTask
