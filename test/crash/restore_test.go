@@ -10,25 +10,61 @@ import (
 	"time"
 
 	"github.com/matrix-mimi/bridge/test/fakes/stage"
+	"github.com/matrix-mimi/bridge/test/harness"
 )
 
-// A bridge whose database is put back to an old backup notices, renews its keys before it sends, and the conversation goes
+// A bridge whose database is put back to an old backup, the file of SQLite or a dump of PostgreSQL, notices, renews its keys before it sends, and the conversation goes
 // on both ways, whether it leads the room or follows: no generation is used twice, nothing that was seen comes again.
 func TestRestoredBackup(t *testing.T) {
 	bin := buildBridge(t)
-	for _, domain := range []string{hub, follower} {
-		for _, moved := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, epochs moved %v", domain, moved), func(t *testing.T) {
-				th := newTheatre(t, bin, nil)
-				th.restore(domain, moved)
-			})
+	play := func(t *testing.T, postgres *harness.Postgres) {
+		for _, domain := range []string{hub, follower} {
+			for _, moved := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, epochs moved %v", domain, moved), func(t *testing.T) {
+					if postgres == nil {
+						newTheatre(t, bin, nil).restore(domain, moved, backupFile)
+						return
+					}
+					newTheatre(t, bin, postgres.Database).restore(domain, moved, func(ctx context.Context, b *stage.Bridge) (func() error, error) {
+						file := filepath.Join(t.TempDir(), "dump.sql")
+						return func() error { return postgres.Load(ctx, b.Postgres, file) }, postgres.Dump(ctx, b.Postgres, file)
+					})
+				})
+			}
 		}
 	}
+	t.Run("sqlite", func(t *testing.T) { play(t, nil) })
+	t.Run("postgres", func(t *testing.T) {
+		server, err := harness.StartPostgres(t.Context(), harness.PostgresConfig{})
+		if err != nil {
+			t.Skipf("no PostgreSQL: %v", err)
+		}
+		t.Cleanup(func() {
+			if err := server.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		play(t, server)
+	})
+}
+
+// backupFile copies the database file of a bridge that is stopped, and returns what puts it back.
+func backupFile(_ context.Context, b *stage.Bridge) (putBack func() error, err error) {
+	file := filepath.Join(b.Dir, "bridge.db")
+	backup, err := os.ReadFile(file)
+	return func() error {
+		for _, end := range []string{"-wal", "-shm"} {
+			if err := os.Remove(file + end); err != nil && !os.IsNotExist(err) {
+				return err
+			}
+		}
+		return os.WriteFile(file, backup, 0o600)
+	}, err
 }
 
 // restore plays a conversation in which a bridge's database is put back. With moved the group has gone on by some epochs
 // since the backup.
-func (th *theatre) restore(domain string, moved bool) {
+func (th *theatre) restore(domain string, moved bool, backup func(context.Context, *stage.Bridge) (putBack func() error, err error)) {
 	t := th.t
 	t.Helper()
 	must := func(err error) {
@@ -49,7 +85,7 @@ func (th *theatre) restore(domain string, moved bool) {
 	victim := th.stage.Bridges[domain]
 	must(quiet(ctx, victim))
 	must(victim.Stop())
-	backup, err := os.ReadFile(filepath.Join(victim.Dir, "bridge.db"))
+	putBack, err := backup(ctx, victim)
 	must(err)
 	must(victim.Start(ctx))
 
@@ -64,12 +100,7 @@ func (th *theatre) restore(domain string, moved bool) {
 		must(quiet(ctx, b))
 	}
 	victim.Process().Kill()
-	must(os.WriteFile(filepath.Join(victim.Dir, "bridge.db"), backup, 0o600))
-	for _, end := range []string{"-wal", "-shm"} {
-		if err := os.Remove(filepath.Join(victim.Dir, "bridge.db"+end)); !os.IsNotExist(err) {
-			must(err)
-		}
-	}
+	must(putBack())
 	must(victim.Start(ctx))
 	if log := victim.Process().LogTail(1 << 20); !strings.Contains(log, "the database was restored") {
 		t.Error("the bridge did not notice that its database was restored")

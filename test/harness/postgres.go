@@ -213,6 +213,24 @@ func (p *Postgres) Database(ctx context.Context, hint string) (string, error) {
 	return p.uri(name), nil
 }
 
+// Dump writes a database of the cluster to a file, as a backup by pg_dump.
+func (p *Postgres) Dump(ctx context.Context, uri, file string) error {
+	return p.client(ctx, "pg_dump", "--clean", "--if-exists", "--file", file, uri)
+}
+
+// Load puts a database back to what Dump wrote.
+func (p *Postgres) Load(ctx context.Context, uri, file string) error {
+	return p.client(ctx, "psql", "--quiet", "--no-psqlrc", "--single-transaction", "--set", "ON_ERROR_STOP=1", "--output", os.DevNull, "--file", file, uri)
+}
+
+// client runs a client program of the cluster's version.
+func (p *Postgres) client(ctx context.Context, program string, args ...string) error {
+	if out, err := exec.CommandContext(ctx, filepath.Join(p.bin, program), args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", program, err, tail(out, 1000))
+	}
+	return nil
+}
+
 // identifier keeps the letters and digits of a hint, in lower case.
 func identifier(hint string) string {
 	out := make([]byte, 0, len(hint))
