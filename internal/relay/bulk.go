@@ -250,11 +250,16 @@ func (r *Relay) NotifyRooms(ctx context.Context, peer string, _ wire.IdentifierU
 	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
 		ids = ids[:0]
 		var inputs []store.NewInput
-		for _, f := range list {
+		for i, f := range list {
 			if f == nil {
 				continue
 			}
 			more, err := r.notifyInputs(ctx, tx, peer, f)
+			codes[i] = wire.BulkTaken
+			if errors.Is(err, ErrBusy) {
+				codes[i] = wire.BulkLater
+				continue
+			}
 			if err != nil {
 				return err
 			}

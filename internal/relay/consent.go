@@ -44,6 +44,8 @@ const (
 	requestsAnHour = 20
 	// updatesAnHour bounds what a provider says in an hour of the consent of its users: asked for or not, it is stored.
 	updatesAnHour = 1000
+	// maxConsents bounds what is kept of the consent of others to one user of ours: beyond, only what was asked for is taken.
+	maxConsents = 500
 	// whyNoConsent is why somebody who must be asked first is not added.
 	whyNoConsent = "they do not accept invitations from you"
 )
@@ -156,6 +158,9 @@ func (r *Relay) UpdateConsent(ctx context.Context, peer string, e *wire.ConsentE
 	}
 	if _, err := r.Store.UserByURI(ctx, requester); err != nil {
 		return Reply{Status: http.StatusCreated}, ignoreNotFound(err)
+	}
+	if len(asked) >= maxConsents && len(ofOwner(asked, owner)) == 0 {
+		return Reply{Status: http.StatusCreated}, nil
 	}
 	c := store.Consent{Direction: store.Out, Owner: owner, Requester: requester, Room: room, State: state, UpdatedMS: r.Clock().UnixMilli()}
 	told, err := r.tellConsent(ctx, w, asked, e)

@@ -208,3 +208,28 @@ func TestUpdatesOfConsentAreBounded(t *testing.T) {
 	p.now = p.now.Add(time.Hour)
 	must0(t, say(2))
 }
+
+// What others say of their consent without being asked is kept within bounds; what was asked for is always taken.
+func TestConsentsOfOthersAreBounded(t *testing.T) {
+	p := newPair(t, warm)
+	ctx := context.Background()
+	_, err := p.a.relay.client(ctx, p.alice) // she is known
+	must0(t, err)
+	must0(t, p.a.db.Tx(ctx, func(tx *store.Tx) error {
+		return tx.PutConsent(ctx, store.Consent{Direction: store.Out, Owner: bobURI, Requester: aliceURI, State: store.ConsentRequested})
+	}))
+	grant := func(user string) {
+		t.Helper()
+		e := &wire.ConsentEntry{Operation: wire.ConsentGrant, RequesterURI: aliceURI, TargetURI: wire.IdentifierURI(user)}
+		_, err := p.a.relay.UpdateConsent(ctx, "b.example", e)
+		must0(t, err)
+	}
+	for n := range maxConsents + 5 {
+		grant(fmt.Sprintf("mimi://b.example/u/somebody%d", n))
+	}
+	grant(bobURI)
+	rows, err := p.a.db.ConsentsBy(ctx, store.Out, aliceURI)
+	must0(t, err)
+	p.equal("kept", len(rows), maxConsents)
+	p.equal("of bob", exact(ofOwner(rows, bobURI), aliceURI, ""), store.ConsentGranted)
+}

@@ -141,9 +141,7 @@ func (s *step) onUpdate(peer string, received *wire.ReceivedUpdateRequest) ([]by
 	case len(verdict.Proposals) > 0:
 		return answer, s.onRemoteProposals(bundle, verdict)
 	}
-	if verdict.Response.ResponseCode == wire.UpdateWrongEpoch {
-		s.plainAnswer = true // not kept: the epoch that it tells grows old
-	}
+	s.plainAnswer = true // a refusal changes nothing: it is not kept, so that nobody fills the database with them
 	return answer, nil
 }
 
@@ -296,6 +294,9 @@ func (r *Relay) notifyInputs(ctx context.Context, tx *store.Tx, peer string, f *
 	if err != nil || !ok {
 		return nil, err
 	}
+	if err := r.takesMore(ctx, tx, &room, f.items); err != nil {
+		return nil, err
+	}
 	inputs := make([]store.NewInput, len(f.items))
 	for i := range f.items {
 		hash := f.items[i].Message.Hash()
@@ -304,6 +305,29 @@ func (r *Relay) notifyInputs(ctx context.Context, tx *store.Tx, peer string, f *
 			Body: f.items[i].Marshal(), CreatedMS: r.Clock().UnixMilli(), SeenKind: "notify", SeenKey: key}
 	}
 	return inputs, nil
+}
+
+// unreadEvery is after how many arrivals it is counted what a room has not worked off; largeFanout, in bytes, is counted always.
+const (
+	unreadEvery = 64
+	largeFanout = 256 << 10
+)
+
+// takesMore tells whether a hub may send more into a room: ErrBusy when what it sent before and was not worked off is too much. It
+// sends it again later.
+func (r *Relay) takesMore(ctx context.Context, tx *store.Tx, room *store.Room, items []wire.FanoutMessage) error {
+	size := 0
+	for i := range items {
+		size += len(items[i].Message.Raw)
+	}
+	if room.NextIn/unreadEvery == (room.NextIn+int64(len(items)))/unreadEvery && size < largeFanout {
+		return nil
+	}
+	rows, bytes, err := tx.Unread(ctx, room.ID, room.Hub)
+	if err == nil && (rows >= r.cfg.MaxUnread || bytes >= r.cfg.MaxUnreadBytes) {
+		err = fmt.Errorf("room %s has %d items of %d bytes that are not worked off: %w", room.ID, rows, bytes, ErrBusy)
+	}
+	return err
 }
 
 // followerRoom finds the room that a fan-out is for. One that is not known is made when there is a Welcome for us in it;

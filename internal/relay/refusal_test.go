@@ -29,7 +29,7 @@ func (p *pair) mark(n *node, r *hsRoom) string {
 // refusedUpdate sends an update as B and demands the code, with nothing changed.
 func (p *pair) refusedUpdate(what, peer string, b *wire.HandshakeBundle, want wire.UpdateResponseCode) {
 	p.t.Helper()
-	before := p.mark(p.a, p.room)
+	before, kept := p.mark(p.a, p.room), p.a.answers()
 	r, err := p.a.relay.Update(context.Background(), peer, wire.IdentifierURI(p.a.room(p.room).URI), b.Marshal())
 	if err != nil {
 		p.t.Errorf("%s: %v", what, err)
@@ -43,6 +43,61 @@ func (p *pair) refusedUpdate(what, peer string, b *wire.HandshakeBundle, want wi
 		p.t.Errorf("%s: code %d (%s), want %d", what, answer.ResponseCode, answer.ErrorDescription, want)
 	}
 	p.equal(what+": state", p.mark(p.a, p.room), before)
+	p.equal(what+": answers that are kept", p.a.answers(), kept)
+}
+
+// answers counts the answers to requests that are kept.
+func (n *node) answers() (rows int) {
+	n.w.t.Helper()
+	must0(n.w.t, n.db.Side().QueryRow(`SELECT COUNT(*) FROM answer`).Scan(&rows))
+	return rows
+}
+
+// A hub cannot fill the database: what a room has not worked off is bounded, and the hub is told to come again.
+func TestUnreadIsBounded(t *testing.T) {
+	for name, limit := range map[string]Config{"items": {MaxUnread: 100}, "bytes": {MaxUnreadBytes: 1 << 20}} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, warm)
+			p.b.conf.MaxUnread, p.b.conf.MaxUnreadBytes = limit.MaxUnread, limit.MaxUnreadBytes
+			p.b.start()
+			var items []wire.FanoutMessage
+			p.fault = func(from, _, verb string, body []byte) fault {
+				if received, err := wire.UnmarshalNotify(body); from == "a.example" && verb == verbNotify && err == nil {
+					items, err = received.Check()
+					must0(t, err)
+				}
+				return deliver
+			}
+			p.begin()
+			p.talk(1)
+			uri := p.view(p.b).uri()
+			m := items[len(items)-1].Message.MLS.Private
+			send := func(n, size int) int {
+				forged := *m
+				forged.Epoch += 2
+				forged.Ciphertext = append(make([]byte, size), byte(n), byte(n>>8))
+				message, err := wire.ParseMessage(forged.Message())
+				must0(t, err)
+				r, err := p.b.serve("a.example", verbNotify, string(uri), wire.MarshalNotify([]wire.FanoutMessage{{Timestamp: 1, Message: message}}))
+				must0(t, err)
+				return r.Status
+			}
+			taken := 0
+			for n := range 400 {
+				if send(n, 10_000) == 201 {
+					taken++
+				}
+			}
+			if taken < 100 || taken > 100+2*unreadEvery {
+				t.Errorf("%d of 400 were taken", taken)
+			}
+			if limit.MaxUnreadBytes > 0 {
+				p.equal("a large one", send(1000, largeFanout), 429)
+			}
+			p.settle() // they wait now, for an epoch that does not come
+			p.equal("afterwards", send(2000, largeFanout), 429)
+		})
+	}
 }
 
 // forge makes a commit of bob's client with the given proposals.

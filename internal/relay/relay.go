@@ -77,6 +77,8 @@ type Config struct {
 	KeyClaims, PeerKeyClaims int64
 	// GroupInfos bounds groupInfo requests an hour by (peer, room): 10.
 	GroupInfos int64
+	// MaxUnread and MaxUnreadBytes bound what a hub sent into a room and was not worked off: 20,000 items and 256 MiB.
+	MaxUnread, MaxUnreadBytes int64
 	// Reports bounds the abuse reports of a peer an hour: 60.
 	Reports int64
 	// ReportRoom is the Matrix room in which abuse reports are told, "" for the chats of administrators with the bot.
@@ -108,6 +110,8 @@ func (c Config) withDefaults() Config {
 	def(&c.KeyClaims, 10)
 	def(&c.PeerKeyClaims, 1000)
 	def(&c.GroupInfos, 10)
+	def(&c.MaxUnread, 20_000)
+	def(&c.MaxUnreadBytes, 256<<20)
 	def(&c.Reports, 60)
 	def(&c.Workers, 8)
 	def(&c.CachedRooms, 1000)

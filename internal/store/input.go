@@ -272,6 +272,17 @@ func (r *Reader) InputsOf(ctx context.Context, room RoomID, kind, peer string) (
 	return s.Rows, s.Size, err
 }
 
+// Unread counts the inputs of a room that came from a peer and are not worked off, ready or waiting, and their bytes.
+func (r *Reader) Unread(ctx context.Context, room RoomID, peer string) (rows, size int64, err error) {
+	type sum struct {
+		Rows int64 `db:"n"`
+		Size int64 `db:"size"`
+	}
+	s, err := get[sum](ctx, r, `SELECT COUNT(*) AS n, CAST(COALESCE(SUM(size), 0) AS BIGINT) AS size FROM input
+		WHERE shard = $1 AND room = $2 AND state <> 'broken' AND peer = $3`, room.Shard(), room, peer)
+	return s.Rows, s.Size, err
+}
+
 // Waiting counts a room's waiting inputs, their bytes, and the time of the oldest (0 if none).
 func (r *Reader) Waiting(ctx context.Context, room RoomID) (rows, size, oldestMS int64, err error) {
 	type sum struct {
