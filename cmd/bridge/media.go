@@ -176,18 +176,26 @@ func fetched(d *mimi.Download, err error) (io.ReadCloser, error) {
 }
 
 // assetProxy fetches files for other providers, as the hub of their rooms
-// (draft-ietf-mimi-protocol-06 §5.10). It is no open proxy: only hosts of assets
-// that peers publish or a policy of a room of ours names are asked.
+// (draft-ietf-mimi-protocol-06 §5.10). It is no open proxy: only who takes part in
+// a room of ours is served, and only hosts are asked that a policy of such a room
+// names, or where files of a provider are who takes part in one.
 type assetProxy struct {
 	app  *app
 	p    *provider
 	mind *relay.Relay
 }
 
-// open fetches an asset.
-func (x assetProxy) open(ctx context.Context, d server.Download) (*server.Asset, error) {
+// open fetches an asset for another provider.
+func (x assetProxy) open(ctx context.Context, peer string, d server.Download) (*server.Asset, error) {
 	if token := x.app.media.Assets.Token(d.URL.String()); token != "" {
 		return x.own(ctx, token)
+	}
+	led, err := x.mind.Leads(ctx, peer)
+	if err != nil {
+		return nil, err
+	}
+	if !led {
+		return nil, fmt.Errorf("%w: nobody of %s takes part in a room of ours", server.ErrForbidden, peer)
 	}
 	ok, err := x.allowed(ctx, d.URL.Host())
 	if err != nil {
@@ -228,19 +236,18 @@ func (x assetProxy) allowed(ctx context.Context, host string) (bool, error) {
 	if ok, err := x.mind.AssetHost(ctx, host); err != nil || ok {
 		return ok, err
 	}
-	peers, err := x.app.db.Peers(ctx)
-	if err != nil {
-		return false, err
+	providers := append(x.p.client.WithAssetsAt(host), host)
+	for domain, p := range x.app.cfg.MIMI.Peers {
+		if slices.Contains(p.AssetHosts, host) {
+			providers = append(providers, domain)
+		}
 	}
-	for _, k := range peers {
-		if x.p.book.Of(k.Domain).Blocked {
+	for _, domain := range providers {
+		if x.p.book.Of(domain).Blocked {
 			continue
 		}
-		if k.Domain == host {
-			return true, nil
-		}
-		if dir, err := x.p.client.Directory(ctx, k.Domain); err == nil && dir.Bridge != nil && slices.Contains(dir.Bridge.AssetDomains, host) {
-			return true, nil
+		if led, err := x.mind.Leads(ctx, domain); err != nil || led {
+			return led, err
 		}
 	}
 	return false, nil

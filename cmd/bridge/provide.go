@@ -74,8 +74,8 @@ func (h handler) ReportAbuse(ctx context.Context, r server.Request, report *wire
 }
 
 // ProxyDownload fetches files of rooms for other providers.
-func (h handler) ProxyDownload(ctx context.Context, _ server.Request, d server.Download) (*server.Asset, error) {
-	return h.assets.open(ctx, d)
+func (h handler) ProxyDownload(ctx context.Context, r server.Request, d server.Download) (*server.Asset, error) {
+	return h.assets.open(ctx, r.Peer, d)
 }
 
 // Extension answers the requests of docs/extensions.md.

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"net/url"
 	"slices"
 	"strconv"
@@ -181,15 +180,47 @@ func (s *step) noteHosts() {
 	}
 }
 
+// led is whether a provider has somebody in a room that we are the hub of.
+type led struct {
+	is      bool
+	untilMS int64
+}
+
+const (
+	// ledFor is for how long, in milliseconds, it counts who is in rooms of ours.
+	ledFor = 60_000
+	// maxLed bounds the providers of whom that is remembered.
+	maxLed = 4096
+)
+
+// Leads tells whether somebody of a provider takes part in a room that we are the hub of, or did a minute ago.
+func (r *Relay) Leads(ctx context.Context, domain string) (bool, error) {
+	now := r.Clock().UnixMilli()
+	r.mu.Lock()
+	l, known := r.led[domain]
+	r.mu.Unlock()
+	if known && now < l.untilMS {
+		return l.is, nil
+	}
+	is, err := r.Store.Led(ctx, domain)
+	if err != nil {
+		return false, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.led == nil || len(r.led) >= maxLed {
+		r.led = map[string]led{}
+	}
+	r.led[domain] = led{is, now + ledFor}
+	return is, nil
+}
+
 // maxAssetHosts bounds the hosts of a room.
 const maxAssetHosts = 100
 
 // AssetHost tells whether an asset policy of a room of ours names a host, so that files there are fetched for others
 // (draft-ietf-mimi-protocol-06 §5.10). A host that was once named stays known: only encrypted files of rooms are there.
 func (r *Relay) AssetHost(ctx context.Context, host string) (bool, error) {
-	_, err := r.Store.Setting(ctx, scopeAssetHost, host)
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	noted, err := r.Store.Setting(ctx, scopeAssetHost, host)
+	return noted != "", err
 }

@@ -422,3 +422,21 @@ func TestFileWhoseTimeIsOver(t *testing.T) {
 	p.equal("requests", len(p.a.files.asked), asked)
 	p.noTrouble()
 }
+
+// Who takes part in a room of ours is served as its hub, and nobody else; it is looked up once a minute.
+func TestLeads(t *testing.T) {
+	p := newPair(t, warm).begin()
+	leads := func(n *node, domain string) bool {
+		t.Helper()
+		is, err := n.relay.Leads(t.Context(), domain)
+		must0(t, err)
+		return is
+	}
+	p.equal("who follows, a stranger, a pattern", []bool{leads(p.a, "b.example"), leads(p.a, "c.example"), leads(p.a, "%")}, []bool{true, false, false})
+	p.equal("the hub of a room that we follow", leads(p.b, "a.example"), false)
+	p.a.hs.kick(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.equal("at once", leads(p.a, "b.example"), true)
+	p.now = p.now.Add(2 * time.Minute)
+	p.equal("after bob was removed", leads(p.a, "b.example"), false)
+}

@@ -229,6 +229,7 @@ type Relay struct {
 
 	mu      sync.Mutex
 	slots   map[store.RoomID]*slot
+	led     map[string]led
 	issuers map[string]issuers        // by domain
 	leased  map[store.Shard]time.Time // until when this process is sure of its leases
 	queue   *queue

@@ -19,6 +19,13 @@ func (r *Reader) TakesPart(ctx context.Context, room RoomID, domain string) (boo
 	return len(got) > 0, err
 }
 
+// Led tells whether somebody of a MIMI provider is in the participant list of a room that we are the hub of. It may read all members.
+func (r *Reader) Led(ctx context.Context, domain string) (bool, error) {
+	got, err := column[int64](ctx, r, `SELECT 1 FROM member AS m JOIN room AS r ON r.shard = m.shard AND r.room = m.room
+		WHERE r.kind = $1 AND m.listed = 1 AND lower(m.uri) LIKE $2 ESCAPE '\' LIMIT 1`, RoomHub, usersOf(domain))
+	return len(got) > 0, err
+}
+
 // usersOf is the LIKE pattern of the URIs of a provider's users.
 func usersOf(domain string) string {
 	return "mimi://" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(domain) + "/%"

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -161,6 +162,11 @@ func (c *Client) Directory(ctx context.Context, domain string) (*wire.Directory,
 		return nil, err
 	}
 	return dir, nil
+}
+
+// WithAssetsAt returns the providers that publish a host as one of their files, as far as their directories are in memory.
+func (c *Client) WithAssetsAt(host string) []string {
+	return c.directories.Find(func(d *wire.Directory) bool { return d.Bridge != nil && slices.Contains(d.Bridge.AssetDomains, host) })
 }
 
 // FreshDirectory is Directory, but fetches again what is older than a minute.

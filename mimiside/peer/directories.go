@@ -108,6 +108,18 @@ func (d *Directories) Known(domain string) *wire.Directory {
 	return nil
 }
 
+// Find returns the providers in memory whose directory fits, in any order. It fetches nothing.
+func (d *Directories) Find(fits func(*wire.Directory) bool) (domains []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for domain, e := range d.entries {
+		if e.directory != nil && fits(e.directory) {
+			domains = append(domains, domain)
+		}
+	}
+	return domains
+}
+
 // stale returns the last directory when it is not too old, or else the error of the last fetch.
 func (e *directoryEntry) stale(now time.Time) (*wire.Directory, error) {
 	if e.directory != nil && now.Sub(e.fetched) < directoryStale {

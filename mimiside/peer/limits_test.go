@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -272,5 +273,29 @@ func TestDirectoriesShared(t *testing.T) {
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil || fetched != 2 {
 		t.Errorf("fetched %d times, %v", fetched, err)
+	}
+}
+
+// Directories are searched as far as they are in memory.
+func TestDirectoriesAreFound(t *testing.T) {
+	fetched := 0
+	d := NewDirectories(func(_ context.Context, domain string) (*wire.Directory, time.Duration, error) {
+		fetched++
+		dir, err := wire.NewDirectory("https://"+domain+"/mimi/v1", &wire.BridgeDirectory{Version: 1, AssetDomains: []string{"files." + domain}})
+		return dir, time.Hour, err
+	}, time.Now)
+	at := func(host string) []string {
+		return d.Find(func(d *wire.Directory) bool { return slices.Contains(d.Bridge.AssetDomains, host) })
+	}
+	for _, domain := range []string{"a.example", "b.example"} {
+		if _, err := d.Get(t.Context(), domain); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := at("files.b.example"); !slices.Equal(got, []string{"b.example"}) {
+		t.Errorf("found %q", got)
+	}
+	if got := at("files.c.example"); len(got) != 0 || fetched != 2 {
+		t.Errorf("found %q, fetched %d", got, fetched)
 	}
 }
