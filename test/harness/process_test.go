@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -134,5 +135,10 @@ func TestFreePortsDiffer(t *testing.T) {
 			t.Fatalf("port %d: given before %v", p, seen[p])
 		}
 		seen[p] = true
+		// What another process sees that asks for a port.
+		if l, err := reserve(p); runtime.GOOS == "linux" && err == nil {
+			l.Close()
+			t.Fatalf("port %d can be handed out by another process", p)
+		}
 	}
 }
