@@ -96,7 +96,8 @@
 //	handler.go bulk.go extension.go requests of other providers
 //	hubkeys.go keymaterial.go keymaterials.go stock.go
 //	                                the hub's keys; KeyPackages given out and forwarded, and their stock
-//	consent.go introduction.go      consent
+//	consent.go consent_own.go consent_wish.go introduction.go
+//	                                consent: what other providers say, what users of ours say, wishes that wait for it
 //	identifier.go findable.go search.go cursor.go
 //	                                who can be found, and finding others
 //	report.go report_out.go         abuse reports as the hub, and of our users
