@@ -229,7 +229,7 @@ func TestRunStartsAndStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	must(t, "registration", "-c", cfg)
-	dendrite, err := harness.BuildDendrite(ctx, os.Stderr)
+	software, err := harness.HomeserverSoftware(ctx, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestRunStartsAndStops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hs, err := harness.StartHomeserver(ctx, dendrite, harness.HomeserverConfig{
+	hs, err := harness.StartHomeserver(ctx, software, harness.HomeserverConfig{
 		ServerName: "hs.example", Dir: filepath.Join(dir, "hs"), Port: port, Registrations: []string{filepath.Join(dir, "registration.yaml")},
 	})
 	if err != nil {

@@ -70,14 +70,14 @@ func demo(ctx context.Context, out io.Writer, o demoOptions) error {
 	}
 	fmt.Fprintln(out, "== building the homeserver")
 	stop := progress(out, "still building")
-	bins, err := harness.BuildDendrite(ctx, out)
+	software, err := harness.HomeserverSoftware(ctx, out)
 	stop()
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "== starting %d homeservers and %d bridges\n", len(script.Homeservers), len(script.Bridges))
 	w, err := dialogue.NewWorld(ctx, dialogue.Plan{Homeservers: script.Homeservers, Bridges: script.Bridges}, dialogue.Options{
-		Dir: dir, Dendrite: bins, Bridge: self, Log: func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) },
+		Dir: dir, Software: software, Bridge: self, Log: func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) },
 	})
 	if err != nil {
 		return err

@@ -143,7 +143,7 @@ func newWorld(t *testing.T, ctx context.Context, cfg store.Config) *world {
 	if err := os.WriteFile(reg, []byte(fmt.Sprintf(registration, harness.Loopback(w.port))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.hs, err = harness.StartHomeserver(ctx, bins, harness.HomeserverConfig{ServerName: "one.example", Dir: t.TempDir(), Registrations: []string{reg},
+	w.hs, err = harness.StartHomeserver(ctx, harness.Software{Dendrite: bins}, harness.HomeserverConfig{ServerName: "one.example", Dir: t.TempDir(), Registrations: []string{reg},
 		PostgresURI: homeserverDatabase(t, ctx)})
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ import (
 var stage struct {
 	once     sync.Once
 	dir      string
-	dendrite harness.Dendrite
+	software harness.Software
 	bridge   string
 	err      error
 
@@ -51,7 +51,7 @@ func prepare(ctx context.Context, needBridge bool) error {
 		if stage.dir, stage.err = os.MkdirTemp("", "mimi-dialogue-*"); stage.err != nil {
 			return
 		}
-		stage.dendrite, stage.err = harness.BuildDendrite(ctx, os.Stderr)
+		stage.software, stage.err = harness.HomeserverSoftware(ctx, os.Stderr)
 	})
 	if stage.err == nil && needBridge && stage.bridge == "" {
 		stage.bridge, stage.err = harness.BuildBridge(ctx, stage.dir)
@@ -106,7 +106,7 @@ func play(t *testing.T, s *Script, allPostgres bool) {
 		t.Fatal(err)
 	}
 	w, err := NewWorld(ctx, Plan{Homeservers: s.Homeservers, Bridges: s.Bridges}, Options{
-		Dir: t.TempDir(), Dendrite: stage.dendrite, Bridge: stage.bridge, Postgres: postgres, AllPostgres: allPostgres, Log: t.Logf,
+		Dir: t.TempDir(), Software: stage.software, Bridge: stage.bridge, Postgres: postgres, AllPostgres: allPostgres, Log: t.Logf,
 	})
 	if errors.Is(err, harness.ErrNoPostgres) {
 		t.Skip(err)
@@ -247,7 +247,7 @@ func TestAScriptThatIsNotTrueFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := NewWorld(ctx, Plan{Homeservers: s.Homeservers}, Options{Dir: t.TempDir(), Dendrite: stage.dendrite})
+	w, err := NewWorld(ctx, Plan{Homeservers: s.Homeservers}, Options{Dir: t.TempDir(), Software: stage.software})
 	if err != nil {
 		t.Fatal(err)
 	}

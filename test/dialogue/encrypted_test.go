@@ -139,7 +139,7 @@ func encryptedConversation(t *testing.T, allPostgres bool) {
 	settings := map[string]string{"encryption.default": "true"}
 	w, err := NewWorld(ctx, Plan{Homeservers: []string{"one", "two"}, Bridges: []BridgePlan{
 		{Domain: "one.example", Homeserver: "one", Settings: settings}, {Domain: "two.example", Homeserver: "two", Settings: settings},
-	}}, Options{Dir: t.TempDir(), Dendrite: stage.dendrite, Bridge: stage.bridge, Postgres: postgres, AllPostgres: allPostgres, Log: t.Logf})
+	}}, Options{Dir: t.TempDir(), Software: stage.software, Bridge: stage.bridge, Postgres: postgres, AllPostgres: allPostgres, Log: t.Logf})
 	if errors.Is(err, harness.ErrNoPostgres) {
 		t.Skip(err)
 	}

@@ -18,7 +18,7 @@ import (
 // Options says with what a world is built.
 type Options struct {
 	Dir      string           // everything is kept in here
-	Dendrite harness.Dendrite // the homeserver's binaries
+	Software harness.Software // of the homeservers
 	Bridge   string           // the bridge's binary; only needed when there are bridges
 	// Postgres makes a new database and returns its URI. Needed when a bridge
 	// wants PostgreSQL.
@@ -93,7 +93,7 @@ func (w *World) build(ctx context.Context, plan Plan) error {
 		registrations[b.plan.Homeserver] = append(registrations[b.plan.Homeserver], b.registration())
 	}
 	for _, name := range plan.Homeservers {
-		hs, err := harness.StartHomeserver(ctx, w.opts.Dendrite, harness.HomeserverConfig{
+		hs, err := harness.StartHomeserver(ctx, w.opts.Software, harness.HomeserverConfig{
 			ServerName: ServerName(name), Dir: filepath.Join(w.opts.Dir, "homeserver-"+name), Port: hsPorts[name], Registrations: registrations[name],
 		})
 		if err != nil {

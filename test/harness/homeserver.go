@@ -2,11 +2,13 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +22,7 @@ import (
 // loopback and lives as long as the test.
 const registrationSecret = "harness-registration-secret"
 
-// HomeserverConfig says how one Dendrite runs.
+// HomeserverConfig says how one homeserver runs.
 type HomeserverConfig struct {
 	ServerName    string   // domain part of its users' ids, for example "one.example"
 	Dir           string   // directory of its own for keys, databases, media and log
@@ -29,17 +31,17 @@ type HomeserverConfig struct {
 	PostgresURI   string   // one database of its own; empty means SQLite files in Dir
 }
 
-// Homeserver is a running (or stopped) Dendrite with its directory.
+// Homeserver is a running (or stopped) homeserver with its directory.
 type Homeserver struct {
-	cfg  HomeserverConfig
-	bins Dendrite
-	proc *Process
+	cfg      HomeserverConfig
+	software Software
+	proc     *Process
 }
 
-// StartHomeserver writes the configuration and starts a Dendrite, and returns
+// StartHomeserver writes the configuration and starts a homeserver, and returns
 // when it answers. It does not federate: what crosses between two of them
 // crosses over the bridge.
-func StartHomeserver(ctx context.Context, bins Dendrite, cfg HomeserverConfig) (*Homeserver, error) {
+func StartHomeserver(ctx context.Context, software Software, cfg HomeserverConfig) (*Homeserver, error) {
 	if cfg.Port == 0 {
 		port, err := FreePort()
 		if err != nil {
@@ -55,7 +57,7 @@ func StartHomeserver(ctx context.Context, bins Dendrite, cfg HomeserverConfig) (
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("set up homeserver %s: %w", cfg.ServerName, err)
 	}
-	h := &Homeserver{cfg: cfg, bins: bins}
+	h := &Homeserver{cfg: cfg, software: software}
 	if err := h.writeFiles(ctx); err != nil {
 		return nil, fmt.Errorf("set up homeserver %s: %w", cfg.ServerName, err)
 	}
@@ -66,9 +68,12 @@ func StartHomeserver(ctx context.Context, bins Dendrite, cfg HomeserverConfig) (
 }
 
 func (h *Homeserver) writeFiles(ctx context.Context) error {
+	if len(h.software.Synapse) > 0 {
+		return h.writeSynapse()
+	}
 	key := filepath.Join(h.cfg.Dir, "matrix_key.pem")
 	if _, err := os.Stat(key); err != nil {
-		out, err := exec.CommandContext(ctx, h.bins.GenerateKeys, "--private-key", key).CombinedOutput()
+		out, err := exec.CommandContext(ctx, h.software.Dendrite.GenerateKeys, "--private-key", key).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("generate-keys: %w: %s", err, tail(out, 500))
 		}
@@ -113,14 +118,12 @@ func (h *Homeserver) Start(ctx context.Context) error {
 	if h.proc != nil && h.proc.Running() {
 		return nil
 	}
-	addr := Loopback(h.cfg.Port)
-	proc, err := StartProcess(Command{
-		Name: "homeserver " + h.cfg.ServerName,
-		Path: h.bins.Server,
-		Args: []string{"-config", "dendrite.yaml", "-http-bind-address", addr},
-		Dir:  h.cfg.Dir,
-		Log:  h.LogPath(),
-	})
+	cmd := Command{Path: h.software.Dendrite.Server, Args: []string{"-config", "dendrite.yaml", "-http-bind-address", Loopback(h.cfg.Port)}}
+	if words := h.software.Synapse; len(words) > 0 {
+		cmd = Command{Path: words[0], Args: append(slices.Clone(words[1:]), "-c", "homeserver.yaml")}
+	}
+	cmd.Name, cmd.Dir, cmd.Log = "homeserver "+h.cfg.ServerName, h.cfg.Dir, h.LogPath()
+	proc, err := StartProcess(cmd)
 	if err != nil {
 		return err
 	}
@@ -169,7 +172,7 @@ func (h *Homeserver) URL() string { return "http://" + Loopback(h.cfg.Port) }
 func (h *Homeserver) ServerName() string { return h.cfg.ServerName }
 
 // LogPath returns the file with the homeserver's output.
-func (h *Homeserver) LogPath() string { return filepath.Join(h.cfg.Dir, "dendrite.log") }
+func (h *Homeserver) LogPath() string { return filepath.Join(h.cfg.Dir, "homeserver.log") }
 
 // Password returns the password that User gives to a user.
 func Password(localpart string) string { return "pw-" + localpart + "-12345" }
@@ -182,14 +185,11 @@ func (h *Homeserver) User(ctx context.Context, localpart string) (*mautrix.Clien
 		return nil, fmt.Errorf("make a client for %s: %w", localpart, err)
 	}
 	cli.Log = zerolog.Nop()
-	if !h.hasUser(ctx, cli, localpart) {
-		admin := &synapseadmin.Client{Client: cli}
-		_, err := admin.SharedSecretRegister(ctx, registrationSecret, synapseadmin.ReqSharedSecretRegister{
-			Username: localpart, Password: Password(localpart), Displayname: localpart,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("register %s on %s: %w", localpart, h.cfg.ServerName, err)
-		}
+	_, err = (&synapseadmin.Client{Client: cli}).SharedSecretRegister(ctx, registrationSecret, synapseadmin.ReqSharedSecretRegister{
+		Username: localpart, Password: Password(localpart), Displayname: localpart,
+	})
+	if err != nil && !errors.Is(err, mautrix.MUserInUse) {
+		return nil, fmt.Errorf("register %s on %s: %w", localpart, h.cfg.ServerName, err)
 	}
 	_, err = cli.Login(ctx, &mautrix.ReqLogin{
 		Type:                     mautrix.AuthTypePassword,
@@ -202,10 +202,4 @@ func (h *Homeserver) User(ctx context.Context, localpart string) (*mautrix.Clien
 		return nil, fmt.Errorf("log %s in on %s: %w", localpart, h.cfg.ServerName, err)
 	}
 	return cli, nil
-}
-
-// hasUser asks whether a localpart is taken.
-func (h *Homeserver) hasUser(ctx context.Context, cli *mautrix.Client, localpart string) bool {
-	free, err := cli.RegisterAvailable(ctx, localpart)
-	return err != nil || !free.Available
 }

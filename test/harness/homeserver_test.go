@@ -33,11 +33,11 @@ func TestDendriteVersionIsThePinnedOne(t *testing.T) {
 func TestHomeserverKeepsItsUsersOverKillAndRestart(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	bins, err := BuildDendrite(ctx, os.Stderr)
+	software, err := HomeserverSoftware(ctx, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := StartHomeserver(ctx, bins, HomeserverConfig{ServerName: "one.example", Dir: t.TempDir()})
+	h, err := StartHomeserver(ctx, software, HomeserverConfig{ServerName: "one.example", Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

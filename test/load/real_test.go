@@ -43,7 +43,7 @@ func testReal(t *testing.T, status bool) {
 	}
 	const name = "hs.a.example"
 	s := open(t, stage.Options{Bin: bin, Bridge: map[string]any{"message_status_events": status}, Homeserver: func(string) (string, string) { return name, "http://" + harness.Loopback(port) }})
-	hs, err := harness.StartHomeserver(s.ctx, bins, harness.HomeserverConfig{ServerName: name, Dir: filepath.Join(t.TempDir(), "hs"), Port: port,
+	hs, err := harness.StartHomeserver(s.ctx, harness.Software{Dendrite: bins}, harness.HomeserverConfig{ServerName: name, Dir: filepath.Join(t.TempDir(), "hs"), Port: port,
 		Registrations: []string{s.a.Registration()}})
 	s.must(err)
 	t.Cleanup(func() {
