@@ -46,6 +46,18 @@ func ParseAliasLocalpart(localpart string) (wire.IdentifierURI, error) {
 	return parseURILocalpart(localpart, wire.KindRoom, wire.KindRoom)
 }
 
+// MarkedAlias returns the localpart of the alias of a room without a MIMI URI, by its id here: mark is "group" for a
+// conversation and "channel" for a channel of another server. No URI gives the same, because escaping never produces "=g"
+// and "=ch". It is "" where the server's name leaves no room.
+func (n Naming) MarkedAlias(mark, id string) string {
+	escaped := EscapeLocalpart(n.Domain+"/") + "=" + mark + "." + id
+	localpart, _, err := shorten(GhostPrefix, escaped, escaped, MaxLocalpart(n.Server))
+	if err != nil {
+		return ""
+	}
+	return localpart
+}
+
 // AcctGhostLocalpart returns the localpart of the ghost of a user who is known by an acct: URI.
 func AcctGhostLocalpart(acct string, max int) (localpart string, hashed bool, err error) {
 	user, host, err := SplitAcct(acct)

@@ -159,6 +159,27 @@ func drawForeignURI(t *rapid.T) wire.IdentifierURI {
 	return wire.IdentifierURI("mimi://" + domain + "/" + kind + "/" + seg)
 }
 
+// No URI of a room gives the alias of a room without a URI, and a long name of the server leaves place for it, or there is none.
+func TestMarkedAliasIsNoURI(t *testing.T) {
+	n := Naming{Domain: "one.example", Server: "hs.example"}
+	if a := n.MarkedAlias("group", "c0ffee"); a != "mimi_one.example=2f=group.c0ffee" {
+		t.Error(a)
+	}
+	for _, a := range []string{n.MarkedAlias("group", "c0ffee"), n.MarkedAlias("channel", "c0ffee")} {
+		if uri, err := ParseAliasLocalpart(a); err == nil {
+			t.Errorf("%s is %s", a, uri)
+		}
+	}
+	n.Server = strings.Repeat("a", 190) + ".example"
+	if a := n.MarkedAlias("group", strings.Repeat("c0", 16)); !IsHashed(a) || len(a) > MaxLocalpart(n.Server) {
+		t.Error(a)
+	}
+	n.Server = strings.Repeat("a", 240) + ".example"
+	if a := n.MarkedAlias("group", "c0ffee"); a != "" {
+		t.Error(a)
+	}
+}
+
 func TestGhostBijective(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		uri := drawForeignURI(t)

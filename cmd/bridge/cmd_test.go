@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,7 +19,9 @@ import (
 	"maunium.net/go/mautrix/appservice"
 
 	"github.com/matrix-mimi/bridge/internal/config"
+	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/mimiside/peer/ca"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
 	"github.com/matrix-mimi/bridge/test/harness"
 )
 
@@ -150,6 +153,23 @@ func TestRegistrationKeepsItsTokensAndFollowsTheSettings(t *testing.T) {
 	}
 	if got := second.Namespaces.UserIDs[1].Regex; got != `^@mimi_(two\.example)=2f.*:hs\.example$` {
 		t.Error(got)
+	}
+	// Synapse makes rooms for these aliases only: of other providers, of the bridge itself, and those of ActivityPub.
+	loaded, err := config.Load(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := mapping.Naming{Domain: loaded.MIMI.Domain, Server: "hs.example"}
+	own, _, err := mapping.AliasLocalpart(wire.IdentifierURI("mimi://"+names.Domain+"/r/x"), 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, alias := range []string{"mimi_two.example=2fx", own, names.MarkedAlias("group", "0a"), names.MarkedAlias("channel", "0a")} {
+		for _, reg := range []*appservice.Registration{first, second} {
+			if ok, err := regexp.MatchString(reg.Namespaces.RoomAliases[0].Regex, "#"+alias+":hs.example"); !ok || err != nil {
+				t.Errorf("%s is not in %s", alias, reg.Namespaces.RoomAliases[0].Regex)
+			}
+		}
 	}
 	must(t, "registration", "--new-tokens", "-c", cfg)
 	third, err := appservice.LoadRegistration(path)

@@ -94,7 +94,7 @@ func buildRegistration(cfg *config.Config) *appservice.Registration {
 		any := "(" + strings.Join(names, "|") + ")"
 		exclusive(users, "^@mimi_"+any+"=2f.*:"+server+"$")
 		exclusive(users, "^@acct_.*=40"+any+":"+server+"$")
-		exclusive(&reg.Namespaces.RoomAliases, "^#mimi_"+any+"=2f.*:"+server+"$")
+		exclusive(&reg.Namespaces.RoomAliases, "^#mimi_("+strings.Join(append(names, regexp.QuoteMeta(cfg.MIMI.Domain)), "|")+")=2f.*:"+server+"$")
 	}
 	if cfg.Bridge.DoublePuppet {
 		*users = append(*users, appservice.Namespace{Regex: "^@[^:]+:" + server + "$", Exclusive: false})

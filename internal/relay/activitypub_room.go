@@ -220,7 +220,7 @@ func (x *apStep) portal() {
 	if v.head.MatrixRoomID != "" || v.st.Portal {
 		return
 	}
-	o := x.matrix(event.CreateRoom{Alias: "acct_=g" + v.head.ID.String(), Preset: "private_chat", Direct: len(x.thread.Actors()) == 2})
+	o := x.matrix(event.CreateRoom{Alias: x.Naming.MarkedAlias("group", v.head.ID.String()), Preset: "private_chat", Direct: len(x.thread.Actors()) == 2})
 	ask(o, refPortal, 0)
 	v.st.Portal = true
 	bot, _ := v.members.of(x.cfg.Bot)

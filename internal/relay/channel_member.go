@@ -364,7 +364,7 @@ func (x *apStep) channelPortal(object ap.Object) error {
 		state = append(state, x.encryptionState())
 		v.matrix.Crypt = true
 	}
-	o := x.matrix(event.CreateRoom{Alias: "acct_=c" + v.head.ID.String(), Name: v.matrix.Name, Topic: v.matrix.Topic, Preset: "private_chat", State: state})
+	o := x.matrix(event.CreateRoom{Alias: x.Naming.MarkedAlias("channel", v.head.ID.String()), Name: v.matrix.Name, Topic: v.matrix.Topic, Preset: "private_chat", State: state})
 	ask(o, refChannelPortal, 0)
 	v.st.Portal = true
 	bot, _ := v.members.of(x.cfg.Bot)

@@ -283,6 +283,9 @@ func (h *fakeHS) exec(row store.Outbound, roomID string) (class string, eventID 
 
 func (h *fakeHS) execCreate(args event.Object, sender string) (string, string, []byte) {
 	alias := args.Str("alias")
+	if alias != "" && !strings.HasPrefix(alias, "mimi_") { // Synapse makes rooms for the aliases in the registration only
+		return "refused", "", []byte(`{"errcode":"M_EXCLUSIVE"}`)
+	}
 	if id, ok := h.aliases[alias]; ok && alias != "" {
 		return "done", "", mustJSON(map[string]string{"room_id": id})
 	}

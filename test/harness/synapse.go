@@ -64,7 +64,7 @@ func (h *Homeserver) synapseSettings() (map[string]any, error) {
 	settings := map[string]any{
 		"server_name": h.cfg.ServerName, "public_baseurl": h.URL() + "/", "report_stats": false, "pid_file": "homeserver.pid",
 		"listeners": []any{map[string]any{"port": h.cfg.Port, "type": "http", "bind_addresses": []string{"127.0.0.1"},
-			"resources": []any{map[string]any{"names": []string{"client"}}}}},
+			"resources": []any{map[string]any{"names": []string{"client", "federation"}}}}},
 		"database":         map[string]any{"name": "sqlite3", "args": map[string]any{"database": filepath.Join(h.cfg.Dir, "homeserver.db")}},
 		"media_store_path": filepath.Join(h.cfg.Dir, "media_store"), "signing_key_path": filepath.Join(h.cfg.Dir, "signing.key"),
 		"registration_shared_secret": registrationSecret, "macaroon_secret_key": registrationSecret, "form_secret": registrationSecret,
