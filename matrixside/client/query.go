@@ -209,7 +209,13 @@ func (c *Client) Software(ctx context.Context) (Software, error) {
 			s.Ping = true
 		}
 	}
-	if b, err = c.get(ctx, "ask for software", mautrix.BaseURLPath{"_matrix", "federation", "v1", "version"}, nil); err == nil {
+	// Without the token: Synapse takes that for another server's, which a list of allowed servers does not have.
+	open := c.As("")
+	open.AccessToken, open.SetAppServiceUserID = "", false
+	b, _, err = open.MakeFullRequestWithResp(ctx, mautrix.FullRequest{
+		Method: http.MethodGet, URL: open.BuildURL(mautrix.BaseURLPath{"_matrix", "federation", "v1", "version"}), MaxAttempts: 1,
+	})
+	if err == nil {
 		if o, err := event.ParseObject(b); err == nil {
 			s.Name, s.Version = o.Obj("server").Str("name"), o.Obj("server").Str("version")
 		}

@@ -101,7 +101,7 @@ type stage struct {
 
 func newStage(t *testing.T, ctx context.Context) *stage {
 	t.Helper()
-	software, err := harness.HomeserverSoftware(ctx, os.Stderr)
+	bins, err := harness.BuildDendrite(ctx, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func newStage(t *testing.T, ctx context.Context) *stage {
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.ListenAndServe() }()
 	t.Cleanup(func() { _ = srv.Close(); <-served })
-	if s.hs, err = harness.StartHomeserver(ctx, software, harness.HomeserverConfig{ServerName: "one.example", Dir: t.TempDir(), Registrations: []string{reg}}); err != nil {
+	if s.hs, err = harness.StartHomeserver(ctx, harness.Software{Dendrite: bins}, harness.HomeserverConfig{ServerName: "one.example", Dir: t.TempDir(), Registrations: []string{reg}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.hs.Kill)
