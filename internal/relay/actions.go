@@ -46,6 +46,7 @@ const (
 	actUnplug  = "unplumb"
 	actStart   = "start"
 	actResync  = "resync"
+	actUpgrade = "upgrade"
 	actRenew   = "renew"
 	actSay     = "say"
 	actRetry   = "retry"
@@ -282,6 +283,8 @@ func (s *step) onAction(body []byte) error {
 		return s.actStart(a)
 	case actResync:
 		return s.resync("an operator asked for it")
+	case actUpgrade:
+		s.tryUpgrade()
 	case actRetry:
 		return s.actRetry(a)
 	case actLink:

@@ -36,6 +36,8 @@ func (s *step) onAnswer(a *store.Answer) error {
 		return s.onGroupInfo(a, ref)
 	case refUpgrade:
 		s.onUpgraded(a, rest)
+	case refGoOver:
+		s.onGoneOver()
 	case refUploaded:
 		return s.onUploaded(a, rest)
 	case refAvatar:

@@ -98,7 +98,7 @@ func (x *apStep) onOffer(t channelTask, state []json.RawMessage) error {
 		case event.TypeCanonicalAlias:
 			alias = ev.Content.Str("alias")
 		case event.TypeCreate:
-			v.matrix.Creator = string(ev.Sender)
+			v.matrix.created(ev)
 		case event.TypeHistoryVisibility:
 			v.matrix.History = ev.Content.Str("history_visibility")
 		default:

@@ -64,6 +64,7 @@ const (
 	refExternal   = "external"    // the group's state for a first join
 	refCompare    = "compare"     // the group's state to see whether ours is the same
 	refUpgrade    = "upgrade"     // the bot joined the room that replaces another, which stands behind the colon
+	refGoOver     = "go-over"     // a ghost invited the bot into the room that replaces another
 	refProfiles   = "profiles"    // profiles of users; the provider stands behind the colon
 	refLinkStatus = "link-status" // why a joining code was refused; who presented it stands behind the colon
 	refKnock      = "knock"       // a knock of a user of ours; who it is stands behind the colon

@@ -83,6 +83,11 @@ func (s *step) wish(kind, actor, target string, d intentData) *store.Intent {
 			s.setIntent(old, store.IntentOpen, "", d)
 			return old
 		}
+		if old.State == store.IntentOpen && kind == intentRole { // the newest counts
+			old.Actor = actor
+			s.setIntent(old, store.IntentOpen, "", d)
+			return old
+		}
 		if old.State == store.IntentOpen && kind == intentPolicy {
 			had, err := dataOf(old)
 			if err == nil {

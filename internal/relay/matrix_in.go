@@ -135,6 +135,10 @@ func (s *step) onGhostMoved(ev event.Event, move event.Move, m event.Member) err
 			s.gather(uri, &d)
 		}
 		if v.head.Kind == store.RoomNone {
+			if old, ok := s.replaces(); ok {
+				s.goOver(old, m, uri)
+				return nil
+			}
 			if had, ok := s.directBefore(m, uri); ok {
 				s.declineGhost(m.User, "you have a conversation already")
 				s.sayIn(had, action{Do: actStart, By: string(m.Sender), Users: []string{uri}})
@@ -337,7 +341,7 @@ func (s *step) onState(ev event.Event) error {
 			s.tellEncrypted()
 		}
 	case event.TypeCreate:
-		v.matrix.Creator, v.matrix.Version = string(ev.Sender), ev.Content.Str("room_version")
+		v.matrix.created(ev)
 	}
 	return nil
 }

@@ -125,6 +125,52 @@ func TestUpgradedRoom(t *testing.T) {
 	})
 }
 
+// Synapse lets only moderators speak and invite in the room that was replaced. In the new room everybody may again, and whoever
+// replaced the room is told in the chat with the bot what to do, because the bot cannot say it there.
+func TestUpgradedRoomIsClosedFirst(t *testing.T) {
+	p := newPair(t, warm).begin()
+	p.a.hs.set(p.room, p.alice, event.TypeHistoryVisibility, map[string]string{"history_visibility": "shared"})
+	p.settle()
+	chat := p.a.hs.create(p.alice, "", "")
+	p.a.hs.invite(chat, p.alice, p.a.hs.mxid("mimibot"))
+	p.settle()
+	next := p.a.hs.create(p.alice, "Tea", "about tea")
+	p.a.hs.set(p.room, p.alice, event.TypeTombstone, map[string]string{"body": "moved", "replacement_room": next.id})
+	p.a.hs.set(p.room, p.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{p.alice: 100}, "events_default": 50, "invite": 50})
+	p.settle()
+	p.last("told", p.a.hs.texts(chat), "notice mimibot: The room \"Tea\" was replaced. Invite me to the new one, and the conversation goes on there.")
+	p.a.hs.set(next, p.alice, event.TypeHistoryVisibility, map[string]string{"history_visibility": "shared"})
+	p.a.hs.invite(next, p.alice, p.a.hs.mxid("mimibot"))
+	p.pass(2 * time.Minute)
+	p.b.hs.say(p.portal, p.bob, "so I see")
+	p.settle()
+	next.find(t, event.TypeMessage, "so I see")
+}
+
+// Clients that replace a room invite everybody into the new one, in any order: the guests get no second MIMI room, and who was
+// not there before comes in.
+func TestUpgradedRoomWithItsGuestsInvited(t *testing.T) {
+	p := newPair(t, warm).begin()
+	uri := p.a.room(p.room).URI
+	next := p.a.hs.create(p.alice, "Tea", "about tea")
+	p.a.hs.set(p.room, p.alice, event.TypeTombstone, map[string]string{"body": "moved", "replacement_room": next.id})
+	p.settle()
+	carol := p.b.hs.mxid("carol")
+	p.b.hs.users[carol] = true
+	p.a.hs.invite(next, p.alice, p.bobAtA)
+	p.a.hs.invite(next, p.alice, p.a.ghost("mimi://b.example/u/carol"))
+	p.settle()
+	p.equal("URI", p.a.room(next).URI, uri)
+	p.equal("the ghost", next.members[p.bobAtA], "join")
+	p.equal("carol", p.portal.members[carol], "invite")
+	if other := p.b.hs.roomOf(p.bob, "invite"); other != nil {
+		t.Errorf("bob got a second room: %s", other.id)
+	}
+	p.a.hs.say(next, p.alice, "moved")
+	p.settle()
+	p.portal.find(t, event.TypeMessage, "moved")
+}
+
 // otherGhost is the ghost, in the room where this way begins, of who speaks on the other side.
 func (w *way) otherGhost() string {
 	if w.who == w.alice {

@@ -172,7 +172,9 @@ func (v *roomView) reader(bot string) string {
 // onRead takes the state of the Matrix room. While a hub room is made, the group follows.
 func (s *step) onRead(state []json.RawMessage) error {
 	v := s.room
+	busy := v.pending != nil || len(v.intents) > 0
 	var r event.Room
+	var rest []event.Event
 	for _, raw := range state {
 		ev, err := event.ParseChecked(raw)
 		if err != nil || ev.StateKey == nil {
@@ -183,16 +185,23 @@ func (s *step) onRead(state []json.RawMessage) error {
 			continue
 		}
 		r.Apply(ev)
-		if *ev.StateKey != "" {
-			continue
+		switch {
+		case *ev.StateKey != "":
+		case ev.Type == event.TypeCreate:
+			v.matrix.created(ev)
+		case ev.Type == event.TypePowerLevels:
+			v.matrix.Power = ev.Content.Encode()
+		default:
+			rest = append(rest, ev)
 		}
+	}
+	// What follows from the rest depends on who has which power.
+	for _, ev := range rest {
 		switch ev.Type {
 		case event.TypeName:
 			v.matrix.Name = cleanName(ev.Content.Str("name"))
 		case event.TypeTopic:
 			v.matrix.Topic = ev.Content.Str("topic")
-		case event.TypePowerLevels:
-			v.matrix.Power = ev.Content.Encode()
 		default:
 			if err := s.onState(ev); err != nil {
 				return err
@@ -200,6 +209,10 @@ func (s *step) onRead(state []json.RawMessage) error {
 		}
 	}
 	if v.head.State == stateActive && v.group != nil {
+		if busy {
+			s.followPower("", "")
+			return nil
+		}
 		return s.compare()
 	}
 	if v.head.State != stateOpening || v.group != nil || v.st.Opening == nil {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"maunium.net/go/mautrix/id"
+
 	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
@@ -127,7 +129,8 @@ type matrixState struct {
 	Topic   string           `json:"topic,omitempty"`
 	Creator string           `json:"creator,omitempty"`
 	Version string           `json:"version,omitempty"`
-	Power   json.RawMessage  `json:"power,omitempty"` // content of m.room.power_levels as received
+	Others  []id.UserID      `json:"creators,omitempty"` // further creators, in rooms of version 12 and newer
+	Power   json.RawMessage  `json:"power,omitempty"`    // content of m.room.power_levels as received
 	Join    string           `json:"join,omitempty"`
 	History string           `json:"history,omitempty"`
 	Crypt   bool             `json:"crypt,omitempty"` // the room is encrypted
@@ -137,16 +140,26 @@ type matrixState struct {
 	ACL     *event.ServerACL `json:"acl,omitempty"`
 }
 
+// created takes m.room.create.
+func (m *matrixState) created(ev event.Event) {
+	var r event.Room
+	r.Apply(ev)
+	m.Creator, m.Version, m.Others = string(ev.Sender), r.Create.Version, nil
+	if len(r.Create.Creators) > 1 {
+		m.Others = r.Create.Creators[1:]
+	}
+}
+
 // power returns the power levels of the room.
 func (m *matrixState) power() event.PowerLevels {
-	if len(m.Power) == 0 {
-		return event.DefaultPowerLevels(userID(m.Creator))
+	p := event.DefaultPowerLevels(userID(m.Creator))
+	if o, err := event.ParseObject(m.Power); len(m.Power) > 0 && err == nil {
+		p = event.ParsePowerLevels(o)
 	}
-	o, err := event.ParseObject(m.Power)
-	if err != nil {
-		return event.DefaultPowerLevels(userID(m.Creator))
+	if m.Creator != "" && (event.Create{Version: m.Version}).PrivilegedCreators() {
+		p.Creators = append([]id.UserID{userID(m.Creator)}, m.Others...)
 	}
-	return event.ParsePowerLevels(o)
+	return p
 }
 
 // setRenewed notes when the keys of a user's leaf were renewed. The list is a row of its own, which an ordinary message

@@ -10,6 +10,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/room"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
@@ -322,6 +323,46 @@ func TestPeerAway(t *testing.T) {
 }
 
 // Power levels become roles, and roles power levels; what the hub refuses is taken back.
+// In rooms of version 12 creators stand above everybody and are not in the power levels (MSC4289).
+func TestCreatorsOfARoom(t *testing.T) {
+	p := newPair(t, warm)
+	carol := p.a.hs.mxid("carol")
+	p.room = p.a.hs.create(p.alice, "Tea", "")
+	p.a.hs.set(p.room, p.alice, event.TypeCreate, map[string]any{"room_version": "12", "additional_creators": []string{carol}})
+	p.a.hs.set(p.room, p.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{p.bobAtA: 50}})
+	p.a.hs.invite(p.room, p.alice, carol)
+	p.a.hs.join(p.room, carol)
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.portal = p.b.hs.roomOf(p.bob, "invite")
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	for _, user := range []string{"alice", "carol"} {
+		state := p.a.view(p.room).policy
+		p.equal("role of "+user, state.Role(state.RoleIndex("mimi://a.example/u/"+user)).Name, "creator")
+		ghost := p.b.ghost("mimi://a.example/u/" + user)
+		if bob := p.portal.power.User(userID(p.bob)); bob < 50 || p.portal.power.User(userID(ghost)) <= bob {
+			t.Errorf("%s has level %d in the portal, bob %d", user, p.portal.power.User(userID(ghost)), bob)
+		}
+		p.b.hs.kick(p.portal, p.bob, ghost)
+		p.settle()
+		p.equal(user, p.room.members[p.a.hs.mxid(user)], "join")
+		p.equal(user+" in the group", state.RoleIndex("mimi://a.example/u/"+user) > policy.RoleBanned, true)
+	}
+	// Nobody is made a creator, and giving others a role leaves the creators out of the power levels.
+	p.a.hs.set(p.room, p.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{p.bobAtA: 100}})
+	p.settle()
+	state := p.a.view(p.room).policy
+	p.equal("role of bob", state.Role(state.RoleIndex("mimi://b.example/u/bob")).Name, "admin")
+	// It goes on in a room of an older version, where the power levels say it.
+	next := p.a.hs.create(p.alice, "Tea", "")
+	p.a.hs.set(p.room, p.alice, event.TypeTombstone, map[string]string{"replacement_room": next.id})
+	p.a.hs.invite(next, p.alice, p.a.hs.mxid("mimibot"))
+	p.pass(2 * time.Minute)
+	state = p.a.view(next).policy
+	p.equal("role of alice", state.Role(state.RoleIndex("mimi://a.example/u/alice")).Name, "admin")
+}
+
 func TestPowerLevelsAndRoles(t *testing.T) { modes(t, testPowerLevelsAndRoles) }
 
 func testPowerLevelsAndRoles(t *testing.T, m mode) {

@@ -28,7 +28,9 @@ func (s *step) onTombstone(ev event.Event, echo bool) {
 	if r.Successor == "" || echo || v.group == nil || string(r.Successor) == v.head.MatrixRoomID {
 		return
 	}
-	v.st.Upgrade = &upgrade{To: string(r.Successor)}
+	v.st.Upgrade = &upgrade{To: string(r.Successor), By: string(ev.Sender)}
+	s.fx.unbind = append(s.fx.unbind, name{store.NameSuccessor, v.st.Upgrade.To})
+	s.fx.names = append(s.fx.names, name{store.NameSuccessor, v.st.Upgrade.To})
 	if _, server, ok := strings.Cut(string(ev.Sender), ":"); ok {
 		v.st.Upgrade.Via = server
 	}
@@ -38,6 +40,7 @@ func (s *step) onTombstone(ev event.Event, echo bool) {
 // upgrade is a Matrix room that was replaced.
 type upgrade struct {
 	To    string `json:"to"`
+	By    string `json:"by,omitempty"` // who replaced it, by MXID
 	Via   string `json:"via,omitempty"`
 	Tries int    `json:"tries,omitempty"`
 }
@@ -66,7 +69,10 @@ func (s *step) onUpgraded(a *store.Answer, to string) {
 		switch u.Tries {
 		case 1:
 			s.notice("This room was replaced. Invite me to the new one, and the conversation goes on there.", "")
+			// Synapse lets only moderators speak in a room that was replaced.
+			s.tellUser(u.By, "The room \""+v.matrix.Name+"\" was replaced. Invite me to the new one, and the conversation goes on there.")
 		case upgradeTries:
+			s.fx.unbind = append(s.fx.unbind, name{store.NameSuccessor, to})
 			v.st.Upgrade = nil
 			return
 		}
@@ -77,11 +83,37 @@ func (s *step) onUpgraded(a *store.Answer, to string) {
 	s.moveTo(to)
 }
 
+// replaces is the room that the Matrix room of this step replaces, while the bot has not moved into it.
+func (s *step) replaces() (store.RoomID, bool) {
+	room, err := s.Store.RoomIDByName(s.ctx, store.NameSuccessor, s.room.head.MatrixRoomID)
+	return room, err == nil
+}
+
+// goOver: a ghost was invited into a room that replaces another, before the bot moved into it. It goes in and lets the bot in;
+// who is new here is invited into the room that moves.
+func (s *step) goOver(old store.RoomID, m event.Member, uri string) {
+	if had, err := s.Store.MemberByURI(s.ctx, old, uri); err != nil || !had.Listed {
+		s.sayIn(old, action{Do: actInvite, User: uri, By: string(m.Sender)})
+	}
+	s.matrix(event.JoinRoom{Sender: m.User})
+	ask(s.matrix(event.InviteUser{Sender: m.User, Target: userID(s.cfg.Bot)}), refGoOver, 0)
+	had, _ := s.room.members.of(string(m.User))
+	had.Membership, had.Ghost = string(event.Join), true
+	s.setMember(had)
+}
+
+// onGoneOver: the bot was invited into the room that replaces another.
+func (s *step) onGoneOver() {
+	if old, ok := s.replaces(); ok {
+		s.sayIn(old, action{Do: actUpgrade})
+	}
+}
+
 // moveTo puts the room into another Matrix room: links and members stay, ghosts follow. Who of the Matrix users does not come
 // along leaves when they leave the old room: nobody is removed because rooms are replaced.
 func (s *step) moveTo(to string) {
 	v := s.room
-	s.fx.unbind = append(s.fx.unbind, name{store.NameMatrix, to}, name{store.NameMatrix, v.head.MatrixRoomID})
+	s.fx.unbind = append(s.fx.unbind, name{store.NameMatrix, to}, name{store.NameMatrix, v.head.MatrixRoomID}, name{store.NameSuccessor, to})
 	s.fx.names = append(s.fx.names, name{store.NameMatrix, to})
 	v.head.MatrixRoomID = to
 	v.st.Upgrade, v.st.Shown = nil, nil

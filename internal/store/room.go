@@ -50,6 +50,8 @@ const (
 	NameMatrix NameKind = "matrix" // Matrix room id
 	NameMIMI   NameKind = "mimi"   // room URI
 	NameGroup  NameKind = "group"  // hexadecimal MLS group id
+	// NameSuccessor is the id of the Matrix room that replaces a room's, while the bot is not in it.
+	NameSuccessor NameKind = "successor"
 	// Names of the ActivityPub side. A Matrix room may have both a room of this side, by NameChannel, and one of the MIMI side, by NameMatrix.
 	NameChannel NameKind = "channel" // Matrix room id
 	NameActor   NameKind = "actor"   // id of the actor of a channel of another server
