@@ -32,11 +32,15 @@ func checkFiles(w io.Writer, cfg *config.Config) error {
 	for _, ca := range caFiles(cfg) {
 		report("certificate authorities "+string(ca), checkRoots(ca))
 	}
+	what := "sealing key " + string(cfg.Database.SealingKeyFile)
 	_, err = sealed.LoadKeyFile(string(cfg.Database.SealingKeyFile))
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist) && freshSQLite(cfg):
+		what, err = what+" (will be made with the database)", nil
+	case errors.Is(err, os.ErrNotExist):
 		err = fmt.Errorf("%w; make it with: bridge keys make", err)
 	}
-	report("sealing key "+string(cfg.Database.SealingKeyFile), err)
+	report(what, err)
 	if cfg.Database.PasswordFile != "" {
 		_, err := config.ReadSecret(cfg.Database.PasswordFile)
 		report("database password "+string(cfg.Database.PasswordFile), err)

@@ -181,10 +181,16 @@ func TestRegistrationKeepsItsTokensAndFollowsTheSettings(t *testing.T) {
 func TestConfigCheckNamesEveryFileThatIsNotGood(t *testing.T) {
 	_, cfg, _ := site(t)
 	out, err := do(t, "config", "check", "-c", cfg)
-	if err == nil || strings.Count(out, "\nbad ") != 2 || !strings.Contains(out, "bridge registration") || !strings.Contains(out, "bridge keys make") {
+	if err == nil || strings.Count(out, "\nbad ") != 1 || !strings.Contains(out, "bridge registration") {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	must(t, "registration", "-c", cfg)
+	must(t, "config", "check", "-c", cfg) // a new SQLite database gets its key at the first start
+	t.Setenv("MIMIBRIDGE_DATABASE__TYPE", "postgres")
+	t.Setenv("MIMIBRIDGE_DATABASE__URI", "postgres://bridge@localhost/bridge?sslmode=disable")
+	if out, err := do(t, "config", "check", "-c", cfg); err == nil || !strings.Contains(out, "bridge keys make") {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	must(t, "keys", "make", "-c", cfg)
 	must(t, "config", "check", "-c", cfg)
 	if err := os.WriteFile(cfg, []byte("homeserver:\n  domian: hs.example\n"), 0o600); err != nil {

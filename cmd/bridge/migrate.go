@@ -40,6 +40,11 @@ func newMigrate(o *options) *cobra.Command {
 	}
 }
 
+// freshSQLite tells whether the settings name an SQLite database that is not there yet.
+func freshSQLite(cfg *config.Config) bool {
+	return cfg.Database.Type == config.SQLite && notThere(cfg.Database.URI)
+}
+
 // storeConfig turns the settings into what the store needs. The sealing key of
 // a new SQLite database is made on the way, so that a first run needs no
 // preparation; for any other database its absence is an error, because a new
@@ -48,8 +53,7 @@ func storeConfig(cfg *config.Config, log zerolog.Logger) (store.Config, error) {
 	d := cfg.Database
 	key, err := sealed.LoadKeyFile(string(d.SealingKeyFile))
 	if errors.Is(err, os.ErrNotExist) {
-		fresh := d.Type == config.SQLite && notThere(d.URI)
-		if !fresh {
+		if !freshSQLite(cfg) {
 			return store.Config{}, fmt.Errorf("the sealing key %s does not exist; for a new database make it with `bridge keys make`, for one in use bring the old file back", d.SealingKeyFile)
 		}
 		key, err = sealed.CreateKeyFile(rand.Reader, string(d.SealingKeyFile))
