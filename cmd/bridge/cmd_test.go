@@ -171,10 +171,17 @@ func TestRegistrationKeepsItsTokensAndFollowsTheSettings(t *testing.T) {
 			}
 		}
 	}
+	second.MSC4190 = true // set by hand
+	if err := second.Save(path); err != nil {
+		t.Fatal(err)
+	}
 	must(t, "registration", "--new-tokens", "-c", cfg)
 	third, err := appservice.LoadRegistration(path)
 	if err != nil || third.AppToken == first.AppToken || third.ServerToken == first.ServerToken {
 		t.Error("--new-tokens keeps them", err)
+	}
+	if !third.MSC4190 {
+		t.Error("io.element.msc4190 was lost")
 	}
 }
 

@@ -193,10 +193,11 @@ func (l *matrixLink) device(ctx context.Context) (matrix.Device, error) {
 	return d, l.db.Tx(ctx, func(tx *store.Tx) error { return tx.SetSecret(ctx, deviceSecret, data, time.Now().UnixMilli()) })
 }
 
-// watch asks regularly whether the homeserver is there, and, where it knows how
-// to tell, whether it reaches the bridge.
+// watch asks at once and then regularly whether the homeserver is there, and, where it knows how
+// to tell, whether it reaches the bridge: a Synapse that waits, up to nine minutes after a long absence, then
+// delivers again at once.
 func (l *matrixLink) watch(ctx context.Context, ping bool) {
-	for n := 0; pauseFor(ctx, l.cfg.Homeserver.PingInterval.D()); n++ {
+	for n := 0; n == 0 || pauseFor(ctx, l.cfg.Homeserver.PingInterval.D()); n++ {
 		var err error
 		if ping {
 			err = l.client.Ping(ctx, l.cfg.Appservice.ID, fmt.Sprintf("mimi-ping-%d-%d", n, rand.Uint64()))

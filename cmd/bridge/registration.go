@@ -44,6 +44,9 @@ func writeRegistration(w io.Writer, o *options, newTokens bool) error {
 		return fmt.Errorf("read the registration %s: %w", path, err)
 	}
 	reg := buildRegistration(cfg)
+	if err == nil {
+		reg.MSC4190 = old.MSC4190 // set by hand: what the homeserver wants for encryption (docs/encryption.md)
+	}
 	if err == nil && !newTokens {
 		reg.AppToken, reg.ServerToken, reg.SenderLocalpart = old.AppToken, old.ServerToken, old.SenderLocalpart
 	}
