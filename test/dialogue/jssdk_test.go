@@ -145,7 +145,7 @@ func TestAnotherClientInEncryptedRooms(t *testing.T) {
 	settings := map[string]string{"encryption.default": "true"}
 	w, err := NewWorld(ctx, Plan{Homeservers: []string{"one", "two"}, Bridges: []BridgePlan{
 		{Domain: "one.example", Homeserver: "one", Settings: settings}, {Domain: "two.example", Homeserver: "two", Settings: settings},
-	}}, Options{Dir: t.TempDir(), Dendrite: stage.dendrite, Bridge: stage.bridge, Log: t.Logf})
+	}}, Options{Dir: t.TempDir(), Software: stage.software, Bridge: stage.bridge, Log: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}
