@@ -157,8 +157,11 @@ func (p *Postgres) Start(ctx context.Context) error {
 		"fsync":                   sync,
 		"synchronous_commit":      sync,
 		"full_page_writes":        sync,
-		"max_connections":         "200",
-		"shared_buffers":          "64MB",
+		// Two homeservers take 40 each and two bridges 24, twice that while
+		// one starts anew, and a world stands on each processor. A Dendrite
+		// that is refused a connection panics.
+		"max_connections": "1000",
+		"shared_buffers":  "64MB",
 	}
 	for k, v := range p.cfg.Settings {
 		settings[k] = v
