@@ -340,16 +340,8 @@ func (r *Relay) followerRoom(ctx context.Context, tx *store.Tx, peer string, uri
 	if !errors.Is(err, store.ErrNotFound) {
 		return room, false, err
 	}
-	ours := false
-	for _, ref := range refs {
-		_, err := tx.KeyPackage(ctx, ref)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return room, false, err
-		}
-		ours = ours || err == nil
-	}
-	if !ours {
-		return room, false, nil
+	if ours, err := tx.KeyPackageRefs(ctx, refs); err != nil || len(ours) == 0 {
+		return room, false, err
 	}
 	room, err = r.newFollowerRoom(ctx, tx, peer, uri)
 	return room, err == nil, err

@@ -219,8 +219,24 @@ func (s *step) joinMore(in *store.Input, params mls.JoinParams, refs [][]byte) e
 
 // joinKeys finds the private sides of the KeyPackages that a Welcome is for.
 func (s *step) joinKeys(w *mls.Welcome) (keys []mls.JoinKey, refs [][]byte, err error) {
+	all := make([][]byte, len(w.Secrets))
 	for i := range w.Secrets {
-		row, err := s.Store.KeyPackage(s.ctx, w.Secrets[i].NewMember)
+		all[i] = w.Secrets[i].NewMember
+	}
+	ours, err := s.Store.KeyPackageRefs(s.ctx, all)
+	if err != nil {
+		return nil, nil, err
+	}
+	mine := map[string]bool{}
+	for _, ref := range ours {
+		mine[string(ref)] = true
+	}
+	for _, ref := range all {
+		if !mine[string(ref)] {
+			continue
+		}
+		delete(mine, string(ref)) // a reference that is there twice counts once
+		row, err := s.Store.KeyPackage(s.ctx, ref)
 		if errors.Is(err, store.ErrNotFound) || err == nil && len(row.Private) == 0 {
 			continue
 		}

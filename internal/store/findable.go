@@ -26,13 +26,11 @@ func (r *Reader) FindablesOf(ctx context.Context, key, value string, users []str
 	if len(users) == 0 {
 		return out, nil
 	}
-	args := []any{key, value}
-	for _, u := range users {
-		args = append(args, u)
+	names := make([]any, len(users))
+	for i, u := range users {
+		names[i] = u
 	}
-	for n := len(users); n&(n-1) != 0; n++ { // to a power of two, so that the statements are few
-		args = append(args, users[0])
-	}
+	args := append([]any{key, value}, evened(names, users[0])...)
 	rows, err := list[Findable](ctx, r, `SELECT s.scope AS mxid, COALESCE(f.field, '') AS field, COALESCE(f.value, '') AS value, COALESCE(f.folded, '') AS folded,
 		COALESCE(f.created_ms, 0) AS created_ms FROM setting AS s LEFT JOIN findable AS f ON f.mxid = s.scope
 		WHERE s.key = $1 AND s.value = $2 AND s.scope IN (`+strings.Trim(values(3, 1, len(args)-2), "()")+`) ORDER BY s.scope, f.field`, args...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // States of a KeyPackage. One goes from ready to claimed once; a last resort stays ready.
@@ -105,6 +106,21 @@ func (r *Reader) KeyPackage(ctx context.Context, ref []byte) (KeyPackage, error)
 		kp.Private, err = r.open(ctx, kp.Private, "keypackage", kp.Ref)
 	}
 	return kp, err
+}
+
+// KeyPackageRefs returns those of some references whose KeyPackages are ours, in no order.
+func (r *Reader) KeyPackageRefs(ctx context.Context, refs [][]byte) (ours [][]byte, err error) {
+	err = chunks(refs, 1, func(part [][]byte) error {
+		args := make([]any, len(part))
+		for i, ref := range part {
+			args[i] = bytesOf(ref)
+		}
+		args = evened(args, args[0])
+		found, err := column[[]byte](ctx, r, `SELECT ref FROM keypackage WHERE ref IN (`+strings.Trim(values(1, 1, len(args)), "()")+`)`, args...)
+		ours = append(ours, found...)
+		return err
+	})
+	return ours, err
 }
 
 // UseKeyPackage ends a KeyPackage with the Welcome that used it: its private part is deleted (T14). A

@@ -1,10 +1,12 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -163,6 +165,17 @@ func TestKeyPackagesAreHandedOutOnce(t *testing.T) {
 			kps = append(kps, store.KeyPackage{Ref: []byte(fmt.Sprintf("ref%02d", i)), UserURI: "u", ClientURI: "c", Suite: 2, LastResort: i == n, Public: []byte{1}, Private: []byte("private"), NotAfterMS: 100, CreatedMS: int64(i)})
 		}
 		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.AddKeyPackages(ctx, kps...) })
+		asked := make([][]byte, 2000)
+		for i := range asked {
+			asked[i] = []byte(fmt.Sprint("unknown ", i))
+		}
+		asked[3], asked[1500] = kps[0].Ref, kps[1].Ref
+		ours := ok(db.KeyPackageRefs(ctx, asked))(t)
+		slices.SortFunc(ours, bytes.Compare)
+		want := [][]byte{kps[0].Ref, kps[1].Ref}
+		slices.SortFunc(want, bytes.Compare)
+		same(t, "references of ours", ours, want)
+		same(t, "of none", len(ok(db.KeyPackageRefs(ctx, nil))(t)), 0)
 		if s := ok(db.KeyPackageStock(ctx, "", 50))(t); len(s) != 1 || s[0].Ready != n || s[0].LastResort != 1 {
 			t.Fatalf("stock %+v", s)
 		}

@@ -299,6 +299,14 @@ func (r *Reader) open(ctx context.Context, box []byte, table string, key ...any)
 	return out, nil
 }
 
+// evened repeats an argument until their number is a power of two: the statements of lists of any length are then few.
+func evened(args []any, again any) []any {
+	for n := len(args); n&(n-1) != 0; n++ {
+		args = append(args, again)
+	}
+	return args
+}
+
 // valuesPlus is values from parameter 1 with an expression at the end of each row.
 func valuesPlus(rows, width int, last string) string {
 	return strings.ReplaceAll(values(1, rows, width), ")", ","+last+")")

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"slices"
 	"testing"
@@ -501,6 +502,36 @@ func TestIdentifierAnswers(t *testing.T) {
 		if _, err := received.Check(); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// Welcomes of a fan-out are for so many clients at most: every one of them is looked up.
+func TestWelcomesAreBounded(t *testing.T) {
+	check := func(refs ...[]byte) error {
+		w := &mls.Welcome{Suite: 1, EncryptedGroupInfo: []byte{1}}
+		for _, ref := range refs {
+			w.Secrets = append(w.Secrets, mls.EncryptedGroupSecrets{NewMember: ref})
+		}
+		message, err := ParseMessage(w.Message())
+		if err != nil {
+			t.Fatal(err)
+		}
+		received, err := UnmarshalNotify(MarshalNotify([]FanoutMessage{{Message: message, Tree: &mls.RatchetTreeOption{Representation: mls.RatchetTreeFull, Tree: []byte{1, 0}}}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = received.Check()
+		return err
+	}
+	many := make([][]byte, maxWelcomed+1)
+	for i := range many {
+		many[i] = binary.BigEndian.AppendUint32(nil, uint32(i))
+	}
+	if err := check(many[:maxWelcomed]...); err != nil {
+		t.Errorf("as many as may be: %v", err)
+	}
+	if err := check(many...); !errors.Is(err, ErrMalformed) {
+		t.Errorf("too many: %v", err)
 	}
 }
 

@@ -135,11 +135,15 @@ func (q *ReceivedNotify) Welcomes() (refs [][]byte) {
 	return refs
 }
 
+// maxWelcomed bounds the clients that the Welcomes of one body are for: each is looked up.
+const maxWelcomed = 1 << 14
+
 // Check demands that all messages are of one group (Welcomes do not say), that encrypted ones are application messages, and
 // that the proposals beside a proposal or commit fit to it. Whether the sender is the hub of the room, and whether
 // anything verifies, is judged later.
 func (q *ReceivedNotify) Check() ([]FanoutMessage, error) {
 	var group []byte
+	welcomed := 0
 	for i := range q.items {
 		f := &q.items[i]
 		m := f.Message
@@ -147,6 +151,9 @@ func (q *ReceivedNotify) Check() ([]FanoutMessage, error) {
 		if a == armWelcome {
 			if len(m.MLS.Welcome.Secrets) == 0 {
 				return nil, malformed("notify has a Welcome for nobody")
+			}
+			if welcomed += len(m.MLS.Welcome.Secrets); welcomed > maxWelcomed {
+				return nil, malformed("notify has Welcomes for too many")
 			}
 			continue
 		}
