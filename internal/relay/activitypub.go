@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"crypto/rsa"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
@@ -30,8 +31,8 @@ type ActivityPub struct {
 	// Blocked tells that a host is not spoken with; nil: none is.
 	Blocked func(host string) bool
 
-	mls  mls.Config
-	keys sync.Mutex // two requests must not make two keys for one actor
+	mls    mls.Config
+	making singleflight.Group // two requests must not make two keys for one actor
 
 	mu    sync.Mutex
 	forks map[store.RoomID]*ap.Fork
@@ -189,33 +190,49 @@ func (a *ActivityPub) Users(ctx context.Context) (int, error) {
 	return len(list), err
 }
 
-// Key is the key with which an actor of ours signs requests; it is made when it is first needed.
+// Key is the key with which an actor of ours signs requests; it is made when it is first needed. Who needs that of another actor does not wait for it.
 func (a *ActivityPub) Key(ctx context.Context, actor string) (ap.SigningKey, error) {
-	a.keys.Lock()
-	defer a.keys.Unlock()
-	name := "ap-key:" + actor
-	der, err := a.Store.Secret(ctx, name)
-	if errors.Is(err, store.ErrNotFound) {
-		var key *rsa.PrivateKey
-		if key, err = ap.NewKey(); err != nil {
-			return ap.SigningKey{}, err
+	der, err := a.secret(ctx, "ap-key:"+actor, func() ([]byte, error) {
+		key, err := ap.NewKey()
+		if err != nil {
+			return nil, err
 		}
-		if der, err = ap.MarshalPrivateKey(key); err != nil {
-			return ap.SigningKey{}, err
-		}
-		err = a.Store.Tx(ctx, func(tx *store.Tx) error {
-			if there, err := tx.Secret(ctx, name); err == nil {
-				der = there
-				return nil
-			}
-			return tx.SetSecret(ctx, name, der, a.Clock().UnixMilli())
-		})
-	}
+		return ap.MarshalPrivateKey(key)
+	})
 	if err != nil {
 		return ap.SigningKey{}, err
 	}
 	key, err := ap.ParsePrivateKey(der)
 	return ap.SigningKey{ID: ap.KeyID(actor), Private: key}, err
+}
+
+// secret returns a stored secret and makes it when there is none. Of those who need the same one at once the first makes it; what another process made meanwhile counts.
+func (a *ActivityPub) secret(ctx context.Context, name string, make func() ([]byte, error)) ([]byte, error) {
+	stored, err := a.Store.Secret(ctx, name)
+	if !errors.Is(err, store.ErrNotFound) {
+		return stored, err
+	}
+	made, err, _ := a.making.Do(name, func() (any, error) {
+		ctx := context.WithoutCancel(ctx) // others wait for it, too
+		if stored, err := a.Store.Secret(ctx, name); !errors.Is(err, store.ErrNotFound) {
+			return stored, err
+		}
+		secret, err := make()
+		if err != nil {
+			return nil, err
+		}
+		return secret, a.Store.Tx(ctx, func(tx *store.Tx) error {
+			if there, err := tx.Secret(ctx, name); err == nil {
+				secret = there
+				return nil
+			}
+			return tx.SetSecret(ctx, name, secret, a.Clock().UnixMilli())
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return made.([]byte), nil
 }
 
 func (a *ActivityPub) pem(ctx context.Context, actor string) (string, error) {
@@ -228,21 +245,17 @@ func (a *ActivityPub) pem(ctx context.Context, actor string) (string, error) {
 
 // clientKey is the MLS signature key of an actor of ours, the same in all groups of ActivityPub and in none of MIMI.
 func (a *ActivityPub) clientKey(ctx context.Context, actor string) (*mls.SignatureKey, error) {
-	a.keys.Lock()
-	defer a.keys.Unlock()
-	name := "ap-mls:" + actor
-	b, err := a.Store.Secret(ctx, name)
-	if err == nil {
-		return mls.UnmarshalSignatureKey(b)
-	}
-	if !errors.Is(err, store.ErrNotFound) {
-		return nil, err
-	}
-	key, err := mls.GenerateSignatureKey(a.Rand, apSuite)
+	b, err := a.secret(ctx, "ap-mls:"+actor, func() ([]byte, error) {
+		key, err := mls.GenerateSignatureKey(a.Rand, apSuite)
+		if err != nil {
+			return nil, err
+		}
+		return key.Marshal(), nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	return key, a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.SetSecret(ctx, name, key.Marshal(), a.Clock().UnixMilli()) })
+	return mls.UnmarshalSignatureKey(b)
 }
 
 // newPackages makes KeyPackages of an actor of ours for the stock, and the last resort.

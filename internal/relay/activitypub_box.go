@@ -12,11 +12,15 @@ import (
 // List implements activitypub.Backend: outboxes, the MLS activities that came for a user, and those of a conversation, each as far as
 // the reader was addressed. S000-037, S000-039, S001-095.
 func (a *ActivityPub) List(ctx context.Context, box ap.Box, owner, reader, before string, limit int) (ap.Listing, error) {
+	if limit == 0 {
+		total, err := a.Store.CountActivities(ctx, string(box), owner, reader)
+		return ap.Listing{Total: total}, err
+	}
 	page, err := a.Store.Activities(ctx, string(box), owner, reader, before, limit)
 	if err != nil {
 		return ap.Listing{}, err
 	}
-	out := ap.Listing{Total: page.Total, Next: page.Next}
+	out := ap.Listing{Next: page.Next}
 	for _, body := range page.Bodies {
 		o, err := ap.ParseObject(body)
 		if err != nil {
@@ -86,20 +90,26 @@ func sentActivity(site ap.Site, body ap.Object, nowMS int64) store.Activity {
 	return a
 }
 
-// receivedActivity is an activity as it stands among the messages of those of ours who were addressed.
-func (a *ActivityPub) receivedActivity(d ap.Delivered) (store.Activity, bool) {
+// maxReceivers bounds among whose messages one activity stands.
+const maxReceivers = 100
+
+// receivedActivity is an activity as it stands among the messages of those of ours who were addressed and whom it concerns.
+func (a *ActivityPub) receivedActivity(d ap.Delivered, concerns func(actor string) bool) (store.Activity, bool) {
 	out := store.Activity{ID: d.Activity.ID, Body: d.Body, CreatedMS: a.stamp()}
 	for _, to := range append([]string{d.Inbox}, d.Activity.To...) {
-		if kind, _ := a.Site.Parse(to); kind == ap.KindUser {
+		if kind, _ := a.Site.Parse(to); kind == ap.KindUser && len(out.Lists) < maxReceivers && concerns(to) {
 			out.Lists = append(out.Lists, store.Listing{Box: string(ap.BoxIn), Owner: to, Reader: to})
 		}
 	}
 	return out, out.ID != "" && len(out.Lists) > 0
 }
 
-// received puts an activity that came among the messages of those of ours whom it names (S001-095).
-func (x *apStep) received(d ap.Delivered) {
-	if a, ok := x.face.receivedActivity(d); ok {
+// received puts an activity that came among the messages of those of ours whom it names and who are in the group, or whom it brings there: welcomed (S001-095).
+func (x *apStep) received(d ap.Delivered, welcomed []string) {
+	here := func(actor string) bool {
+		return x.thread != nil && slices.Contains(x.thread.Actors(), actor) || slices.Contains(welcomed, actor)
+	}
+	if a, ok := x.face.receivedActivity(d, here); ok {
 		x.fx.activities = append(x.fx.activities, a)
 	}
 }

@@ -59,8 +59,11 @@ func TestOutboxAndMessages(t *testing.T) {
 	}
 	all := list(p.a, ap.BoxOut, p.aliceID, p.bobID, "", 20)
 	// Beside the Welcome and three messages there are Create and Add of the last resort, which everybody sees.
-	if all.Total != 6 || len(all.Items) != 6 || all.Next != "" {
-		t.Fatalf("outbox: %d, %d items, next %q", all.Total, len(all.Items), all.Next)
+	if len(all.Items) != 6 || all.Next != "" {
+		t.Fatalf("outbox: %d items, next %q", len(all.Items), all.Next)
+	}
+	if l := list(p.a, ap.BoxOut, p.aliceID, p.bobID, "", 0); l.Total != 6 || len(l.Items) != 0 {
+		t.Errorf("counted: %+v", l)
 	}
 	first := list(p.a, ap.BoxOut, p.aliceID, p.bobID, "", 3)
 	rest := list(p.a, ap.BoxOut, p.aliceID, p.bobID, first.Next, 3)
@@ -74,20 +77,20 @@ func TestOutboxAndMessages(t *testing.T) {
 		}
 	}
 	for _, reader := range []string{"", "https://c.example/u/eve"} {
-		if l := list(p.a, ap.BoxOut, p.aliceID, reader, "", 20); l.Total != 2 || l.Items[0].Str("type") != "Add" || l.Items[1].Str("type") != "Create" {
-			t.Errorf("%q sees %d", reader, l.Total)
+		if l := list(p.a, ap.BoxOut, p.aliceID, reader, "", 20); len(l.Items) != 2 || l.Items[0].Str("type") != "Add" || l.Items[1].Str("type") != "Create" {
+			t.Errorf("%q sees %d", reader, len(l.Items))
 		}
 	}
 	got := list(p.b, ap.BoxIn, p.bobID, p.bobID, "", 20)
-	if got.Total != 4 || got.Items[0].Str("id") != all.Items[0].Str("id") {
-		t.Errorf("messages: %d", got.Total)
+	if len(got.Items) != 4 || got.Items[0].Str("id") != all.Items[0].Str("id") {
+		t.Errorf("messages: %d", len(got.Items))
 	}
 	conversation := welcome.Str("conversation")
 	if !strings.HasPrefix(conversation, p.a.face.Site.Base+"/ap/c/") {
 		t.Fatalf("conversation %q", conversation)
 	}
-	if l := list(p.a, ap.BoxConversation, conversation, p.bobID, "", 20); l.Total != 4 {
-		t.Errorf("conversation: %d", l.Total)
+	if l := list(p.a, ap.BoxConversation, conversation, p.bobID, "", 20); len(l.Items) != 4 {
+		t.Errorf("conversation: %d", len(l.Items))
 	}
 	for _, id := range []string{all.Items[0].Str("id"), welcome.Str("id")} {
 		if o, err := p.a.face.Object(ctx, id, p.bobID); err != nil || o.Str("id") != id {

@@ -46,7 +46,7 @@ func TestStrangersLeaveNothing(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if l, err := n.face.List(ctx, ap.BoxIn, alice, alice, "", 10); err != nil || l.Total != 0 {
+	if l, err := n.face.List(ctx, ap.BoxIn, alice, alice, "", 10); err != nil || len(l.Items) != 0 {
 		t.Errorf("kept among the messages: %+v %v", l, err)
 	}
 	if at, err := n.db.Spent(ctx, eve, []byte(eve+"/note")); err != nil || at != 0 {

@@ -62,7 +62,7 @@ func (a *ActivityPub) validator() ap.Validator {
 // learnKey is the three-step check for a leaf that others put into a group (MLS over ActivityPub, "Authentication Service"): its actor is
 // fetched, has keyPackages, and one of them has the key of the leaf. The KeyPackage itself was used and may be gone.
 func (a *ActivityPub) learnKey(ctx context.Context, n needKey) error {
-	list, err := a.readKeys(ctx, n.actor)
+	list, err := a.readKeys(ctx, n.actor, n.key)
 	if errors.Is(err, ap.ErrActor) { // the actor of a channel has no KeyPackages: its key is known by its first use
 		if them, actorErr := a.People.Actor(ctx, n.actor, false); actorErr == nil && them.IsChannel() {
 			return a.Store.Tx(ctx, func(tx *store.Tx) error {
@@ -89,8 +89,8 @@ func (a *ActivityPub) learnKey(ctx context.Context, n needKey) error {
 	return fmt.Errorf("%w: %w: a client in the name of %s has a key that %s does not offer", ap.ErrForbidden, ap.ErrActor, n.actor, n.actor)
 }
 
-// readKeys reads the KeyPackages of an actor of another server and notes their keys.
-func (a *ActivityPub) readKeys(ctx context.Context, actor string) ([]ap.Package, error) {
+// readKeys reads the KeyPackages of an actor of another server and notes their keys: all, or up to the one with a key that is looked for.
+func (a *ActivityPub) readKeys(ctx context.Context, actor string, key []byte) ([]ap.Package, error) {
 	them, err := a.People.Actor(ctx, actor, true)
 	if err != nil {
 		return nil, err
@@ -98,12 +98,16 @@ func (a *ActivityPub) readKeys(ctx context.Context, actor string) ([]ap.Package,
 	if them.KeyPackages == nil {
 		return nil, fmt.Errorf("%w: %w: %s has no keyPackages", ap.ErrForbidden, ap.ErrActor, actor)
 	}
-	list, err := a.People.Packages(ctx, them, nil)
+	found := false
+	list, err := a.People.PackagesUntil(ctx, them, nil, func(kp *mls.KeyPackage) bool {
+		found = key != nil && bytes.Equal(kp.Leaf.SignatureKey, key) && ap.CheckOwn(kp, actor) == nil
+		return found
+	})
 	if err != nil {
 		return nil, err
 	}
 	list = slices.DeleteFunc(list, func(p ap.Package) bool { return ap.CheckOwn(p.KeyPackage, actor) != nil })
-	return list, a.noteKeys(ctx, actor, list, true)
+	return list, a.noteKeys(ctx, actor, list, !found)
 }
 
 // noteKeys notes the keys of KeyPackages of an actor; all says that there are no others now. When one is new and there were others before, everybody who
@@ -195,6 +199,11 @@ type Fingerprint struct {
 // Fingerprints are the keys of somebody of another server, those that were seen before and those that are offered now, oldest first. People
 // compare them over another way, since a server could put keys of its own in place (S001-099).
 func (a *ActivityPub) Fingerprints(ctx context.Context, by, handle string) ([]Fingerprint, error) {
+	list, err := a.fingerprints(ctx, by, handle)
+	return list, a.tell(err)
+}
+
+func (a *ActivityPub) fingerprints(ctx context.Context, by, handle string) ([]Fingerprint, error) {
 	actor, err := a.keysOf(ctx, handle)
 	if err != nil {
 		return nil, err
@@ -227,13 +236,18 @@ func (a *ActivityPub) keysOf(ctx context.Context, handle string) (string, error)
 	if a.Site.Own(them.ID) {
 		return "", fmt.Errorf("%w: %s is of this server", ErrRefused, handle)
 	}
-	_, err = a.readKeys(ctx, them.ID)
+	_, err = a.readKeys(ctx, them.ID, nil)
 	return them.ID, err
 }
 
 // VerifyKeys notes that a user compared keys of somebody and found them right: those whose digits begin so, or, with no digits, all that are offered
 // now. It returns how many that were.
 func (a *ActivityPub) VerifyKeys(ctx context.Context, by, handle, digits string) (int, error) {
+	n, err := a.verifyKeys(ctx, by, handle, digits)
+	return n, a.tell(err)
+}
+
+func (a *ActivityPub) verifyKeys(ctx context.Context, by, handle, digits string) (int, error) {
 	actor, err := a.keysOf(ctx, handle)
 	if err != nil {
 		return 0, err
@@ -331,7 +345,14 @@ func (a *ActivityPub) onKeyActivity(ctx context.Context, d ap.Delivered) (handle
 		if err != nil || len(known) == 0 {
 			return true, err // nobody of ours has to do with the actor: nothing is kept
 		}
-		if list, ok := a.receivedActivity(d); ok {
+		ours := func(actor string) bool { // who has a client; looked up for as many as there may be
+			_, err := a.Store.Secret(ctx, "ap-mls:"+actor)
+			return err == nil
+		}
+		if len(act.To) > maxReceivers {
+			act.To = act.To[:maxReceivers]
+		}
+		if list, ok := a.receivedActivity(d, ours); ok {
 			if err := a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.PutActivities(ctx, []store.Activity{list}) }); err != nil {
 				return true, err
 			}
@@ -350,7 +371,7 @@ func (a *ActivityPub) onKeyActivity(ctx context.Context, d ap.Delivered) (handle
 		if err != nil || len(known) == 0 {
 			return true, err
 		}
-		if _, err := a.readKeys(ctx, act.Actor); err != nil {
+		if _, err := a.readKeys(ctx, act.Actor, nil); err != nil {
 			a.Log.Info().Err(err).Str("actor", act.Actor).Msg("new KeyPackages were not read")
 		}
 		return true, nil

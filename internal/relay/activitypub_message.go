@@ -147,7 +147,7 @@ func (a *ActivityPub) onWelcome(ctx context.Context, d ap.Delivered, w *mls.Welc
 		if fresh, err = x.fresh("ap", hex.EncodeToString(hash[:])); err != nil || !fresh {
 			return err
 		}
-		x.received(d)
+		x.received(d, joined.Actors())
 		x.fx.usedKeys = append(x.fx.usedKeys, refs...)
 		if err := x.withdraw(refs); err != nil {
 			return err
@@ -234,7 +234,7 @@ func (a *ActivityPub) onMLS(ctx context.Context, d ap.Delivered, group, octets [
 		if x.room.st.Channel != nil || x.thread == nil || !slices.Contains(x.thread.Actors(), d.Activity.Actor) {
 			return ap.ErrForbidden
 		}
-		x.received(d)
+		x.received(d, nil)
 		e, err := x.thread.Receive(x.now, octets)
 		switch {
 		case errors.Is(err, ap.ErrOld):

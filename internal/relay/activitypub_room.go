@@ -54,6 +54,8 @@ func (a *ActivityPub) run(ctx context.Context, room store.RoomID, decide func(*a
 // runInput makes a step of a conversation or channel. What it needs from other servers is asked for outside of it, and the step is made anew.
 func (a *ActivityPub) runInput(ctx context.Context, room store.RoomID, in *store.Input, settle store.Settle, decide func(*apStep) error) (*step, error) {
 	packages := map[string]fetched{}
+	needs, cancel := context.WithTimeout(ctx, needsTime)
+	defer cancel()
 	for try := 0; ; try++ {
 		var fork *ap.Fork
 		done, err := a.runStep(ctx, room, in, settle, func(s *step) error {
@@ -72,7 +74,7 @@ func (a *ActivityPub) runInput(ctx context.Context, room store.RoomID, in *store
 			return err
 		})
 		if err != nil && try < maxNeeds {
-			again, needErr := a.satisfy(ctx, err, packages)
+			again, needErr := a.satisfy(needs, err, packages)
 			if again && needErr == nil {
 				continue
 			}
@@ -220,12 +222,23 @@ func (x *apStep) portal() {
 	if v.head.MatrixRoomID != "" || v.st.Portal {
 		return
 	}
-	o := x.matrix(event.CreateRoom{Alias: x.Naming.MarkedAlias("group", v.head.ID.String()), Preset: "private_chat", Direct: len(x.thread.Actors()) == 2})
+	o := x.matrix(event.CreateRoom{Alias: x.Naming.MarkedAlias("group", v.head.ID.String()), Preset: "private_chat", Direct: len(x.thread.Actors()) == 2,
+		State: x.portalEncryption()})
 	ask(o, refPortal, 0)
 	v.st.Portal = true
 	bot, _ := v.members.of(x.cfg.Bot)
 	bot.Membership = string(event.Join)
 	x.setMember(bot)
+	x.tellEncrypted()
+}
+
+// portalEncryption is the state that makes the room of a conversation or channel encrypted, where the settings want that.
+func (x *apStep) portalEncryption() []event.StateEvent {
+	if !x.encryptsPortals() {
+		return nil
+	}
+	x.room.matrix.Crypt = true
+	return []event.StateEvent{x.encryptionState()}
 }
 
 // post queues posts, each in the lane of its server, and keeps what is posted in the outbox of its actor.

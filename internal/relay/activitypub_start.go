@@ -19,6 +19,10 @@ const maxStart = 50
 // StartChat begins a conversation of a Matrix user with one or several others by @user@domain: KeyPackages are fetched and checked, the group is made, the
 // Welcome sent, and the Matrix room made. A set of people has one conversation (AIM §3.3, §5.3): where there is one, it is that. S001-023, S000-042, S000-020, S000-080.
 func (a *ActivityPub) StartChat(ctx context.Context, by string, handles ...string) error {
+	return a.tell(a.startChat(ctx, by, handles...))
+}
+
+func (a *ActivityPub) startChat(ctx context.Context, by string, handles ...string) error {
 	me, err := a.actorID(by)
 	if err != nil {
 		return err

@@ -25,7 +25,14 @@ type apNode struct {
 
 func newAPNode(t *testing.T, w *world, places map[string]string, domain string) *apNode {
 	t.Helper()
+	return newAPNodeOf(t, w, places, domain, func(*node) {})
+}
+
+// newAPNodeOf is newAPNode for a bridge that is set up by somebody.
+func newAPNodeOf(t *testing.T, w *world, places map[string]string, domain string, setUp func(*node)) *apNode {
+	t.Helper()
 	n := &apNode{node: w.add(domain, Config{}), blocks: map[string]bool{}}
+	setUp(n.node)
 	blocked := func(host string) bool { return n.blocks[host] }
 	var face http.Handler
 	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { face.ServeHTTP(rw, r) }))
@@ -102,7 +109,7 @@ func (n *apNode) deliver(t *testing.T, lane store.Lane) int {
 	}
 	for i, row := range head.Rows {
 		d, err := n.face.Deliver(ctx, n.sender, row.Target, row.Data)
-		if err == nil && d.Status == http.StatusServiceUnavailable {
+		if err == nil && (d.Status == http.StatusServiceUnavailable || d.Status == http.StatusUnauthorized) {
 			return i // it is tried again when something else has happened
 		}
 		unsent := errors.Is(err, ap.ErrBlocked)

@@ -205,6 +205,10 @@ func (a *ActivityPub) channelTaskFor(ctx context.Context, roomID string, t chann
 // InviteToChannel adds somebody of an ActivityPub server, @user@domain or acct:user@domain, to the channel that a Matrix room is, or to
 // the conversation. S000-064, S000-070.
 func (a *ActivityPub) InviteToChannel(ctx context.Context, roomID, by, handle, eventID string) error {
+	return a.tell(a.inviteToChannel(ctx, roomID, by, handle, eventID))
+}
+
+func (a *ActivityPub) inviteToChannel(ctx context.Context, roomID, by, handle, eventID string) error {
 	if ok, err := a.hasChannel(ctx, &a.Store.Reader, roomID); err != nil || !ok {
 		if room, thread, threadErr := a.Owns(ctx, roomID); thread && err == nil && threadErr == nil {
 			return a.inviteToThread(ctx, room, by, handle, eventID)
@@ -249,6 +253,10 @@ func (x *apStep) onInvite(t channelTask) error {
 // JoinChannel asks a channel of another server, by @room@domain or acct:room@domain, to let a Matrix user in: by a Follow of its actor. The user is invited to the Matrix
 // room when it does, or told that it does not.
 func (a *ActivityPub) JoinChannel(ctx context.Context, by, handle string) error {
+	return a.tell(a.joinChannel(ctx, by, handle))
+}
+
+func (a *ActivityPub) joinChannel(ctx context.Context, by, handle string) error {
 	them, err := a.resolve(ctx, handle)
 	if err != nil {
 		return err
@@ -344,7 +352,9 @@ func (x *apStep) onFollow(t channelTask) error {
 	m, _ := x.room.members.of(mxid)
 	if !ghost || x.denied(hostOnly(t.Actor)) || m.Membership == string(event.Ban) || x.room.matrix.Join != "public" && m.Membership != string(event.Invite) {
 		x.post([]ap.Post{{Inbox: p.Inbox, Body: x.face.Site.RejectOf(env, t.ID)}})
-		if ghost && x.room.matrix.Join == "knock" && m.Membership != string(event.Ban) {
+		if ghost && x.room.matrix.Join == "knock" && m.Membership != string(event.Ban) && m.Membership != string(event.Knock) {
+			m.MXID, m.Membership, m.URI, m.Ghost = mxid, string(event.Knock), t.Actor, true // once, until somebody answers it
+			x.setMember(m)
 			x.matrix(event.KnockRoom{Sender: userID(mxid), Room: x.room.head.MatrixRoomID, Via: []string{x.Naming.Server}})
 		}
 		return nil

@@ -359,17 +359,14 @@ func (x *apStep) channelPortal(object ap.Object) error {
 	if change.Summary != nil {
 		v.matrix.Topic = cutRunes(*change.Summary, 4096)
 	}
-	var state []event.StateEvent
-	if x.encryptsPortals() {
-		state = append(state, x.encryptionState())
-		v.matrix.Crypt = true
-	}
-	o := x.matrix(event.CreateRoom{Alias: x.Naming.MarkedAlias("channel", v.head.ID.String()), Name: v.matrix.Name, Topic: v.matrix.Topic, Preset: "private_chat", State: state})
+	o := x.matrix(event.CreateRoom{Alias: x.Naming.MarkedAlias("channel", v.head.ID.String()), Name: v.matrix.Name, Topic: v.matrix.Topic, Preset: "private_chat",
+		State: x.portalEncryption()})
 	ask(o, refChannelPortal, 0)
 	v.st.Portal = true
 	bot, _ := v.members.of(x.cfg.Bot)
 	bot.Membership = string(event.Join)
 	x.setMember(bot)
+	x.tellEncrypted()
 	return nil
 }
 

@@ -239,7 +239,7 @@ func TestAChannelRefuses(t *testing.T) {
 	if code := c.push(c.b, carol, inbox, forged(as(carol))); code != 403 {
 		t.Errorf("a stranger: %d", code)
 	}
-	if code := c.push(c.b, carol, inbox, rows[0].Data); code != 400 {
+	if code := c.push(c.b, carol, inbox, rows[0].Data); code != 401 {
 		t.Errorf("signed by another: %d", code)
 	}
 	if code := c.push(c.b, bob, inbox, forged(func(o ap.Object) { o["object"].(ap.Object)["content"] = "AAAA" })); code != 400 {

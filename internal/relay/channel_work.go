@@ -141,8 +141,11 @@ func (n needPackage) Error() string { return "a KeyPackage of " + n.actor + " is
 // maxNeeds bounds what is fetched for one step.
 const maxNeeds = 100
 
-// fetchTime bounds what one step waits for one other server.
-const fetchTime = 20 * time.Second
+// fetchTime bounds what one step waits for one other server, needsTime for all together.
+const (
+	fetchTime = 20 * time.Second
+	needsTime = time.Minute
+)
 
 // satisfy gets what a step needs from other servers before it is made anew. false: it was something else that went wrong.
 func (a *ActivityPub) satisfy(ctx context.Context, need error, packages map[string]fetched) (bool, error) {

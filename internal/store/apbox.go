@@ -78,18 +78,23 @@ type storedActivity struct {
 // Page is a page of a collection, newest first.
 type Page struct {
 	Bodies [][]byte
-	Total  int
 	Next   string // where the next page begins, "" at the end
+}
+
+// maxCounted bounds how far a collection is counted.
+const maxCounted = 10_000
+
+// CountActivities tells how many activities a reader sees in a collection, 10,000 at most.
+func (r *Reader) CountActivities(ctx context.Context, box, owner, reader string) (int, error) {
+	n, err := value[int64](ctx, r, `SELECT COUNT(DISTINCT key) FROM (SELECT key FROM ap_listing WHERE box = $1 AND owner = $2 AND reader IN ($3, $4) LIMIT `+number(maxCounted)+`) AS seen`,
+		box, hashed(owner), hashed(reader), hashed(""))
+	return int(n), err
 }
 
 // Activities returns a page of a collection as a reader sees it: what is for the reader, and what is for everybody. before is Next of the page before, "" for
 // the newest. A before that is none begins anew.
 func (r *Reader) Activities(ctx context.Context, box, owner, reader, before string, limit int) (Page, error) {
 	own, who, all := hashed(owner), hashed(reader), hashed("")
-	total, err := value[int64](ctx, r, `SELECT COUNT(DISTINCT key) FROM ap_listing WHERE box = $1 AND owner = $2 AND reader IN ($3, $4)`, box, own, who, all)
-	if err != nil {
-		return Page{}, err
-	}
 	ms, key := cursor(before)
 	rows, err := list[storedActivity](ctx, r, `SELECT a.key, a.sealed_data, a.created_ms FROM ap_activity AS a WHERE a.key IN
 		(SELECT key FROM ap_listing WHERE box = $1 AND owner = $2 AND reader IN ($3, $4) AND (created_ms < $5 OR created_ms = $5 AND key < $6)
@@ -97,7 +102,7 @@ func (r *Reader) Activities(ctx context.Context, box, owner, reader, before stri
 	if err != nil {
 		return Page{}, err
 	}
-	p := Page{Total: int(total)}
+	p := Page{}
 	for i, row := range rows {
 		if i == limit {
 			last := rows[i-1]

@@ -22,23 +22,26 @@ func TestActivitiesInCollections(t *testing.T) {
 			})
 		})
 		page := ok(db.Activities(ctx, "out", "a", "bob", "", 2))(t)
-		if page.Total != 3 || len(page.Bodies) != 2 || string(page.Bodies[0]) != "three" || page.Next == "" {
+		if len(page.Bodies) != 2 || string(page.Bodies[0]) != "three" || page.Next == "" {
 			t.Fatalf("%+v", page)
 		}
 		if rest := ok(db.Activities(ctx, "out", "a", "bob", page.Next, 2))(t); len(rest.Bodies) != 1 || string(rest.Bodies[0]) != "one" || rest.Next != "" {
 			t.Errorf("%+v", rest)
 		}
-		if p := ok(db.Activities(ctx, "out", "a", "eve", "", 9))(t); p.Total != 1 || len(p.Bodies) != 1 {
+		if p := ok(db.Activities(ctx, "out", "a", "eve", "", 9))(t); len(p.Bodies) != 1 {
 			t.Errorf("%+v", p)
 		}
-		if p := ok(db.Activities(ctx, "in", "a", "bob", "", 9))(t); p.Total != 0 {
+		if p := ok(db.Activities(ctx, "in", "a", "bob", "", 9))(t); len(p.Bodies) != 0 {
 			t.Errorf("%+v", p)
+		}
+		for reader, want := range map[string]int{"bob": 3, "carol": 2, "eve": 1} {
+			same(t, "counted for "+reader, ok(db.CountActivities(ctx, "out", "a", reader))(t), want)
 		}
 		same(t, "the latest with an object", string(ok(db.Activity(ctx, "o1", "carol"))(t)), "three")
 		_, err := db.Activity(ctx, "2", "carol")
 		missing(t, "another's", err)
 		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.DeleteActivity(ctx, "o1") })
-		if p := ok(db.Activities(ctx, "out", "a", "bob", "", 9))(t); p.Total != 1 {
+		if p := ok(db.Activities(ctx, "out", "a", "bob", "", 9))(t); len(p.Bodies) != 1 {
 			t.Errorf("after deletion %+v", p)
 		}
 	})

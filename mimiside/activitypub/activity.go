@@ -11,6 +11,9 @@ import (
 // ErrActivity: an activity that may not be taken. It is permanent.
 var ErrActivity = errors.New("activity refused")
 
+// ErrSigner: an activity that another signed than its actor. It is permanent.
+var ErrSigner = errors.New("signed by another than its actor")
+
 // maxRecipients bounds the addresses that are read of one activity.
 const maxRecipients = 1000
 
@@ -78,7 +81,7 @@ func (r *ReceivedActivity) check(signer string, hostsGroup, forwarded bool) (*Ac
 	o := r.raw
 	a := &Activity{ID: r.ID(), Type: r.Type(), Actor: r.Actor(), Target: ref(o["target"]), Summary: o.Str("summary"), Raw: o}
 	if a.Actor != signer {
-		return nil, fmt.Errorf("%w: signed by another than its actor", ErrActivity)
+		return nil, fmt.Errorf("%w: %w", ErrActivity, ErrSigner)
 	}
 	if a.ID != "" && (!validURL(a.ID) || !sameOrigin(a.ID, a.Actor)) {
 		return nil, fmt.Errorf("%w: its id is not of its actor's origin", ErrActivity)

@@ -35,7 +35,7 @@ const (
 // Listing is one page of a box, newest first.
 type Listing struct {
 	Items []Object
-	Total int
+	Total int    // only where no items are asked for
 	Next  string // what Before is for the next page, "" at the end
 }
 
@@ -71,7 +71,7 @@ type Backend interface {
 	Members(ctx context.Context, token string) ([]string, error)
 	// GroupInfo is the state of the group of a room, as an MLSMessage with the tree in it, for its members. ErrNotFound.
 	GroupInfo(ctx context.Context, token string) ([]byte, error)
-	// List returns a page of a box as far as the reader ("" for anybody) may see it.
+	// List returns a page of a box as far as the reader ("" for anybody) may see it; with the limit 0 how many there are, instead.
 	List(ctx context.Context, box Box, owner, reader, before string, limit int) (Listing, error)
 	// Object returns an activity or object that we sent, if the reader was an addressee. ErrNotFound.
 	Object(ctx context.Context, id, reader string) (Object, error)

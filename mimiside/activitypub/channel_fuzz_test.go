@@ -24,6 +24,11 @@ func FuzzChannelActivity(f *testing.F) {
 			return
 		}
 		_ = addsToChannel(r, channel)
+		for _, group := range r.HandshakesOf() {
+			if len(group) > len(body) {
+				t.Fatal("a group of nowhere")
+			}
+		}
 		for _, check := range []func() (*Activity, error){func() (*Activity, error) { return r.Check(r.Actor(), true) }, r.CheckForwarded} {
 			a, err := check()
 			if err != nil {

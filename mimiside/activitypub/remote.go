@@ -17,8 +17,9 @@ var ErrActor = errors.New("actor cannot be used")
 
 // maxKeys and maxKeyPackages bound what is read of one actor.
 const (
-	maxKeys        = 10
-	maxKeyPackages = 50
+	maxKeys             = 10
+	maxKeyPackages      = 50
+	maxPackageDocuments = 20 // that are fetched for them
 )
 
 // RemoteActor is an actor of another server as fetched from its own id.
@@ -252,7 +253,12 @@ type Package struct {
 // Packages reads the KeyPackages of an actor: an array, a collection with or without pages, a URL of one, items embedded or as
 // URLs of the actor's origin. Packages that do not parse or are of a suite that accept refuses are left out.
 func (p *People) Packages(ctx context.Context, a *RemoteActor, accept func(*mls.KeyPackage) bool) ([]Package, error) {
-	w := &packageWalk{People: p, actor: a, accept: accept}
+	return p.PackagesUntil(ctx, a, accept, nil)
+}
+
+// PackagesUntil is Packages that reads no further once one is found that is enough; nil reads all.
+func (p *People) PackagesUntil(ctx context.Context, a *RemoteActor, accept, enough func(*mls.KeyPackage) bool) ([]Package, error) {
+	w := &packageWalk{People: p, actor: a, accept: accept, enough: enough}
 	if err := w.walk(ctx, a.KeyPackages, 0); err != nil && len(w.out) == 0 {
 		return nil, err
 	}
@@ -263,17 +269,19 @@ type packageWalk struct {
 	*People
 	actor  *RemoteActor
 	accept func(*mls.KeyPackage) bool
+	enough func(*mls.KeyPackage) bool
 	out    []Package
 	fetchs int
+	done   bool
 }
 
 func (w *packageWalk) walk(ctx context.Context, v any, depth int) error {
-	if depth > 64 || len(w.out) >= maxKeyPackages {
+	if depth > 64 || w.done || len(w.out) >= maxKeyPackages {
 		return nil
 	}
 	switch v := v.(type) {
 	case string:
-		if !sameOrigin(v, w.actor.ID) || w.fetchs >= maxKeyPackages {
+		if !sameOrigin(v, w.actor.ID) || w.fetchs >= maxPackageDocuments {
 			return nil
 		}
 		w.fetchs++
@@ -323,6 +331,7 @@ func (w *packageWalk) add(o Object) error {
 	}
 	if w.accept == nil || w.accept(x.KeyPackage) {
 		w.out = append(w.out, Package{ID: x.ID, Client: x.Client, KeyPackage: x.KeyPackage, Bytes: x.KeyPackage.Marshal()})
+		w.done = w.enough != nil && w.enough(x.KeyPackage)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package activitypub
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/matrix-mimi/bridge/mimiside/mls"
 )
 
 // These are rows of the security list (activitypub.md §6) that no other test has.
@@ -170,6 +173,51 @@ func TestAKeyThatIsNotThereIsNotLookedUpAgain(t *testing.T) {
 	now = now.Add(failureAge + time.Second)
 	if ask() == first {
 		t.Fatal("never looked up again")
+	}
+}
+
+// TestAKeyThatCannotBeHadNow (row "Inbox flooding"): is answered 401, as the field does, with the time after which the sender may try again.
+func TestAKeyThatCannotBeHadNow(t *testing.T) {
+	w := newWeb(t)
+	busy := w.URL + "/u/busy"
+	w.put("/u/busy", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusBadGateway) })
+	b := &shelf{}
+	rec := deliver(t, b, busy, string(Object{"id": busy + "/1", "type": "Like", "actor": busy, "object": busy}.Marshal()))
+	if rec.Code != http.StatusUnauthorized || rec.Header().Get("Retry-After") == "" || len(b.got) != 0 || len(b.refused) != 1 || !errors.Is(b.refused[0].Err, ErrUnknownKey) {
+		t.Errorf("%d %v %+v", rec.Code, rec.Header(), b.refused)
+	}
+	for status, refused := range map[int]bool{400: true, 401: false, 403: true, 404: true, 429: false, 503: false, 202: false} {
+		if (Delivery{Status: status}).Refused() != refused {
+			t.Errorf("a delivery that is answered %d is given up: %v", status, !refused)
+		}
+	}
+}
+
+// TestPackagesAreReadAsFarAsNeeded (row "Inbox flooding"): an actor that lists hundreds of KeyPackages by their addresses is asked for 20, and for no more than up to the one that is
+// looked for.
+func TestPackagesAreReadAsFarAsNeeded(t *testing.T) {
+	w := newWeb(t)
+	id := w.URL + "/u/bob"
+	var list []any
+	var third *mls.KeyPackage
+	for n := range 30 {
+		address := fmt.Sprintf("%s/kp/%d", w.URL, n)
+		kp := newMember(t, id).key.KeyPackage
+		if n == 2 {
+			third = kp
+		}
+		w.put(fmt.Sprintf("/kp/%d", n), carrying(kp.Marshal(), Object{"id": address, "type": "KeyPackage", "attributedTo": id}))
+		list = append(list, address)
+	}
+	p, bob := NewPeople(testFetcher(FetcherConfig{})), &RemoteActor{ID: id, KeyPackages: list}
+	all, err := p.Packages(context.Background(), bob, nil)
+	if err != nil || len(all) != maxPackageDocuments || len(w.requests) != maxPackageDocuments {
+		t.Errorf("%d KeyPackages by %d questions, %v", len(all), len(w.requests), err)
+	}
+	w.requests = nil
+	some, err := p.PackagesUntil(context.Background(), bob, nil, func(kp *mls.KeyPackage) bool { return bytes.Equal(kp.Leaf.SignatureKey, third.Leaf.SignatureKey) })
+	if err != nil || len(some) != 3 || len(w.requests) != 3 {
+		t.Errorf("%d KeyPackages by %d questions, %v", len(some), len(w.requests), err)
 	}
 }
 

@@ -90,9 +90,10 @@ type Delivery struct {
 // Done tells that the other server took the activity.
 func (d Delivery) Done() bool { return d.Status >= 200 && d.Status < 300 }
 
-// Refused tells that the other server will not take it: another try changes nothing.
+// Refused tells that the other server will not take it: another try changes nothing. 401 is not among that: servers answer so as well when they cannot get
+// the key now.
 func (d Delivery) Refused() bool {
-	return d.Status >= 400 && d.Status < 500 && !slices.Contains([]int{408, 421, 425, 429}, d.Status)
+	return d.Status >= 400 && d.Status < 500 && !slices.Contains([]int{401, 408, 421, 425, 429}, d.Status)
 }
 
 // Deliver POSTs the exact bytes of an activity to an inbox, signed with the key of its actor. A server that refuses the signature is

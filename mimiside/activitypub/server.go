@@ -74,8 +74,8 @@ func status(err error) int {
 	switch {
 	case err == nil:
 		return http.StatusOK
-	case errors.Is(err, ErrNoSignature), errors.Is(err, ErrSignature):
-		return http.StatusUnauthorized
+	case errors.Is(err, ErrNoSignature), errors.Is(err, ErrSignature), errors.Is(err, ErrUnknownKey), errors.Is(err, ErrSigner):
+		return http.StatusUnauthorized // also where the key cannot be had now: other servers say so, and try again after it
 	case errors.Is(err, ErrBlocked), errors.Is(err, ErrForbidden):
 		return http.StatusForbidden
 	case errors.Is(err, ErrTooMany):
@@ -110,7 +110,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	code := status(err)
 	s.cfg.Observe(Event{Path: r.URL.Path, Signer: signer, Status: code, Err: err})
-	if code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable {
+	if code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable || errors.Is(err, ErrUnknownKey) {
 		w.Header().Set("Retry-After", "60")
 	}
 	if code == http.StatusUnauthorized {

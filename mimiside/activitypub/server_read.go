@@ -175,7 +175,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, box Box, owner, id
 		return signer, err
 	}
 	q := r.URL.Query()
-	limit := 1
+	limit := 0 // how many there are
 	if q.Has("page") {
 		limit = pageSize
 	}

@@ -118,7 +118,7 @@ func TestTheFace(t *testing.T) {
 		{name: "type", method: "POST", path: "/ap/inbox", body: create(nil), signer: bob, header: map[string]string{"Content-Type": "text/plain"}, code: 415},
 		{name: "size", method: "POST", path: "/ap/inbox", body: strings.Repeat("x", 2000), signer: bob, code: 413},
 		{name: "not JSON", method: "POST", path: "/ap/inbox", body: "hello", signer: bob, code: 400},
-		{name: "another actor", method: "POST", path: "/ap/inbox", body: create(func(o Object) { o["actor"] = w.URL + "/u/eve" }), signer: bob, code: 400},
+		{name: "another actor", method: "POST", path: "/ap/inbox", body: create(func(o Object) { o["actor"] = w.URL + "/u/eve" }), signer: bob, code: 401},
 		{name: "MLS that is none", method: "POST", path: "/ap/inbox", body: create(func(o Object) {
 			o["object"] = Object{"id": bob + "/2", "type": "Welcome", "content": "AAAA"}
 		}), signer: bob, code: 400},
