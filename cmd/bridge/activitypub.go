@@ -65,7 +65,7 @@ func (a *app) newActivityPub(ctx context.Context, mind *relay.Relay, p *provider
 	site := ap.Site{Base: "https://" + a.cfg.MIMI.Domain}
 	face := relay.NewActivityPub(mind, site, nil)
 	blocks := &blockedDomains{settings: cfg.BlockedDomains}
-	face.Blocked = blocks.has
+	face.Blocked, face.CoverEvery = blocks.has, cfg.CoverEvery.D()
 	fc := ap.FetcherConfig{
 		Transport: newFediTransport(a.cfg, p.book),
 		UserAgent: "mimi-bridge/" + buildVersion() + " (+" + site.Base + ")", Blocked: blocks.has, Memory: ap.NewSchemeMemory(scheme(cfg.Signatures)),

@@ -185,6 +185,7 @@ type ActivityPub struct {
 	SignedFetch    bool            `yaml:"signed_fetch"`
 	BlockedDomains []string        `yaml:"blocked_domains"`
 	MaxInbox       Size            `yaml:"max_inbox"`
+	CoverEvery     Duration        `yaml:"cover_every"`
 }
 
 // Limits are the written bounds of what others may send or ask.

@@ -213,6 +213,7 @@ func (v *validator) rest() {
 		v.domain(fmt.Sprintf("activitypub.blocked_domains[%d]", i), d)
 	}
 	v.positive("activitypub.max_inbox", int64(p.MaxInbox))
+	v.want(p.CoverEvery == 0 || p.CoverEvery >= 10*minute, "activitypub.cover_every", "is less than 10 minutes", "make it 0, for none, or 10m or more")
 
 	if addr := v.c.Admin.Listen; addr != "" {
 		v.listen("admin.listen", addr)

@@ -28,6 +28,8 @@ type ActivityPub struct {
 	*Relay
 	Site   ap.Site
 	People *ap.People
+	// CoverEvery is the mean time between cover messages of a conversation; 0: none are sent.
+	CoverEvery time.Duration
 	// Blocked tells that a host is not spoken with; nil: none is.
 	Blocked func(host string) bool
 

@@ -68,6 +68,9 @@ func (a *ActivityPub) runInput(ctx context.Context, room store.RoomID, in *store
 				}
 			}
 			err := decide(x)
+			if err == nil {
+				err = x.planCover()
+			}
 			if x.thread != nil {
 				fork = x.thread.Fork(s.now)
 			}

@@ -47,8 +47,11 @@ func (a *ActivityPub) workThread(ctx context.Context, id store.RoomID, in *store
 		}
 	case inputTimer:
 		decide = (*apStep).commitProposed
-		if string(in.Body) == timerThreadLeft {
+		switch string(in.Body) {
+		case timerThreadLeft:
 			decide = (*apStep).leftBehind
+		case timerThreadCover:
+			decide = (*apStep).sayNothing
 		}
 	case inputThreadTask:
 		var t threadTask

@@ -66,6 +66,8 @@ type roomState struct {
 	Channel *channelState `json:"channel,omitempty"`
 	// Founding is set while the clients of a direct chat are brought in.
 	Founding bool `json:"founding,omitempty"`
+	// CoverMS is when the next cover message of a conversation or channel of ActivityPub is sent, in milliseconds since 1970.
+	CoverMS int64 `json:"cover_ms,omitempty"`
 	// LeftMS is when ours began to leave a conversation or channel of ActivityPub because of a blocked server, in milliseconds since 1970; it stays until they
 	// come into the group again.
 	LeftMS int64 `json:"left_ms,omitempty"`
