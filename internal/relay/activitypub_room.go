@@ -232,7 +232,6 @@ func (x *apStep) portal() {
 	bot, _ := v.members.of(x.cfg.Bot)
 	bot.Membership = string(event.Join)
 	x.setMember(bot)
-	x.tellEncrypted()
 }
 
 // portalEncryption is the state that makes the room of a conversation or channel encrypted, where the settings want that.

@@ -366,7 +366,6 @@ func (x *apStep) channelPortal(object ap.Object) error {
 	bot, _ := v.members.of(x.cfg.Bot)
 	bot.Membership = string(event.Join)
 	x.setMember(bot)
-	x.tellEncrypted()
 	return nil
 }
 
@@ -382,5 +381,6 @@ func (x *apStep) onChannelPortal(a *store.Answer) error {
 	x.room.head.MatrixRoomID = made.Room
 	x.fx.names = append(x.fx.names, name{store.NameChannel, made.Room})
 	x.fx.releaseHeld = true
+	x.tellEncrypted() // after the invitations
 	return nil
 }

@@ -82,8 +82,11 @@ func (s *step) onPortal(a *store.Answer) error {
 		s.fx.managers = append(s.fx.managers, manager{v.st.Manager, made.Room})
 		v.st.Manager = ""
 	}
-	if v.head.State == stateOpening {
+	switch v.head.State {
+	case stateOpening:
 		s.readRoom() // a chat that the bot made
+	case stateAP:
+		s.tellEncrypted() // after the invitations
 	}
 	return nil
 }
