@@ -190,3 +190,43 @@ func TestStatusReports(t *testing.T) {
 		t.Error(m, err)
 	}
 }
+
+// A message of many parts is shown up to a bound, and says how much is missing; a picture of the sender is no part of it.
+func TestManyPartsAreBounded(t *testing.T) {
+	s := newSide(goldenPeople())
+	parts := []content.Part{{Disposition: content.Profile, Body: content.SinglePart{ContentType: "image/png", Content: []byte("x")}}}
+	for n := range MaxEvents + 5 {
+		parts = append(parts, single(content.Render, content.TypePlain, "part "+itoa(n)))
+	}
+	m := &content.Message{Body: content.Part{Disposition: content.Render, Body: content.MultiPart{Semantics: content.ProcessAll, Parts: parts}}}
+	octets, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, _, err := s.receive(bobURI, octets, 1700000000000)
+	if err != nil || len(res.Events) != MaxEvents {
+		t.Fatalf("%d events, %v", len(res.Events), err)
+	}
+	if first, last := res.Events[0].Message.Body, res.Events[MaxEvents-1].Message.Body; first != "part 0" || last != "(6 more parts of this message are not shown)" {
+		t.Errorf("%q … %q", first, last)
+	}
+}
+
+// What an edit brings that the first version did not have comes as a message of its own.
+func TestEditThatBringsAText(t *testing.T) {
+	s := newSide(goldenPeople())
+	file := content.Part{Disposition: content.Inline, Body: content.ExternalPart{ContentType: "image/png", URL: "https://a.example/x", Filename: "p.png"}}
+	octets, err := (&content.Message{Body: file}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, ids, err := s.receive(bobURI, octets, 1700000000000)
+	if err != nil || len(ids) != 1 {
+		t.Fatal(ids, err)
+	}
+	first, _ := s.book.ByEvent(ids[0])
+	res := s.FromMIMI(Incoming{Message: &content.Message{Replaces: first.ID, Body: single(content.Render, content.TypePlain, "no picture")}, SenderURI: bobURI, Sender: bobGhost, AcceptedMS: 1700000001000})
+	if len(res.Events) != 1 || res.Events[0].Message.Body != "(edited) no picture" || res.Events[0].Message.Relation.ReplyTo != ids[0] || res.Events[0].Message.Relation.Replaces != "" {
+		t.Errorf("%+v", res)
+	}
+}
