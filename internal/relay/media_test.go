@@ -397,6 +397,7 @@ func (f *fileWorld) public(mxc string) string {
 	return "https://assets." + f.n.domain + "/public/" + key
 }
 
+// The picture of a room, its mood and its topic go over, and go when they are taken away.
 func TestPictureOfTheRoomBothWays(t *testing.T) {
 	ways(t, func(t *testing.T, w *way) {
 		from, to := w.sides()
@@ -409,6 +410,18 @@ func TestPictureOfTheRoomBothWays(t *testing.T) {
 		if got := to.repo[w.to.str(event.TypeAvatar, "url")]; !bytes.Equal(got, onePixel) {
 			t.Errorf("the picture is %q, of %d octets", w.to.str(event.TypeAvatar, "url"), len(got))
 		}
+		w.hs.set(w.from, w.who, event.TypeAvatar, map[string]any{})
+		w.settle()
+		w.equal("the picture that was taken away", w.to.str(event.TypeAvatar, "url"), "")
+		w.hs.set(w.from, w.who, event.TypeMood, map[string]any{"mood": "awake"})
+		w.settle()
+		w.equal("mood", w.to.str(event.TypeMood, "mood"), "awake")
+		w.hs.set(w.from, w.who, event.TypeMood, map[string]any{})
+		w.settle()
+		w.equal("the mood that was taken away", w.to.str(event.TypeMood, "mood"), "")
+		w.hs.set(w.from, w.who, event.TypeTopic, map[string]any{"topic": ""})
+		w.settle()
+		w.equal("the topic that was taken away", w.to.str(event.TypeTopic, "topic"), "")
 	})
 }
 
