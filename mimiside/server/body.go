@@ -6,7 +6,10 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
+	"time"
 
+	"github.com/matrix-mimi/bridge/mimiside/peer"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
@@ -41,6 +44,42 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, limit int64) ([]by
 	}
 	_ = control.SetReadDeadline(noDeadline)
 	return body, nil
+}
+
+// largeBodies counts the bytes of large bodies that are in memory, because a peer may have many requests in progress.
+type largeBodies struct {
+	all, each int64 // bounds
+
+	mu    sync.Mutex
+	total int64
+	of    map[string]int64 // by peer
+}
+
+// hold counts a body of a size, or of the limit where it is not said (-1), until release is called. A *peer.Busy says that there
+// is no room for it now. Small bodies are not counted.
+func (s *Server) hold(domain string, size, limit int64) (release func(), err error) {
+	if size < 0 || size > limit {
+		size = limit
+	}
+	if size <= s.config.SmallBody {
+		return func() {}, nil
+	}
+	l := &s.large
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.total+size > l.all || l.of[domain]+size > l.each {
+		return nil, &peer.Busy{RetryAfter: time.Second}
+	}
+	l.total += size
+	l.of[domain] += size
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.total -= size
+		if l.of[domain] -= size; l.of[domain] == 0 {
+			delete(l.of, domain)
+		}
+	}, nil
 }
 
 // readAll reads r to its end; size is a hint and may be -1. At most 64 KiB are taken on its word.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -222,6 +223,52 @@ func TestPeerLimits(t *testing.T) {
 	if status, _, _ := post(t, w.raw(w.cert(emptyOptions, "c.example")), "/mimi/v1/update/"+wire.PathEscape(room), "mimi@c.example",
 		bytes.NewReader(bodies()[wire.VerbUpdate])); status != http.StatusOK {
 		t.Errorf("another provider: %d", status)
+	}
+}
+
+// Large bodies that are in memory at once are bounded, for each provider and for all: one provider does not take the place of the
+// others, and what was refused is taken later.
+func TestLargeBodiesAreBounded(t *testing.T) {
+	body := bodies()[wire.VerbUpdate]
+	size := int64(len(body))
+	w := start(t, func(c *server.Config) { c.SmallBody, c.BodiesPerPeer, c.AllBodies = 10, 2*size, 3*size })
+	inside, release := make(chan struct{}), make(chan struct{})
+	w.handler.answer = func(context.Context, call) (server.Answer, error) {
+		inside <- struct{}{}
+		<-release
+		return server.Answer{}, nil
+	}
+	var wg sync.WaitGroup
+	send := func(c *client.Client) int {
+		r, err := c.Update(context.Background(), "a.example", room, body)
+		if err != nil {
+			t.Error(err)
+		}
+		return r.Status
+	}
+	b, c, d := w.provider("b.example"), w.provider("c.example"), w.provider("d.example")
+	hold := func(from *client.Client) {
+		wg.Go(func() {
+			if status := send(from); status != http.StatusOK {
+				t.Errorf("within the bounds: %d", status)
+			}
+		})
+		<-inside
+	}
+	hold(b)
+	hold(b)
+	if status := send(b); status != http.StatusTooManyRequests {
+		t.Errorf("b's third: %d", status)
+	}
+	hold(c)
+	if status := send(d); status != http.StatusTooManyRequests {
+		t.Errorf("beyond the bound of all: %d", status)
+	}
+	close(release)
+	wg.Wait()
+	go func() { <-inside }()
+	if status := send(d); status != http.StatusOK {
+		t.Errorf("later: %d", status)
 	}
 }
 

@@ -49,6 +49,8 @@ type Config struct {
 
 	SmallBody       int64         // bytes of a body; 0: 1 MiB
 	LargeBody       int64         // bytes of the bodies that may hold a ratchet tree: update and notify; 0: 32 MiB
+	AllBodies       int64         // bytes of the bodies over SmallBody that are held at once, of everybody; 0: 16 of LargeBody
+	BodiesPerPeer   int64         // of one peer; 0: 4 of LargeBody
 	BodyTimeout     time.Duration // for a whole body to arrive; 0: 30 s
 	HandlerTimeout  time.Duration // for a Handler; 0: 60 s
 	DownloadTimeout time.Duration // for a proxyDownload; 0: 10 min
@@ -72,6 +74,7 @@ type Server struct {
 	verbs    map[wire.Verb]verb
 
 	userQuota, peerQuota, roomQuota *peer.Quota
+	large                           largeBodies
 }
 
 // verb is how one endpoint is served.
@@ -91,6 +94,7 @@ func New(c Config) (*Server, error) {
 	}
 	defaults(&c)
 	s := &Server{config: c, identify: peer.NewIdentifier(c.Domain, c.Book, c.Now), gate: peer.NewGate(c.Book, c.Now)}
+	s.large = largeBodies{all: c.AllBodies, each: c.BodiesPerPeer, of: map[string]int64{}}
 	s.userQuota = peer.NewQuota(c.KeyMaterialPerUser, time.Hour, maxQuotaKeys, c.Now)
 	s.peerQuota = peer.NewQuota(c.KeyMaterialPerPeer, time.Hour, maxQuotaKeys, c.Now)
 	s.roomQuota = peer.NewQuota(c.GroupInfoPerRoom, time.Hour, maxQuotaKeys, c.Now)
@@ -116,6 +120,8 @@ func defaults(c *Config) {
 	set(&c.Prefix, DefaultPrefix)
 	set(&c.SmallBody, 1<<20)
 	set(&c.LargeBody, 32<<20)
+	set(&c.AllBodies, 16*c.LargeBody)
+	set(&c.BodiesPerPeer, 4*c.LargeBody)
 	set(&c.BodyTimeout, 30*time.Second)
 	set(&c.HandlerTimeout, 60*time.Second)
 	set(&c.DownloadTimeout, 10*time.Minute)
@@ -243,6 +249,11 @@ func (s *Server) authenticated(w http.ResponseWriter, r *http.Request, v verb, e
 		}
 	}
 	if v.limit > 0 {
+		release, err := s.hold(domain, r.ContentLength, v.limit)
+		if err != nil {
+			return 0, err
+		}
+		defer release()
 		if q.Body, err = s.body(w, r, v.limit); err != nil {
 			return 0, err
 		}
