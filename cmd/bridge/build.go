@@ -33,7 +33,7 @@ func (a *app) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mind, err = a.newRelay(ctx, hs, p, func(lanes []store.Lane) { out.WakeLanes(lanes...) })
+	mind, err = a.newRelay(ctx, hs, p, func(lanes []store.Woken) { out.WakeLanes(lanes...) })
 	if err != nil {
 		return fmt.Errorf("relay: %w", err)
 	}

@@ -90,9 +90,9 @@ func (a *app) newOutbox(hs *matrix.Client, p *provider, wake func([]store.RoomID
 	most := a.cfg.Limits.OutboundConcurrency
 	providers := mimiSender{request: mimiRequester{p.client}.request, share: p.client.MayShare, bulk: newBulk()}
 	routes := map[string]outbox.Route{
-		routeMatrix: {Sender: matrixSender{do: hs.Do, room: a.db.Room}, First: most, Most: most},
+		routeMatrix: {Sender: matrixSender{do: hs.Do, room: a.db.MatrixRoomID}, Repeats: matrixRepeats, First: most, Most: most},
 		media.Kind:  a.mediaRoute(),
-		routeMIMI:   {Sender: providers, Join: providers.join, Most: most},
+		routeMIMI:   {Sender: providers, Join: providers.join, Repeats: mimiRepeats, Most: most},
 	}
 	routes[routeAside] = outbox.Route{Sender: routes[routeMIMI].Sender, Most: most, Waits: asideWaits}
 	if a.fedi != nil {

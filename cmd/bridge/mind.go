@@ -41,7 +41,7 @@ func relayConfig(cfg *config.Config, bot string) relay.Config {
 }
 
 // newRelay makes the relay. wake is told of lanes with new rows.
-func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake func([]store.Lane)) (*relay.Relay, error) {
+func (a *app) newRelay(ctx context.Context, hs *matrix.Client, p *provider, wake func([]store.Woken)) (*relay.Relay, error) {
 	log := a.log.With().Str(obs.FieldComponent, "relay").Logger()
 	alerts := a.metrics.Counter("alerts_total", "Things that an operator should look at, by kind; the log says more.", "kind")
 	rc := relayConfig(a.cfg, string(a.bot()))

@@ -71,7 +71,7 @@ func (o *operator) RetryDeadLetters(ctx context.Context, by string, list []store
 		}
 		return err
 	})
-	o.out.WakeLanes(lanes...)
+	o.out.WakeLanes(store.WokenLanes(lanes)...)
 	return n, err
 }
 

@@ -33,7 +33,19 @@ var asideWaits = []time.Duration{10 * time.Second, time.Minute, 5 * time.Minute}
 // matrixSender carries rows out at the homeserver. It sends one row at a time.
 type matrixSender struct {
 	do   func(ctx context.Context, row matrix.Row) matrix.Result
-	room func(ctx context.Context, room store.RoomID) (store.Room, error)
+	room func(ctx context.Context, room store.RoomID) (string, error)
+}
+
+// matrixRepeats tells whether the homeserver knows a request again when it comes again: by its transaction id. A change of
+// membership has none.
+func matrixRepeats(row store.Outbound) bool {
+	return row.Verb == string(event.VerbSend) || row.Verb == string(event.VerbRedact)
+}
+
+// mimiRepeats is that for providers. The same message again is of a position of a ratchet that was used, and what a hub answered
+// it answers again.
+func mimiRepeats(row store.Outbound) bool {
+	return row.Verb == string(wire.VerbNotify) || row.Verb == string(wire.VerbSubmitMessage)
 }
 
 // Send implements outbox.Sender.
@@ -45,7 +57,7 @@ func (s matrixSender) Send(ctx context.Context, rows []store.Outbound) outbox.Re
 	}
 	res := s.do(ctx, matrix.Row{
 		Request:  event.Request{Verb: event.Verb(row.Verb), Args: row.Data},
-		Room:     id.RoomID(room.MatrixRoomID),
+		Room:     id.RoomID(room),
 		Txn:      row.TxnKey,
 		Repeated: row.Repeated,
 	})

@@ -74,14 +74,28 @@ func TestAnswersOfProvidersAreSorted(t *testing.T) {
 	}
 }
 
+// Only a request that its receiver knows again may be repeated: a change of membership has no transaction id.
+func TestWhatMayBeRepeated(t *testing.T) {
+	for verb, want := range map[string]bool{"send": true, "redact": true, "join": false, "leave": false, "invite": false, "kick": false, "ban": false, "state": false, "create_room": false} {
+		if matrixRepeats(store.Outbound{Verb: verb, TxnKey: "k"}) != want {
+			t.Errorf("%s at the homeserver: %v", verb, !want)
+		}
+	}
+	for verb, want := range map[string]bool{"notify": true, "submitMessage": true, "update": false, "keyMaterial": false, "groupInfo": false} {
+		if mimiRepeats(store.Outbound{Verb: verb}) != want {
+			t.Errorf("%s at a provider: %v", verb, !want)
+		}
+	}
+}
+
 func TestMatrixRowsGetTheRoomAtTheLastMoment(t *testing.T) {
 	room := ""
 	s := matrixSender{
-		room: func(context.Context, store.RoomID) (store.Room, error) {
+		room: func(context.Context, store.RoomID) (string, error) {
 			if room == "" {
-				return store.Room{}, errors.New("no database")
+				return "", errors.New("no database")
 			}
-			return store.Room{MatrixRoomID: room}, nil
+			return room, nil
 		},
 		do: func(_ context.Context, row matrix.Row) matrix.Result {
 			if row.Room != "!r:hs.example" || row.Txn != "k.1" || row.Verb != "send" || string(row.Args) != "{}" {

@@ -139,7 +139,7 @@ func (o *Outbox) turn(ctx context.Context) {
 func (w *world) room() store.Room { return storetest.Room(w.t, w.db) }
 
 // put stores rows as a step does, with rising seqs; data is split at spaces.
-func (w *world) put(room *store.Room, dest, verb, data string, change ...func(*store.Outbound)) []store.Lane {
+func (w *world) put(room *store.Room, dest, verb, data string, change ...func(*store.Outbound)) []store.Woken {
 	w.t.Helper()
 	var rows []store.Outbound
 	for _, d := range strings.Fields(data) {
@@ -150,7 +150,7 @@ func (w *world) put(room *store.Room, dest, verb, data string, change ...func(*s
 		rows = append(rows, o)
 		room.NextSeq++
 	}
-	var lanes []store.Lane
+	var lanes []store.Woken
 	w.tx(func(tx *store.Tx) (err error) {
 		if *room, err = tx.StepRoom(ctx, *room, store.Settle{}); err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -67,6 +68,9 @@ type Route struct {
 	// Join says whether a row may share a request with the rows before it for which it said so too. A
 	// request has at most 50 rows and about 1 MiB. nil joins nothing.
 	Join func(store.Outbound) bool
+	// Repeats says whether a row may be sent again after it was done, without anything coming of it: then that it is done may be
+	// written down a little later. nil says so of none.
+	Repeats func(store.Outbound) bool
 	// First and Most bound the requests in flight to one destination: it starts with First, grows to
 	// Most as requests succeed, and falls back to First when one fails. 0 means 2 and 20.
 	First, Most int
@@ -114,6 +118,8 @@ const (
 	maxWaiting  = 10_000          // lanes that wait in memory; the rest waits in the database
 	pollLanes   = 256
 	maxPanics   = 3
+	handedLife  = time.Second // how long rows are known that were not read
+	maxHanded   = 1000        // lanes of which they are
 	lifeMS      = int64(store.LeaseLife / time.Millisecond)
 	maxCallsMap = 10_000
 )
@@ -128,14 +134,23 @@ type Outbox struct {
 
 	mu      sync.Mutex
 	resting map[store.Lane]holding // leases kept though there is nothing to send
-	calls   map[string]time.Time   // when a destination's lanes were last woken
-	called  map[string]bool        // destinations to wake
+	handed  map[store.Lane]handed
+	calls   map[string]time.Time // when a destination's lanes were last woken
+	called  map[string]bool      // destinations to wake
 }
 
 // holding is a lease and the time at which it was asked for, from which it may be trusted.
 type holding struct {
 	lease store.LaneLease
 	asked time.Time
+	rests bool  // the lane had no more rows
+	sent  int64 // the last of them
+}
+
+// handed are rows that were added to a lane at rest (store.Woken).
+type handed struct {
+	rows  []store.Outbound
+	given time.Time
 }
 
 // New makes an outbox. It does nothing before Run.
@@ -176,7 +191,7 @@ func New(cfg Config) (*Outbox, error) {
 		}
 	}
 	o := &Outbox{cfg: cfg, clock: cfg.Clock, signal: make(chan struct{}, 1), resting: map[store.Lane]holding{},
-		calls: map[string]time.Time{}, called: map[string]bool{}}
+		handed: map[store.Lane]handed{}, calls: map[string]time.Time{}, called: map[string]bool{}}
 	o.sched = newScheduler(cfg.MaxInFlight, func(dest string) (first, most int) {
 		r := cfg.Routes[kindOf(dest)]
 		return max(r.First, 0), max(r.Most, 0)
@@ -196,11 +211,36 @@ func (o *Outbox) Owner() string { return o.cfg.Owner }
 
 // WakeLanes says that lanes may have something to send. Call it after the commit that stored it. It
 // never blocks; a lost hint costs one poll.
-func (o *Outbox) WakeLanes(lanes ...store.Lane) {
+func (o *Outbox) WakeLanes(lanes ...store.Woken) {
 	for _, l := range lanes {
-		o.sched.add(l, true)
+		if len(l.Head) > 0 {
+			o.handOver(l)
+		}
+		o.sched.add(l.Lane, true)
 	}
 	o.nudge()
+}
+
+// handOver keeps the rows of a lane that rested, so that they need not be read.
+func (o *Outbox) handOver(l store.Woken) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.handed) < maxHanded {
+		o.handed[l.Lane] = handed{l.Head, o.clock.Now()}
+	}
+}
+
+// handedOver returns, once, the rows that were added to a lane since it rested after the row sent; nil when they must be read.
+func (o *Outbox) handedOver(l store.Lane, sent int64) []store.Outbound {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	h := o.handed[l]
+	delete(o.handed, l)
+	// Of a hint that came late the rows were read and sent already. What was added long ago may have been dropped since.
+	if len(h.rows) == 0 || h.rows[0].Seq <= sent || o.clock.Now().Sub(h.given) > handedLife {
+		return nil
+	}
+	return h.rows
 }
 
 // Called says that a destination spoke to us, or is back after it was away, so that what waits for it is tried now. It never blocks.
@@ -285,6 +325,7 @@ func (o *Outbox) poll(ctx context.Context) {
 			delete(o.resting, l)
 		}
 	}
+	maps.DeleteFunc(o.handed, func(_ store.Lane, h handed) bool { return now.Sub(h.given) > handedLife })
 	o.mu.Unlock()
 	lanes, err := o.cfg.Store.DueLanes(ctx, o.cfg.Owner, pollLanes, o.sched.closed(now)...)
 	if err != nil {

@@ -321,6 +321,7 @@ func TestHeldRowsWaitAndHoldTheLane(t *testing.T) {
 		w.put(&room, "matrix", "send", "b")
 		o.turn(ctx)
 		w.want(w.took(), "matrix: create")
+		o.WakeLanes(w.put(&room, "matrix", "send", "c")...)
 		o.turn(ctx)
 		w.want(w.took(), "")
 		w.tx(func(tx *store.Tx) error {
@@ -331,7 +332,7 @@ func TestHeldRowsWaitAndHoldTheLane(t *testing.T) {
 			return err
 		})
 		o.turn(ctx)
-		w.want(w.took(), "matrix: a; matrix: b")
+		w.want(w.took(), "matrix: a; matrix: b; matrix: c")
 	})
 }
 
@@ -418,5 +419,100 @@ func TestWhatComesMeanwhileIsSent(t *testing.T) {
 		w.put(&room, "matrix", "send", "a b")
 		o.turn(ctx)
 		w.want(w.took(), "matrix: a; matrix: b; matrix: c; matrix: d")
+	})
+}
+
+// A lane that was woken before its rows were read is not worked on once more: its lease would be given back for nothing.
+func TestAWakeThatWasSeenIsNotRepeated(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		o, room := w.outbox(), w.room()
+		w.answer(func(rows []store.Outbound) Result {
+			if string(rows[0].Data) == "a" {
+				o.WakeLanes(w.put(&room, "matrix", "send", "b")...)
+			}
+			return Result{Class: Done}
+		})
+		w.put(&room, "matrix", "send", "a")
+		o.turn(ctx)
+		w.want(w.took(), "matrix: a; matrix: b")
+		var owner string
+		if err := w.db.Side().QueryRow(`SELECT owner FROM lane`).Scan(&owner); err != nil {
+			t.Fatal(err)
+		}
+		if owner != o.Owner() {
+			t.Fatalf("the lane is held by %q, want %q", owner, o.Owner())
+		}
+	})
+}
+
+// What was added to a lane at rest is sent as it was handed over, unless that is long ago: then it is read.
+func TestALaneAtRestIsNotRead(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		o, room := w.outbox(), w.room()
+		w.put(&room, "matrix", "send", "a")
+		o.turn(ctx)
+		w.want(w.took(), "matrix: a")
+		late := w.put(&room, "matrix", "send", "b c")
+		o.turn(ctx)
+		w.want(w.took(), "matrix: b; matrix: c")
+		o.WakeLanes(late...) // they were read and sent
+		o.turn(ctx)
+		w.want(w.took(), "")
+		for _, wait := range []time.Duration{0, 2 * handedLife} {
+			w.put(&room, "matrix", "send", "x")
+			o.turn(ctx)
+			w.want(w.took(), "matrix: x")
+			o.WakeLanes(w.put(&room, "matrix", "send", "d e")...)
+			w.put(&room, "matrix", "send", "f") // without a hint
+			w.tx(func(tx *store.Tx) error {
+				return tx.DropOutbound(ctx, store.Lane{Room: room.ID, Dest: "matrix"}, room.NextSeq-2)
+			})
+			w.clock.advance(wait)
+			o.turn(ctx)
+			if wait == 0 {
+				w.want(w.took(), "matrix: d; matrix: e; matrix: f")
+			} else {
+				w.want(w.took(), "matrix: d; matrix: f") // as it is stored
+			}
+		}
+		if n := w.left(); n != 0 {
+			t.Fatalf("%d rows are left", n)
+		}
+	})
+}
+
+// That a row is done may be written down later only where its request may be made again, and nobody waits for its answer.
+func TestOnlyWhatMayBeRepeatedWaits(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		o := w.outbox(func(c *Config) {
+			r := c.Routes["mimi"]
+			r.Repeats = func(row store.Outbound) bool { return row.Verb == "notify" }
+			c.Routes["mimi"] = r
+		})
+		row := func(dest, verb string, to store.AnswerTo) store.Outbound {
+			return store.Outbound{Dest: dest, Verb: verb, AnswerTo: to}
+		}
+		good := row("mimi:a", "notify", store.AnswerLink)
+		for _, c := range []struct {
+			batch []store.Outbound
+			want  bool
+		}{
+			{[]store.Outbound{good}, true},
+			{[]store.Outbound{good, row("mimi:a", "notify", store.AnswerNone)}, true},
+			{[]store.Outbound{good, row("mimi:a", "notify", store.AnswerInput)}, false},
+			{[]store.Outbound{good, row("mimi:a", "update", store.AnswerNone)}, false},
+			{[]store.Outbound{row("matrix", "notify", store.AnswerNone)}, false},
+		} {
+			if got := o.repeats(c.batch); got != c.want {
+				t.Errorf("%v may be repeated: %v", c.batch, got)
+			}
+		}
+		room := w.room()
+		w.put(&room, "mimi:a", "notify", "a b")
+		o.turn(ctx)
+		w.want(w.took(), "mimi:a: a+b")
+		if n := w.left(); n != 0 {
+			t.Fatalf("%d rows are left", n)
+		}
 	})
 }

@@ -25,7 +25,8 @@ type scheduler struct {
 // run is a lane that is worked on.
 type run struct {
 	lane   store.Lane
-	again  bool // woken meanwhile
+	again  bool          // woken since it was last read (scheduler.woken)
+	hurry  chan struct{} // has a word when again is set
 	mu     sync.Mutex
 	held   holding
 	cancel func()
@@ -87,7 +88,13 @@ func (s *scheduler) add(l store.Lane, fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.active[l]; r != nil {
-		r.again = r.again || fresh
+		if fresh {
+			r.again = true
+			select {
+			case r.hurry <- struct{}{}:
+			default:
+			}
+		}
 		return
 	}
 	p := s.peer(l.Dest)
@@ -140,7 +147,7 @@ func (s *scheduler) next(now time.Time) (*run, bool) {
 			s.ring = append(s.ring, p)
 		}
 		p.inFlight++
-		r := &run{lane: l}
+		r := &run{lane: l, hurry: make(chan struct{}, 1)}
 		s.active[l] = r
 		return r, true
 	}
@@ -156,6 +163,19 @@ func (p *peer) take() store.Lane {
 	*from = (*from)[1:]
 	delete(p.queued, l)
 	return l
+}
+
+// woken tells whether a run's lane was woken, and forgets it: its rows are read next.
+func (s *scheduler) woken(r *run) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	again := r.again
+	r.again = false
+	select {
+	case <-r.hurry:
+	default:
+	}
+	return again
 }
 
 // done ends a run. If the lane was woken meanwhile or wants more, it is put in line again.

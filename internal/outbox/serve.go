@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/killpoint"
@@ -90,11 +91,12 @@ func (o *Outbox) work(ctx, sending context.Context, r *run) (more bool, err erro
 		if ctx.Err() != nil || sent >= turnRows {
 			return true, o.drop(sending, r)
 		}
-		head, err := o.cfg.Store.LaneRows(sending, r.lane, 2*maxRows, maxBytes+64<<10)
+		head, err := o.head(sending, r)
 		if err != nil {
 			return false, err
 		}
 		rows := ready(head.Rows)
+		behind := head.More || len(rows) < len(head.Rows)
 		if len(rows) == 0 {
 			rests, err := o.rest(sending, r, head)
 			if err != nil || rests {
@@ -115,20 +117,50 @@ func (o *Outbox) work(ctx, sending context.Context, r *run) (more bool, err erro
 				batch[i].Repeated = unclean || batch[i].Attempts > 0
 			}
 			rows = rows[len(batch):]
-			last := len(rows) == 0 && !head.More
+			last := len(rows) == 0 && !behind
 			fate, err := o.deliver(sending, r, batch, last)
 			if err != nil {
 				return false, err
 			}
 			sent += len(batch)
 			switch fate {
-			case laneFailed, laneRests:
+			case laneFailed:
 				return false, nil
+			case laneRests:
+				if !o.sched.woken(r) {
+					return false, nil
+				}
+				if err := o.claim(sending, r); err != nil { // more came with the rest
+					return false, ignoreNotFound(err)
+				}
 			case batchSplit:
 				rows = nil // read again: the rows say now that they go alone
 			}
 		}
 	}
+}
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// head returns the beginning of a lane: what was handed over, once, or what is stored.
+func (o *Outbox) head(ctx context.Context, r *run) (store.LaneHead, error) {
+	r.mu.Lock()
+	h := r.held
+	r.held.rests = false
+	r.mu.Unlock()
+	if h.rests {
+		if rows := o.handedOver(r.lane, h.sent); rows != nil {
+			// One addition to a lane at rest. Whatever else was added shows when these rows are closed, and comes after them.
+			return store.LaneHead{Rows: rows, Work: h.lease.Work + 1}, nil
+		}
+	}
+	o.sched.woken(r)
+	return o.cfg.Store.LaneRows(ctx, r.lane, 2*maxRows, maxBytes+64<<10)
 }
 
 // ready is the part of a lane's head before the first row that is held.
@@ -366,7 +398,12 @@ func (o *Outbox) closed(ctx context.Context, r *run, batch []store.Outbound, res
 	asked := o.clock.Now()
 	// What is known is written down also while the process stops.
 	plain := context.WithoutCancel(ctx)
-	err := o.cfg.Store.Tx(plain, func(tx *store.Tx) (err error) {
+	write := o.cfg.Store.Tx
+	if class == store.OutcomeDone && last && o.repeats(batch) {
+		// Nothing waits for it but what comes next for the lane: mostly that comes with it.
+		write = func(ctx context.Context, fn func(*store.Tx) error) error { return o.cfg.Store.TxSoon(ctx, r.hurry, fn) }
+	}
+	err := write(plain, func(tx *store.Tx) (err error) {
 		lease, rests, rooms, err = tx.CloseOutbound(plain, r.lease(), closing, store.Millis(asked), lifeMS, last)
 		if !matrix && err == nil {
 			killpoint.Hit("K13")
@@ -394,11 +431,18 @@ func (o *Outbox) closed(ctx context.Context, r *run, batch []store.Outbound, res
 	if lease.Owner == o.cfg.Owner {
 		o.mu.Lock()
 		if len(o.resting) < maxWaiting {
-			o.resting[r.lane] = holding{lease: lease, asked: asked}
+			o.resting[r.lane] = holding{lease: lease, asked: asked, rests: true, sent: batch[len(batch)-1].Seq}
 		}
 		o.mu.Unlock()
 	}
 	return laneRests, nil
+}
+
+// repeats tells whether it does no harm when the process dies before it is written down that rows are done, and nobody waits for
+// their answer.
+func (o *Outbox) repeats(batch []store.Outbound) bool {
+	repeats := o.cfg.Routes[kindOf(batch[0].Dest)].Repeats
+	return repeats != nil && !slices.ContainsFunc(batch, func(row store.Outbound) bool { return row.AnswerTo == store.AnswerInput || !repeats(row) })
 }
 
 func (o *Outbox) count(batch []store.Outbound, class string, res Result, now time.Time) {

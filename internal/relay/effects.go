@@ -113,7 +113,7 @@ type directRoom struct{ hub, one, other string }
 
 // write writes all effects. It is called once, after StepRoom, inside the step's transaction. It returns the lanes to
 // wake after the commit.
-func (fx *effects) write(ctx context.Context, tx *store.Tx, head store.Room, nowMS int64) ([]store.Lane, error) {
+func (fx *effects) write(ctx context.Context, tx *store.Tx, head store.Room, nowMS int64) ([]store.Woken, error) {
 	for _, part := range []func(context.Context, *store.Tx, store.Room, int64) error{
 		fx.writeNames, fx.writeInputs, fx.writeGroup, fx.writeIntents, fx.writeRoom, fx.writeReports, fx.writeGlobal,
 	} {
@@ -126,18 +126,19 @@ func (fx *effects) write(ctx context.Context, tx *store.Tx, head store.Room, now
 			return nil, err
 		}
 	}
-	var lanes []store.Lane
-	var err error
+	var lanes []store.Woken
 	if fx.releaseHeld {
-		if lanes, err = tx.ReleaseHeld(ctx, head.ID); err != nil {
+		released, err := tx.ReleaseHeld(ctx, head.ID)
+		if err != nil {
 			return nil, err
 		}
+		lanes = store.WokenLanes(released)
 	}
 	for _, o := range fx.fills {
 		if err := tx.FillOutbound(ctx, o); err != nil {
 			return nil, err
 		}
-		lanes = append(lanes, o.Lane())
+		lanes = append(lanes, store.Woken{Lane: o.Lane()})
 	}
 	if len(fx.out) == 0 {
 		return lanes, nil

@@ -49,7 +49,14 @@ func requestHash(peer, verb, path string, body []byte) [32]byte {
 
 // hubRoomID finds a room that we are the hub of.
 func (r *Relay) hubRoomID(ctx context.Context, uri wire.IdentifierURI) (store.RoomID, error) {
-	head, err := r.Store.RoomByName(ctx, store.NameMIMI, uri.Key())
+	key := uri.Key()
+	r.mu.Lock()
+	id, known := r.hubs[key]
+	r.mu.Unlock()
+	if known {
+		return id, nil
+	}
+	head, err := r.Store.RoomByName(ctx, store.NameMIMI, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return store.RoomID{}, ErrNotFound
 	}
@@ -58,6 +65,14 @@ func (r *Relay) hubRoomID(ctx context.Context, uri wire.IdentifierURI) (store.Ro
 	}
 	if head.Kind != store.RoomHub {
 		return store.RoomID{}, ErrNotFound
+	}
+	if head.Epoch >= 0 { // before, its making may be given up
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(r.hubs) >= r.cfg.CachedRooms {
+			clear(r.hubs)
+		}
+		r.hubs[key] = head.ID
 	}
 	return head.ID, nil
 }

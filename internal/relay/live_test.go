@@ -92,7 +92,7 @@ func (l *live) process(w *world, domain string, cfg store.Config, hs *lockedHS) 
 	n.relay, err = New(l.ctx, Deps{
 		Store: n.db, Naming: mapping.Naming{Domain: domain, Server: hs.server},
 		Config:    Config{Bot: hs.mxid("mimibot"), Combine: -1, AskAfter: time.Second},
-		Requester: n, Homeserver: hs, WakeLanes: func(lanes []store.Lane) { out.WakeLanes(lanes...) },
+		Requester: n, Homeserver: hs, WakeLanes: func(lanes []store.Woken) { out.WakeLanes(lanes...) },
 		Alert: func(kind, message string) { l.t.Errorf("%s: alert %s: %s", domain, kind, message) },
 		Clock: time.Now, Log: n.log,
 	})

@@ -209,7 +209,7 @@ type Deps struct {
 	// Files is where the files of assets are deleted. Nil carries no files.
 	Files Files
 	// WakeLanes is told of lanes with new rows, after the commit.
-	WakeLanes func(lanes []store.Lane)
+	WakeLanes func(lanes []store.Woken)
 	// Alert is told what an operator must see.
 	Alert func(kind, message string)
 
@@ -230,6 +230,7 @@ type Relay struct {
 	mu      sync.Mutex
 	slots   map[store.RoomID]*slot
 	led     map[string]led
+	hubs    map[string]store.RoomID   // rooms that we lead and that have a group, by the keys of their URIs: they stay so
 	issuers map[string]issuers        // by domain
 	leased  map[store.Shard]time.Time // until when this process is sure of its leases
 	queue   *queue
@@ -256,7 +257,7 @@ func New(ctx context.Context, d Deps) (*Relay, error) {
 	if err := d.Naming.Check(); err != nil {
 		return nil, err
 	}
-	r := &Relay{Deps: d, cfg: d.Config.withDefaults(), slots: map[store.RoomID]*slot{}, queue: newQueue(), current: newCurrent(), statuses: newQuota(statusesAnHour)}
+	r := &Relay{Deps: d, cfg: d.Config.withDefaults(), slots: map[store.RoomID]*slot{}, hubs: map[string]store.RoomID{}, queue: newQueue(), current: newCurrent(), statuses: newQuota(statusesAnHour)}
 	if r.Clock == nil {
 		r.Clock = time.Now
 	}

@@ -103,6 +103,7 @@ func (r *Relay) evict() {
 // Forget drops everything that is remembered of rooms, as a restart does. Nothing depends on it but speed.
 func (r *Relay) Forget() {
 	r.mu.Lock()
+	clear(r.hubs)
 	slots := make([]*slot, 0, len(r.slots))
 	for _, s := range r.slots {
 		slots = append(slots, s)

@@ -172,7 +172,7 @@ func (s *step) decide(fn func(*step) error) (err error) {
 var errPanic = errors.New("the step panicked")
 
 // commit is the transaction.
-func (s *step) commit(before store.Room, settle store.Settle) (lanes []store.Lane, err error) {
+func (s *step) commit(before store.Room, settle store.Settle) (lanes []store.Woken, err error) {
 	var head store.Room
 	err = s.Store.Tx(s.ctx, func(tx *store.Tx) error {
 		if head, err = tx.StepRoomFrom(s.ctx, before, s.room.head, settle); err != nil {

@@ -64,7 +64,7 @@ func (tx *Tx) RetryDeadLetter(ctx context.Context, lane Lane, seq, nowMS int64) 
 	if err != nil {
 		return lane, err
 	}
-	return lanes[0], nil
+	return lanes[0].Lane, nil
 }
 
 // DropDeadLetter deletes a dead letter for good. ErrNotFound when it is gone.

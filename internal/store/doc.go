@@ -22,6 +22,11 @@
 // and work, the count of additions, with the same role as next_in. What is sent goes through
 // CloseOutbound, which checks the lease, deletes rows, and answers in one transaction.
 //
+// # Commits
+//
+// Whoever is told that a Tx succeeded can rely on it. On SQLite, transactions that wait for the one writer share a COMMIT, each
+// behind a savepoint, and TxSoon lets one wait for the next (sqlitewriter.go).
+//
 // # Secrets
 //
 // Columns named sealed… hold ciphertext bound to table and key (internal/sealed): MLS state, private
@@ -33,5 +38,5 @@
 // It keeps no history beyond links, dead letters and the audit; a done input or a sent row has no row.
 // It decides no retention (Cleanup is told), holds no lock longer than a transaction, and uses nothing
 // that one of the databases lacks: the only statements that differ are the question for the time, the
-// checks of durability and identity at the start, and the lock and tuning of a migration.
+// checks of durability and identity at the start, those that begin and end a transaction, and the lock and tuning of a migration.
 package store

@@ -82,6 +82,9 @@ func IsConstraint(err error) bool {
 // retryCode returns a short name when the transaction was certainly not committed and may be run
 // again, or "".
 func retryCode(err error) string {
+	if errors.Is(err, errShared) {
+		return "shared"
+	}
 	switch s := sqlState(err); s {
 	case "40001", "40P01", "55P03":
 		return s

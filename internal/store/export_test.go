@@ -38,3 +38,17 @@ func (db *DB) Plan(ctx context.Context, query string, args ...any) ([]string, er
 	}
 	return out, err
 }
+
+// InLine is how many wait for SQLite's writer, and how many for company.
+func (db *DB) InLine() (turn, company int) {
+	db.writer.mu.Lock()
+	defer db.writer.mu.Unlock()
+	return len(db.writer.line), len(db.writer.later)
+}
+
+// Writing tells whether somebody has SQLite's writer.
+func (db *DB) Writing() bool {
+	db.writer.mu.Lock()
+	defer db.writer.mu.Unlock()
+	return db.writer.busy
+}

@@ -226,8 +226,8 @@ func (tx *Tx) CloseOutbound(ctx context.Context, l LaneLease, rows []Closing, no
 // keepLane renews the lease of a lane that was served, clears its failures, and with done lets it rest if nothing was added.
 // ErrNotFound when the lease is lost.
 func (tx *Tx) keepLane(ctx context.Context, l LaneLease, lifeMS int64, done, alive bool) (laneRow, error) {
-	if done {
-		// Mostly nothing was added. Then all is known without an answer (RETURNING), which costs SQLite more than the change.
+	// Where all is known without an answer (RETURNING), none is asked for: it costs SQLite more than the change.
+	if done { // mostly nothing was added
 		n, err := tx.exec(ctx, `UPDATE lane SET until_ms = {now} + $5, unclean = 0, due_ms = $7, failures = 0, failing_since_ms = 0
 			WHERE shard = $1 AND room = $2 AND dest = $3 AND token = $4 AND work = $6`,
 			l.Room.Shard(), l.Room, l.Dest, l.Token, lifeMS, l.Work, Never)
@@ -235,13 +235,16 @@ func (tx *Tx) keepLane(ctx context.Context, l LaneLease, lifeMS int64, done, ali
 			return laneRow{Room: l.Room, Dest: l.Dest, Token: l.Token, Work: l.Work, DueMS: Never}, err
 		}
 	}
-	return get[laneRow](ctx, &tx.Reader, `UPDATE lane SET until_ms = {now} + $5, unclean = 0,
-		due_ms = CASE WHEN CAST($6 AS BIGINT) = 1 AND work = $7 THEN CAST($8 AS BIGINT) WHEN CAST($9 AS BIGINT) = 1 THEN 0 ELSE due_ms END,
-		failures = CASE WHEN CAST($9 AS BIGINT) = 1 OR CAST($6 AS BIGINT) = 1 AND work = $7 THEN 0 ELSE failures END,
-		failing_since_ms = CASE WHEN CAST($9 AS BIGINT) = 1 OR CAST($6 AS BIGINT) = 1 AND work = $7 THEN 0 ELSE failing_since_ms END
-		WHERE shard = $1 AND room = $2 AND dest = $3 AND token = $4
-		RETURNING room, dest, token, work, failures, failing_since_ms, due_ms`,
-		l.Room.Shard(), l.Room, l.Dest, l.Token, lifeMS, bit(done), l.Work, Never, bit(alive))
+	if alive {
+		n, err := tx.exec(ctx, `UPDATE lane SET until_ms = {now} + $5, unclean = 0, due_ms = 0, failures = 0, failing_since_ms = 0
+			WHERE shard = $1 AND room = $2 AND dest = $3 AND token = $4`, l.Room.Shard(), l.Room, l.Dest, l.Token, lifeMS)
+		if err == nil && n == 0 {
+			err = ErrNotFound
+		}
+		return laneRow{Room: l.Room, Dest: l.Dest, Token: l.Token, Work: l.Work}, err
+	}
+	return get[laneRow](ctx, &tx.Reader, `UPDATE lane SET until_ms = {now} + $5, unclean = 0 WHERE shard = $1 AND room = $2 AND dest = $3 AND token = $4
+		RETURNING room, dest, token, work, failures, failing_since_ms, due_ms`, l.Room.Shard(), l.Room, l.Dest, l.Token, lifeMS)
 }
 
 // alive says whether the destination answered one of the rows.

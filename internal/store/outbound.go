@@ -62,6 +62,23 @@ type Lane struct {
 	Dest string
 }
 
+// Woken is a lane that has something to send.
+type Woken struct {
+	Lane
+	// Head is all that the lane holds, as LaneRows returns it, where that is known because the lane was at rest before: one that
+	// knows the lease it rests under need not read it. It is nil where the rows must be read. Its bytes are shared.
+	Head []Outbound
+}
+
+// WokenLanes are lanes whose rows must be read.
+func WokenLanes(lanes []Lane) []Woken {
+	out := make([]Woken, len(lanes))
+	for i, l := range lanes {
+		out[i].Lane = l
+	}
+	return out
+}
+
 // Lane returns the lane of a row.
 func (o *Outbound) Lane() Lane { return Lane{o.Room, o.Dest} }
 
@@ -76,15 +93,41 @@ func (tx *Tx) PutBody(ctx context.Context, room RoomID, seq int64, data []byte, 
 	if err != nil {
 		return fmt.Errorf("storing a body of room %s: %w", room, err)
 	}
+	if tx.bodies == nil {
+		tx.bodies = map[bodyKey][]byte{}
+	}
+	tx.bodies[bodyKey{room, seq}] = data
 	return nil
+}
+
+// bodyKey names a shared body.
+type bodyKey struct {
+	room RoomID
+	seq  int64
 }
 
 // AddOutbound stores rows to be sent, of any rooms, and makes their lanes due. State "" is ready,
 // AnswerTo "" is none. Bodies that they share must be stored before. It returns the lanes to wake
 // after the commit.
-func (tx *Tx) AddOutbound(ctx context.Context, rows []Outbound) ([]Lane, error) {
-	lanes := lanesOf(rows)
-	err := chunks(lanes, 5, func(part []Lane) error {
+func (tx *Tx) AddOutbound(ctx context.Context, rows []Outbound) ([]Woken, error) {
+	lanes := WokenLanes(lanesOf(rows))
+	rest := make([]Lane, 0, len(lanes))
+	for i := range lanes {
+		l := &lanes[i]
+		rested := false
+		if len(lanes) <= few {
+			var err error
+			if rested, err = tx.wakeRested(ctx, l.Lane); err != nil {
+				return nil, err
+			}
+		}
+		if rested {
+			l.Head = tx.headOf(l.Lane, rows)
+		} else {
+			rest = append(rest, l.Lane)
+		}
+	}
+	err := chunks(rest, 5, func(part []Lane) error {
 		args := make([]any, 0, len(part)*5)
 		for _, l := range part {
 			args = append(args, l.Room.Shard(), l.Room, l.Dest, int64(1), int64(0))
@@ -123,6 +166,36 @@ func (tx *Tx) AddOutbound(ctx context.Context, rows []Outbound) ([]Lane, error) 
 		return nil
 	})
 	return lanes, err
+}
+
+// wakeRested makes a lane due that rests with its lease kept (CloseOutbound): it has no rows. False when the lane is another one.
+func (tx *Tx) wakeRested(ctx context.Context, l Lane) (bool, error) {
+	n, err := tx.exec(ctx, `UPDATE lane SET work = work + 1, due_ms = 0 WHERE shard = $1 AND room = $2 AND dest = $3 AND due_ms = `+never+` AND owner <> ''`,
+		l.Room.Shard(), l.Room, l.Dest)
+	if err != nil {
+		return false, fmt.Errorf("making a lane due: %w", err)
+	}
+	return n == 1, nil
+}
+
+// headOf picks the rows of a lane as they will be read; nil when one of them cannot be sent now.
+func (tx *Tx) headOf(l Lane, rows []Outbound) []Outbound {
+	var head []Outbound
+	for _, o := range rows {
+		if o.Lane() != l {
+			continue
+		}
+		o.State, o.AnswerTo = cmp.Or(o.State, OutboundReady), cmp.Or(o.AnswerTo, AnswerNone)
+		known := true
+		if o.Body != 0 {
+			o.Data, known = tx.bodies[bodyKey{o.Room, o.Body}]
+		}
+		if o.State != OutboundReady || !known {
+			return nil
+		}
+		head = append(head, o)
+	}
+	return head
 }
 
 func lanesOf(rows []Outbound) []Lane {

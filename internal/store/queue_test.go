@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
 	"testing"
 
@@ -231,6 +232,89 @@ func TestArrivalsAtOnce(t *testing.T) {
 		box, err := db.Inbox(ctx, room.ID, 10, 100)
 		if err != nil || len(box.Inputs) != 3*each || box.Settle.Work != 3*each+1 {
 			t.Errorf("%d inputs, work %d, %v", len(box.Inputs), box.Settle.Work, err)
+		}
+	})
+}
+
+// What is added to a lane at rest is known as it would be read. Of any other lane nothing is.
+func TestTheHeadOfALaneAtRestIsKnown(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		room := storetest.Room(t, db)
+		lanes := []store.Lane{{Room: room.ID, Dest: "matrix"}, {Room: room.ID, Dest: "mimi:a"}}
+		seq := int64(0)
+		add := func(change ...func(*store.Outbound)) (woken []store.Woken) {
+			t.Helper()
+			must(t, db, func(ctx context.Context, tx *store.Tx) (err error) {
+				seq += 10
+				if err := tx.PutBody(ctx, room.ID, seq, []byte("shared"), 5); err != nil {
+					return err
+				}
+				rows := []store.Outbound{
+					{Room: room.ID, Dest: "matrix", Seq: seq + 1, Verb: "send", Target: "t", TxnKey: "k", Data: []byte("own"), AnswerTo: store.AnswerLink, AnswerSeq: 7, AnswerRef: "r", CreatedMS: 5},
+					{Room: room.ID, Dest: "mimi:a", Seq: seq + 2, Verb: "notify", Body: seq, CreatedMS: 5},
+					{Room: room.ID, Dest: "matrix", Seq: seq + 3, Verb: "send", CreatedMS: 5},
+				}
+				for _, c := range change {
+					c(&rows[2])
+				}
+				woken, err = tx.AddOutbound(ctx, rows)
+				return err
+			})
+			return woken
+		}
+		serve := func(lane store.Lane, done bool) {
+			t.Helper()
+			head := ok(db.LaneRows(ctx, lane, 50, 1<<20))(t)
+			must(t, db, func(ctx context.Context, tx *store.Tx) error {
+				lease, err := tx.ClaimLane(ctx, lane, "me", 60_000, true)
+				if err != nil {
+					return err
+				}
+				var closing []store.Closing
+				for _, o := range head.Rows {
+					closing = append(closing, store.Closing{Row: o, Outcome: store.Outcome{Class: store.OutcomeDone}})
+				}
+				if len(closing) == 0 {
+					_, err = tx.RestLane(ctx, lease, false)
+					return err
+				}
+				_, rests, _, err := tx.CloseOutbound(ctx, lease, closing, 6, 60_000, done)
+				if rests != done {
+					t.Errorf("%s rests: %v, want %v", lane.Dest, rests, done)
+				}
+				return err
+			})
+		}
+		known := func(woken []store.Woken, want bool) {
+			t.Helper()
+			for i, l := range woken {
+				if l.Lane != lanes[i] || (l.Head != nil) != want {
+					t.Errorf("%s is known: %v, want %v", l.Dest, l.Head != nil, want)
+				}
+				if read := ok(db.LaneRows(ctx, l.Lane, 50, 1<<20))(t); want && !reflect.DeepEqual(l.Head, read.Rows) {
+					t.Errorf("%s is\n%+v, stored is\n%+v", l.Dest, l.Head, read.Rows)
+				}
+			}
+		}
+		known(add(), false) // the lanes are new
+		serve(lanes[0], true)
+		serve(lanes[1], true)
+		known(add(), true)
+		known(add(), false) // rows wait already
+		serve(lanes[0], false)
+		serve(lanes[1], false)
+		known(add(), false) // nobody said that they are empty
+		serve(lanes[0], true)
+		serve(lanes[1], true)
+		held := add(func(o *store.Outbound) { o.State = store.OutboundHeld })
+		if held[0].Head != nil || held[1].Head == nil {
+			t.Error("a lane with a held row is known, or the other is not")
+		}
+		serve(lanes[1], true)
+		serve(lanes[1], true) // given back
+		if woken := add(); woken[1].Head != nil {
+			t.Error("a lane that nobody holds is known")
 		}
 	})
 }

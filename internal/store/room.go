@@ -84,6 +84,11 @@ func (r *Reader) RoomIDByName(ctx context.Context, kind NameKind, name string) (
 	return value[RoomID](ctx, r, `SELECT room FROM room_name WHERE kind = $1 AND name = $2`, kind, name)
 }
 
+// MatrixRoomID returns the Matrix room of a room, "" while it has none, or ErrNotFound.
+func (r *Reader) MatrixRoomID(ctx context.Context, id RoomID) (string, error) {
+	return value[string](ctx, r, `SELECT matrix_room_id FROM room WHERE shard = $1 AND room = $2`, id.Shard(), id)
+}
+
 // Rooms returns rooms in the order of their ids, beginning after a room: for lists and checks.
 func (r *Reader) Rooms(ctx context.Context, after RoomID, limit int) ([]Room, error) {
 	return list[Room](ctx, r, `SELECT `+roomColumns+` FROM room WHERE room > $1 ORDER BY room LIMIT $2`, after, limit)

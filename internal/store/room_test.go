@@ -209,3 +209,24 @@ func TestRoomIDs(t *testing.T) {
 }
 
 const wantIDs = "874 46da299e6aeb8b7bb50b33e3e501ebcd 639"
+
+func TestTheMatrixRoomOfARoom(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		room := storetest.Room(t, db)
+		if got := ok(db.MatrixRoomID(ctx, room.ID))(t); got != "" {
+			t.Errorf("it has the Matrix room %q, want none", got)
+		}
+		room.MatrixRoomID = "!r:example"
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.StepRoom(ctx, room, store.Settle{})
+			return err
+		})
+		if got := ok(db.MatrixRoomID(ctx, room.ID))(t); got != "!r:example" {
+			t.Errorf("its Matrix room is %q", got)
+		}
+		if _, err := db.MatrixRoomID(ctx, store.RoomID{}); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("no room: %v", err)
+		}
+	})
+}

@@ -147,12 +147,10 @@ func (r *Reader) idle(ctx context.Context) (*Reader, func()) {
 	if r.failed != nil || w == nil || ctx.Err() != nil {
 		return r, func() {}
 	}
-	select {
-	case w.turn <- struct{}{}:
-		return &Reader{db: r.db, h: w.h, failed: new(error)}, func() { <-w.turn }
-	default:
+	if !w.tryEnter() {
 		return r, func() {}
 	}
+	return &Reader{db: r.db, h: w.h, failed: new(error)}, w.leave
 }
 
 // list reads all rows of a query into structs by their db tags.

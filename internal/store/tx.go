@@ -22,6 +22,8 @@ type Tx struct {
 	arrived map[RoomID]int64
 	// head is what findTaken looked through last.
 	head *hashedHead
+	// bodies are those that were stored here (PutBody).
+	bodies map[bodyKey][]byte
 }
 
 // stepMark is how a step is found again when the answer to COMMIT was lost.
@@ -44,10 +46,13 @@ const (
 //
 // When the connection breaks while committing, and fn called StepRoom, the room is read again to find
 // out: the result is then certain. Otherwise the error is ErrUnknownCommit.
+//
+// On SQLite, transactions that wait for their turn share one COMMIT; when that fails, each runs again by itself.
 func (db *DB) Tx(ctx context.Context, fn func(*Tx) error) error {
 	wait := retryFirst
+	alone := false
 	for try := 1; ; try++ {
-		err := db.once(ctx, fn)
+		err := db.once(ctx, fn, alone)
 		if err == nil {
 			db.changed.Store(true)
 			return nil
@@ -59,6 +64,7 @@ func (db *DB) Tx(ctx context.Context, fn func(*Tx) error) error {
 		if code == "" || try == maxTries || ctx.Err() != nil {
 			return err
 		}
+		alone = alone || errors.Is(err, errShared)
 		if db.cfg.OnRetry != nil {
 			db.cfg.OnRetry(code)
 		}
@@ -73,9 +79,9 @@ func (db *DB) Tx(ctx context.Context, fn func(*Tx) error) error {
 	}
 }
 
-func (db *DB) once(ctx context.Context, fn func(*Tx) error) error {
+func (db *DB) once(ctx context.Context, fn func(*Tx) error, alone bool) error {
 	if db.dialect == sqliteDialect {
-		return db.onceSQLite(ctx, fn)
+		return db.onceSQLite(ctx, fn, alone)
 	}
 	raw, err := db.pool.DB.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
@@ -142,76 +148,4 @@ func (db *DB) findOut(ctx context.Context, step *stepMark, cause error) error {
 		}
 	}
 	return unknown
-}
-
-// sqliteWriter is the one connection that writes. Whoever writes waits for its turn here, in the
-// process, and not in SQLite's busy handler, which is unfair and burns time.
-type sqliteWriter struct {
-	pool *sql.DB
-	conn *sql.Conn
-	turn chan struct{}
-	gone chan struct{} // closed with the database
-	h    *prepared
-}
-
-func newSQLiteWriter(ctx context.Context, pool *sql.DB) (*sqliteWriter, error) {
-	pool.SetMaxOpenConns(1)
-	pool.SetConnMaxLifetime(0)
-	conn, err := pool.Conn(ctx)
-	if err != nil {
-		return nil, errors.Join(err, pool.Close())
-	}
-	w := &sqliteWriter{pool: pool, conn: conn, turn: make(chan struct{}, 1), gone: make(chan struct{})}
-	w.h = &prepared{direct: conn, all: map[string]*sql.Stmt{}, prepare: conn.PrepareContext}
-	return w, nil
-}
-
-func (w *sqliteWriter) close() error {
-	w.turn <- struct{}{}
-	close(w.gone)
-	// The log is emptied into the file, so that the file alone is a copy of the database.
-	_, err := w.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
-	return errors.Join(err, w.h.close(), w.conn.Close(), w.pool.Close())
-}
-
-func (db *DB) onceSQLite(ctx context.Context, fn func(*Tx) error) (err error) {
-	w := db.writer
-	patience := time.NewTimer(writerPatience)
-	defer patience.Stop()
-	select {
-	case w.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-w.gone:
-		return errors.New("the database is closed")
-	case <-patience.C:
-		return fmt.Errorf("waiting for the writer (is Tx called inside Tx?): %w", ErrBusy)
-	}
-	defer func() { <-w.turn }()
-	plain := context.WithoutCancel(ctx)
-	if _, err := w.h.ExecContext(plain, "BEGIN IMMEDIATE"); err != nil {
-		return fmt.Errorf("beginning a transaction: %w", err)
-	}
-	done := false
-	defer func() {
-		if !done { // also after a panic in fn
-			_, _ = w.h.ExecContext(plain, "ROLLBACK")
-		}
-	}()
-	var failed error
-	tx := &Tx{Reader: Reader{db: db, h: w.h, failed: &failed}}
-	if err := fn(tx); err != nil {
-		return err
-	}
-	if failed != nil {
-		return fmt.Errorf("a failed statement was passed over: %w", failed)
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if _, err := w.h.ExecContext(plain, "COMMIT"); err != nil {
-		return fmt.Errorf("committing: %w", err)
-	}
-	done = true
-	return nil
 }
