@@ -47,8 +47,8 @@ func (x *apStep) showThreadState(kind, key, value string, have *string) {
 	if value == "" || *have == value {
 		return
 	}
+	x.matrix(event.State{Sender: x.speaker(), Type: kind, Content: mustJSON(map[string]string{key: value}), Was: mustJSON(map[string]string{key: *have})})
 	*have = value
-	x.matrix(event.State{Sender: x.speaker(), Type: kind, Content: mustJSON(map[string]string{key: value})})
 }
 
 // onThreadState tells the others of a new name or topic of the Matrix room.

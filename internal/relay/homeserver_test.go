@@ -36,6 +36,7 @@ type fakeHS struct {
 	names     map[string][2]string // display name and picture, by user
 	direct    map[int]bool         // rows that mark a direct chat
 	rows      []string             // what the bridge did, for assertions
+	states    []event.Object       // the requests for state events among it
 	refuse    func(verb string, args event.Object) bool
 	down      bool
 }
@@ -257,6 +258,9 @@ func (h *fakeHS) exec(row store.Outbound, roomID string) (class string, eventID 
 		h.direct[len(h.rows)] = true
 	}
 	h.rows = append(h.rows, row.Verb+" "+sender+" "+args.Str("target"))
+	if event.Verb(row.Verb) == event.VerbState {
+		h.states = append(h.states, args)
+	}
 	if h.refuse != nil && h.refuse(row.Verb, args) {
 		return "refused", "", []byte(`{}`)
 	}

@@ -304,10 +304,11 @@ func (s *step) showAvatar(mxc string) {
 	if v.matrix.Avatar == mxc {
 		return
 	}
+	was := v.matrix.Avatar
 	v.matrix.Avatar = mxc
 	picture := map[string]string{}
 	if mxc != "" {
 		picture["url"] = mxc
 	}
-	s.matrix(event.State{Sender: s.stateHand(cause{}), Type: event.TypeAvatar, Content: mustJSON(picture)})
+	s.matrix(event.State{Sender: s.stateHand(cause{}), Type: event.TypeAvatar, Content: mustJSON(picture), Was: mustJSON(map[string]string{"url": was})})
 }

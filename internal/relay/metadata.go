@@ -163,7 +163,8 @@ func (s *step) placeRest(why cause) {
 	s.placeAvatar()
 	shown := mapping.ShowMetadata(v.policy.Metadata, s.cfg.Mapping.Languages)
 	if shown.Mood != v.matrix.Mood {
-		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeMood, Content: mustJSON(map[string]string{"mood": shown.Mood})})
+		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeMood, Content: mustJSON(map[string]string{"mood": shown.Mood}),
+			Was: mustJSON(map[string]string{"mood": v.matrix.Mood})})
 		v.matrix.Mood = shown.Mood
 	}
 }
@@ -209,8 +210,9 @@ func (s *step) showState(typ string, content []byte) {
 	if st.Shown == nil {
 		st.Shown = map[string]string{}
 	}
+	was := st.Shown[typ]
 	st.Shown[typ] = string(content)
-	s.matrix(event.State{Type: typ, Content: content})
+	s.matrix(event.State{Type: typ, Content: content, Was: json.RawMessage(was)})
 }
 
 // showAgain writes a state event of a portal again, because somebody changed what the MIMI room decides.

@@ -31,6 +31,31 @@ func TestChangesOfTheSameMoment(t *testing.T) {
 	p.noTrouble()
 }
 
+// A state event says what it replaces, so that it is not written once more over what somebody has set since.
+func TestStateEventsSayWhatTheyReplace(t *testing.T) {
+	p := newPair(t, warm).begin()
+	p.b.hs.states = nil
+	level := p.portal.power.Encode()
+	p.a.hs.set(p.room, p.alice, event.TypeName, map[string]string{"name": "Coffee"})
+	p.a.hs.set(p.room, p.alice, event.TypeTopic, map[string]string{"topic": "about coffee"})
+	p.a.hs.set(p.room, p.alice, event.TypeMood, map[string]string{"mood": "awake"})
+	p.a.hs.set(p.room, p.alice, event.TypeHistoryVisibility, map[string]string{"history_visibility": "joined"})
+	p.a.hs.set(p.room, p.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{p.alice: 100, p.bobAtA: 50}})
+	p.settle()
+	got := map[string]string{}
+	for _, args := range p.b.hs.states {
+		if typ := args.Str("type"); got[typ] == "" {
+			got[typ] = string(args["was"])
+		}
+	}
+	p.equal("name", got[event.TypeName], `{"name":"Tea"}`)
+	p.equal("topic", got[event.TypeTopic], `{"topic":"about tea"}`)
+	p.equal("mood", got[event.TypeMood], `{"mood":""}`)
+	p.equal("history", got[event.TypeHistoryVisibility], `{"history_visibility":"shared"}`)
+	p.equal("power levels", got[event.TypePowerLevels], string(level))
+	p.noTrouble()
+}
+
 // A topic with formatting keeps it, and what Matrix does not know of the metadata stays.
 func TestRichTopicAndWhatMatrixDoesNotKnow(t *testing.T) {
 	p := newPair(t, warm).begin()

@@ -193,8 +193,11 @@ func (s *step) nameOf(user string) string {
 		return "the room"
 	}
 	if m, ok := s.room.members.ofURI(user); ok {
-		if m.Display != "" {
+		switch {
+		case m.Display != "":
 			return m.Display
+		case m.Ghost:
+			return puppets.Name(s.cfg.GhostName, "", wire.IdentifierURI(user))
 		}
 		return m.MXID
 	}
@@ -277,11 +280,13 @@ func (s *step) placeMetadata(why cause) {
 	}
 	meta := v.policy.Metadata
 	if name := cleanName(meta.RoomName); name != v.matrix.Name {
-		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeName, Content: mustJSON(map[string]string{"name": name})})
+		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeName, Content: mustJSON(map[string]string{"name": name}),
+			Was: mustJSON(map[string]string{"name": v.matrix.Name})})
 		v.matrix.Name = name
 	}
 	if topic := topicOf(meta); topic != v.matrix.Topic {
-		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeTopic, Content: s.topicContent(topic)})
+		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeTopic, Content: s.topicContent(topic),
+			Was: mustJSON(map[string]string{"topic": v.matrix.Topic})})
 		v.matrix.Topic = topic
 	}
 	s.placeRest(why)

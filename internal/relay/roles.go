@@ -159,7 +159,7 @@ func (s *step) placePower(was before, why cause) {
 			return
 		}
 		content := event.Merge(s.powerObject(), parseObject(p.Encode()))
-		s.matrix(event.State{Sender: hand, Type: event.TypePowerLevels, Content: content.Encode()})
+		s.matrix(event.State{Sender: hand, Type: event.TypePowerLevels, Content: content.Encode(), Was: v.matrix.Power})
 		v.matrix.Power = content.Encode()
 	}
 }
@@ -190,6 +190,7 @@ func (s *step) writePower(p event.PowerLevels) {
 	if len(v.matrix.Power) > 0 && v.matrix.power().Equal(p) {
 		return
 	}
+	was := v.matrix.Power
 	v.matrix.Power = p.Encode()
-	s.matrix(event.State{Type: event.TypePowerLevels, Content: v.matrix.Power})
+	s.matrix(event.State{Type: event.TypePowerLevels, Content: v.matrix.Power, Was: was})
 }

@@ -437,6 +437,43 @@ func TestRepeatedMessageIsNotDoubled(t *testing.T) {
 	}
 }
 
+// A state event that may have been sent is not sent over what somebody has set since.
+func TestRepeatedState(t *testing.T) {
+	rename := event.State{Type: "m.room.name", Content: json.RawMessage(`{"name":"new"}`), Was: json.RawMessage(`{"name":"old"}`)}
+	first := rename
+	first.Was = json.RawMessage(`{"name":""}`)
+	unknown := rename
+	unknown.Was = nil
+	for _, c := range []struct {
+		name   string
+		args   event.State
+		status int
+		now    string
+		class  Class
+		sent   bool
+	}{
+		{"never sent", rename, 200, `{"name":"old","more":1}`, Done, true},
+		{"sent already", rename, 200, `{"name":"new"}`, Done, false},
+		{"changed since", rename, 200, `{"name":"newest"}`, Done, false},
+		{"the first name, never sent", first, 404, `{"errcode":"M_NOT_FOUND","error":"none"}`, Done, true},
+		{"the first name, sent", first, 200, `{"name":"new"}`, Done, false},
+		{"not known what was", unknown, 200, `{"name":"newest"}`, Done, true},
+		{"may not look", rename, 403, `{"errcode":"M_FORBIDDEN","error":"no"}`, Done, true},
+		{"nobody answers yet", rename, 502, `{}`, Retry, false},
+	} {
+		for _, repeated := range []bool{true, false} {
+			f := newFake(t).on("GET /rooms/!r:hs/state/m.room.name/", c.status, c.now).on("PUT /rooms/!r:hs/state/m.room.name/", 200, `{"event_id":"$new"}`)
+			q := row(c.args, "k")
+			q.Repeated = repeated
+			res := newClient(t, f).Do(t.Context(), q)
+			sent := slices.ContainsFunc(f.log, func(call string) bool { return strings.HasPrefix(call, "PUT /rooms/") })
+			if repeated && res.Class != c.class || !repeated && res.Class != Done || sent != (c.sent || !repeated) {
+				t.Errorf("%s, repeated %v: %v %v, sent %v", c.name, repeated, res.Class, res.Err, sent)
+			}
+		}
+	}
+}
+
 // A change of membership that may have been carried out is compared with what is: who left and was invited again does
 // not leave twice, and nobody is put out twice.
 func TestRepeatedMembership(t *testing.T) {

@@ -89,6 +89,46 @@ func (c *Client) moved(ctx context.Context, room id.RoomID, target id.UserID, wa
 	return &there
 }
 
+// overtaken tells whether a state event that may have been sent before must not be sent again: the room has neither what
+// it is to replace nor, perhaps, what it says, because somebody has changed it since. nil means that it is to be sent.
+func (c *Client) overtaken(ctx context.Context, room id.RoomID, a event.State) *Result {
+	if len(a.Was) == 0 {
+		return nil
+	}
+	r := c.request(ctx, a.Sender, http.MethodGet, mautrix.ClientURLPath{"v3", "rooms", room, "state", a.Type, a.Key}, nil, nil)
+	switch {
+	case r.Class == Retry:
+		return &r
+	case r.Code == "M_NOT_FOUND":
+		r.Body = []byte(`{}`)
+	case r.Class != Done:
+		return nil // the answer to the event itself tells more
+	}
+	if has(r.Body, a.Was) {
+		return nil
+	}
+	there := done(map[string]any{"overtaken": true})
+	return &there
+}
+
+// has tells whether an object has certain members. An empty text is as good as none.
+func has(object, members json.RawMessage) bool {
+	var have, want map[string]json.RawMessage
+	if json.Unmarshal(object, &have) != nil || json.Unmarshal(members, &want) != nil {
+		return false
+	}
+	for key, value := range want {
+		got := have[key]
+		if got == nil {
+			got = json.RawMessage(`""`)
+		}
+		if !sameJSON(got, value) {
+			return false
+		}
+	}
+	return true
+}
+
 // sameJSON compares two values regardless of the order of keys and of white space.
 func sameJSON(a, b json.RawMessage) bool {
 	var x, y any

@@ -94,6 +94,11 @@ func (c *Client) state(ctx context.Context, k call) Result {
 	if bad != nil {
 		return *bad
 	}
+	if k.Repeated {
+		if r := c.overtaken(ctx, k.Room, a); r != nil {
+			return *r
+		}
+	}
 	path := mautrix.ClientURLPath{"v3", "rooms", k.Room, "state", a.Type, a.Key}
 	return c.request(ctx, a.Sender, http.MethodPut, path, originTime(a.TS), a.Content)
 }

@@ -160,12 +160,14 @@ type Redact struct {
 	Reason string     `json:"reason,omitempty"`
 }
 
-// State sends a state event.
+// State sends a state event. Was are members of the content that it replaces, as far as they are known: a repeated request
+// that finds others in the room has been overtaken, and changes nothing.
 type State struct {
 	Sender  id.UserID       `json:"sender,omitempty"`
 	Type    string          `json:"type"`
 	Key     string          `json:"state_key"`
 	Content json.RawMessage `json:"content"`
+	Was     json.RawMessage `json:"was,omitempty"`
 	TS      int64           `json:"ts,omitempty"`
 }
 
