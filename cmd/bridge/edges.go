@@ -224,7 +224,7 @@ func (a *app) buildEdges(hs *matrix.Client, p *provider, mind *relay.Relay, out 
 	if err != nil {
 		return err
 	}
-	matrixSide, err := a.matrixListener(a.withDevice(sink{mind}), queries{mind, a.naming()}, observe)
+	matrixSide, err := a.matrixListener(a.withDevice(sink{mind}), queries{mind, a.naming(), a.db.Ghost, hs.EnsureGhost}, observe)
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 
 	"maunium.net/go/mautrix/id"
 
 	"github.com/matrix-mimi/bridge/internal/relay"
+	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/intake"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
@@ -60,14 +62,26 @@ func (f finger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type queries struct {
 	relay  *relay.Relay
 	naming mapping.Naming
+	// noted finds a ghost that a room knows, make registers it.
+	noted func(ctx context.Context, mxid string) (store.Ghost, error)
+	make  func(ctx context.Context, ghost id.UserID) error
 }
 
 // protocolMIMI is the name of the network in third-party lookups.
 const protocolMIMI = "mimi"
 
-// UserExists implements intake.Queries: ghosts are made when they are needed,
-// not because somebody asks for one.
-func (q queries) UserExists(context.Context, id.UserID) (bool, error) { return false, nil }
+// UserExists implements intake.Queries: ghosts are made when they are needed, not because somebody asks for one. One that was
+// invited is needed: without a profile Dendrite lets nobody take the invitation back.
+func (q queries) UserExists(ctx context.Context, user id.UserID) (bool, error) {
+	_, err := q.noted(ctx, string(user))
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err == nil {
+		err = q.make(ctx, user)
+	}
+	return err == nil, err
+}
 
 // AliasExists implements intake.Queries: portals are made by invitations.
 func (q queries) AliasExists(context.Context, id.RoomAlias) (bool, error) { return false, nil }

@@ -14,6 +14,9 @@ import (
 
 var seed = maphash.MakeSeed()
 
+// EnsureGhost makes sure that a ghost exists, has its name and is muted.
+func (c *Client) EnsureGhost(ctx context.Context, ghost id.UserID) error { return c.ensure(ctx, ghost) }
+
 // ensure makes sure that a ghost exists, has its name and is muted. Users that
 // are no ghosts are left alone.
 func (c *Client) ensure(ctx context.Context, user id.UserID) error {
