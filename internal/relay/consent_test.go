@@ -88,8 +88,29 @@ func TestConsentIsAskedAndGranted(t *testing.T) {
 		p.b.hs.join(p.portal, p.bob)
 		p.settle()
 		p.talk(1)
+		// Of the next one people are told by name, in the room.
+		p.b.hs.users[p.b.hs.mxid("carol")] = true
+		p.a.hs.invite(p.room, p.alice, p.a.ghost("mimi://b.example/u/carol"))
+		p.settle()
+		p.last("asked", p.a.hs.texts(p.room), "notice mimibot: carol (b.example) was asked for permission and is added when they agree.")
 		p.noTrouble()
 	})
+}
+
+// While nobody of the bridge is in the room that somebody is invited to, the inviter is told in the chat with the bot.
+func TestInviterIsToldInTheChatWithTheBot(t *testing.T) {
+	p := newPair(t, warm)
+	chat := p.botChat(t)
+	p.b.relay.Consent = func(string) bool { return false }
+	p.room = p.a.hs.create(p.alice, "Tea", "")
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	name := bobURI
+	p.last("asked", p.a.hs.texts(chat), "notice mimibot: "+name+" was asked for permission and is added when they agree.")
+	must0(t, p.b.relay.RevokeConsent(context.Background(), p.bob, aliceURI))
+	p.settle()
+	p.last("refused", p.a.hs.texts(chat), "notice mimibot: "+name+" could not be invited: they do not accept invitations from you.")
+	p.noTrouble()
 }
 
 func TestConsentDeclinedSaysNothing(t *testing.T) {

@@ -51,15 +51,22 @@ func (p *pair) isDirect(n *node, r *hsRoom, who string) {
 	p.t.Errorf("%s: the invitation of %s does not say that it is a direct chat: %q", n.domain, who, n.hs.rows)
 }
 
-// A chat with somebody who is not there is told of where it was asked for, and its empty room is taken back.
-func TestStartChatWithNobody(t *testing.T) {
-	p := newPair(t, warm)
+// botChat is a chat of alice with the bot.
+func (p *pair) botChat(t *testing.T) *hsRoom {
+	t.Helper()
 	chat := p.a.hs.create(p.alice, "", "")
 	p.a.hs.invite(chat, p.alice, p.a.hs.mxid("mimibot"))
 	p.settle()
 	must0(t, p.a.relay.Store.Tx(context.Background(), func(tx *store.Tx) error {
 		return tx.SetManagementRoom(context.Background(), p.alice, chat.id)
 	}))
+	return chat
+}
+
+// A chat with somebody who is not there is told of where it was asked for, and its empty room is taken back.
+func TestStartChatWithNobody(t *testing.T) {
+	p := newPair(t, warm)
+	chat := p.botChat(t)
 	p.start(t, "mimi://b.example/u/nobody")
 	said := fmt.Sprint(p.a.hs.texts(chat))
 	if !strings.Contains(said, "could not be invited: nobody is known by this name") {

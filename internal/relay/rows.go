@@ -127,18 +127,24 @@ func (s *step) notice(text, replyTo string) {
 // speaker is who says what the bridge has to say in the room: the bot, or the ghost through which the room is read when
 // the bot is not in it.
 func (s *step) speaker() id.UserID {
+	who, _ := s.speakerThere()
+	return who
+}
+
+// speakerThere is speaker, and whether anybody of ours is in the room.
+func (s *step) speakerThere() (who id.UserID, there bool) {
 	if s.room.members.joined(s.cfg.Bot) || s.room.st.Portal {
-		return userID(s.cfg.Bot)
+		return userID(s.cfg.Bot), true
 	}
 	if o := s.room.st.Opening; o != nil && o.Ghost != "" && s.room.members.joined(o.Ghost) {
-		return userID(o.Ghost)
+		return userID(o.Ghost), true
 	}
 	for mxid, m := range s.room.members.byMXID {
 		if m.Ghost && m.Membership == string(event.Join) {
-			return userID(mxid)
+			return userID(mxid), true
 		}
 	}
-	return userID(s.cfg.Bot)
+	return userID(s.cfg.Bot), false
 }
 
 func mustJSON(v any) json.RawMessage {

@@ -124,8 +124,8 @@ func (s *step) revertMetadata() {
 	}
 }
 
-// tell says something to who asked, in the room; in the chat with the bot when they have not come into a chat that the bot made
-// for them, which is of no use now.
+// tell says something to who asked, in the room; in the chat with the bot when nobody of ours is in the room, and when they have
+// not come into a chat that the bot made for them, which is of no use now.
 func (s *step) tell(d intentData, text string) {
 	if d.By == "" || s.ours(d.By) {
 		return
@@ -135,6 +135,10 @@ func (s *step) tell(d intentData, text string) {
 		s.matrix(event.KickUser{Target: userID(d.By), Reason: "nobody came", Was: event.Invite})
 		by.Membership = string(event.Leave)
 		s.setMember(by)
+		return
+	}
+	if _, there := s.speakerThere(); !there {
+		s.tellUser(d.By, text)
 		return
 	}
 	s.notice(text, d.Event)
