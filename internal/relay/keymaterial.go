@@ -184,6 +184,14 @@ func (r *Relay) claimFor(ctx context.Context, client puppets.Client, user store.
 	return reply, err
 }
 
+// noForward says why a request for the KeyPackages of another provider's user is not passed on, "" when it is.
+func (s *step) noForward(peer string, q *wire.KeyMaterialRequest) string {
+	if s.denied(q.TargetUser.Domain()) {
+		return "the room keeps the provider out"
+	}
+	return hub.KeyMaterial(s.hubRoom(), peer, q)
+}
+
 // forwardKeyMaterial passes the request of a participant on, unchanged, and remembers where the Welcome will have to go.
 func (r *Relay) forwardKeyMaterial(ctx context.Context, peer string, q *wire.KeyMaterialRequest, raw []byte) (Reply, error) {
 	if q.RoomID == "" || !r.Naming.Own(q.RoomID) {
@@ -194,11 +202,14 @@ func (r *Relay) forwardKeyMaterial(ctx context.Context, peer string, q *wire.Key
 		return Reply{}, err
 	}
 	var why string
+	code := wire.KeyMaterialNoConsentForThisRoom
 	_, err = r.runStep(ctx, id, nil, store.Settle{}, func(s *step) error {
 		if s.room.group == nil {
 			return ErrNotFound
 		}
-		why = hub.KeyMaterial(s.hubRoom(), peer, q)
+		if why = s.noForward(peer, q); s.denied(q.TargetUser.Domain()) {
+			code = wire.KeyMaterialNoCompatibleMaterial // whose consent would change nothing
+		}
 		return nil
 	})
 	if err != nil {
@@ -206,7 +217,7 @@ func (r *Relay) forwardKeyMaterial(ctx context.Context, peer string, q *wire.Key
 	}
 	if why != "" {
 		r.Log.Info().Str("peer", peer).Str("reason", why).Str("fate", "refused").Msg("key material was not asked for on behalf of a peer")
-		return keyMaterialReply(q.TargetUser, wire.KeyMaterialNoConsentForThisRoom), nil
+		return keyMaterialReply(q.TargetUser, code), nil
 	}
 	if err := r.allow(ctx, "forward", peer, r.cfg.PeerKeyClaims); err != nil {
 		return Reply{}, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/matrix-mimi/bridge/internal/store"
-	"github.com/matrix-mimi/bridge/mimiside/hub"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
@@ -67,7 +66,7 @@ func (r *Relay) forwardKeyMaterials(ctx context.Context, peer string, q *wire.Ke
 			return ErrNotFound
 		}
 		for _, target := range q.TargetUsers {
-			denied = denied || hub.KeyMaterial(s.hubRoom(), peer, q.Of(target)) != ""
+			denied = denied || s.noForward(peer, q.Of(target)) != ""
 		}
 		return nil
 	})

@@ -128,6 +128,12 @@ func TestServerACL(t *testing.T) {
 	p.settle()
 	p.equal("invited at A", p.room.members[eveAtA], "leave")
 	eveAtB := p.b.ghost("mimi://c.example/u/eve")
+	p.fault = func(_, to, verb string, _ []byte) fault {
+		if to == "c.example" {
+			t.Errorf("c.example is asked for %s", verb)
+		}
+		return deliver
+	}
 	p.b.hs.invite(p.portal, p.bob, eveAtB)
 	p.settle()
 	if role := p.a.view(p.room).policy.RoleIndex("mimi://c.example/u/eve"); role != policy.RoleNone {

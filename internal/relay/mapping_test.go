@@ -1,0 +1,85 @@
+package relay
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
+)
+
+// A room whose policy forbids logging is joined only where the operator allows it: homeservers keep what is said.
+func TestRoomThatForbidsLogging(t *testing.T) {
+	for _, allowed := range []bool{false, true} {
+		p := newPair(t, warm, "c.example").begin()
+		c := p.nodes["c.example"]
+		c.conf.AllowLoggingForbidden = allowed
+		c.start()
+		eve := c.hs.mxid("eve")
+		c.hs.users[eve] = true
+		p.setPolicy(policy.ComponentLogging, (&policy.LoggingPolicy{Logging: policy.Forbidden}).Marshal())
+		p.a.hs.invite(p.room, p.alice, p.a.ghost("mimi://c.example/u/eve"))
+		p.settle()
+		if joined := c.hs.roomOf(eve, "invite") != nil; joined != allowed {
+			t.Errorf("allowed %v: eve is invited to a portal: %v", allowed, joined)
+		}
+		told := strings.Contains(strings.Join(c.alerts, "\n"), "a room of a.example was not joined: its policy forbids logging")
+		p.equal("the operator is told", told, !allowed)
+		p.talk(1)
+	}
+}
+
+// A room whose history the world can read is not joined to MIMI unless the operator allows it, and who invited is told.
+func TestRoomThatTheWorldCanRead(t *testing.T) {
+	for _, allowed := range []bool{false, true} {
+		p := newPair(t, warm)
+		p.a.conf.AllowWorldReadable = allowed
+		p.a.start()
+		chat := p.botChat(t)
+		p.room = p.a.hs.create(p.alice, "Square", "")
+		p.a.hs.set(p.room, p.alice, event.TypeHistoryVisibility, map[string]string{"history_visibility": "world_readable"})
+		p.a.hs.invite(p.room, p.alice, p.bobAtA)
+		p.settle()
+		if joined := p.b.hs.roomOf(p.bob, "invite") != nil; joined != allowed {
+			t.Errorf("allowed %v: bob is invited: %v; A %q", allowed, joined, p.a.hs.rows)
+		}
+		told := strings.Contains(strings.Join(append(p.a.hs.texts(chat), p.a.hs.texts(p.room)...), "\n"), "everybody can read the Matrix room from outside")
+		p.equal("told", told, !allowed)
+	}
+}
+
+// Somebody can be banned who never was in the room, from either side.
+func TestBanOfAStranger(t *testing.T) {
+	p := newPair(t, warm).begin()
+	p.a.hs.set(p.room, p.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{p.alice: 100, p.bobAtA: 50}})
+	p.settle()
+	p.a.hs.ban(p.room, p.alice, p.a.ghost("mimi://b.example/u/mallory"))
+	p.settle()
+	p.equal("banned at A", p.a.view(p.room).policy.RoleIndex("mimi://b.example/u/mallory"), policy.RoleBanned)
+	p.equal("in the portal", p.portal.members[p.b.hs.mxid("mallory")], "ban")
+	p.b.hs.ban(p.portal, p.bob, p.b.ghost("mimi://a.example/u/trudy"))
+	p.settle()
+	p.equal("banned from B", p.a.view(p.room).policy.RoleIndex("mimi://a.example/u/trudy"), policy.RoleBanned)
+	p.equal("at A", p.room.members[p.a.hs.mxid("trudy")], "ban")
+	p.talk(1)
+	p.noTrouble()
+}
+
+// A Matrix user who joins a portal by nobody's right is put out of it again, with the reason.
+func TestJoinOfAPortalWithoutRight(t *testing.T) {
+	p := newPair(t, warm)
+	p.room = p.a.hs.create(p.alice, "Tea", "")
+	p.a.hs.set(p.room, p.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{p.alice: 100}, "invite": 50})
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.portal = p.b.hs.roomOf(p.bob, "invite")
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	dave := p.b.hs.mxid("dave")
+	p.b.hs.invite(p.portal, p.b.hs.mxid("admin"), dave) // a server administrator can
+	p.b.hs.join(p.portal, dave)
+	p.settle()
+	p.equal("dave", p.portal.members[dave], "leave")
+	p.equal("dave's ghost", p.room.members[p.a.ghost("mimi://b.example/u/dave")], "")
+	p.talk(1)
+}
