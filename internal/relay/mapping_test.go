@@ -83,3 +83,21 @@ func TestJoinOfAPortalWithoutRight(t *testing.T) {
 	p.equal("dave's ghost", p.room.members[p.a.ghost("mimi://b.example/u/dave")], "")
 	p.talk(1)
 }
+
+// Somebody who may not take part is told so once.
+func TestWhoMayNotTakePartIsToldOnce(t *testing.T) {
+	p := newPair(t, warm).begin()
+	mallory := p.a.hs.mxid("mallory")
+	p.a.relay.Permitted = func(mxid string) bool { return mxid != mallory }
+	p.a.hs.invite(p.room, p.alice, mallory)
+	p.a.hs.join(p.room, mallory)
+	p.settle()
+	for range 2 {
+		p.a.hs.say(p.room, mallory, "psst")
+		p.settle()
+	}
+	said := strings.Join(p.a.hs.texts(p.room), "\n")
+	p.equal("told mallory", strings.Count(said, "you are not allowed to use this bridge"), 1)
+	p.equal("B", p.b.hs.texts(p.portal), []string{})
+	p.talk(1)
+}

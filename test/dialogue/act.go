@@ -123,11 +123,15 @@ func addMessages() {
 		return err
 	})
 	say("sends file STR containing STR", "uploads a text file and sends it", func(ctx context.Context, r *runner, p *Person, a []string) error {
-		up, err := p.UploadBytes(ctx, []byte(a[1]), "text/plain")
+		room, err := p.room("")
 		if err != nil {
 			return err
 		}
-		return r.send(ctx, p, a[0], &event.MessageEventContent{MsgType: event.MsgFile, Body: a[0], FileName: a[0], URL: up.ContentURI.CUString(),
+		url, file, err := p.upload(ctx, room, []byte(a[1]), "text/plain")
+		if err != nil {
+			return err
+		}
+		return r.send(ctx, p, a[0], &event.MessageEventContent{MsgType: event.MsgFile, Body: a[0], FileName: a[0], URL: url, File: file,
 			Info: &event.FileInfo{MimeType: "text/plain", Size: len(a[1])}})
 	})
 	say("names the room STR", "changes the room's name", func(ctx context.Context, r *runner, p *Person, a []string) error {

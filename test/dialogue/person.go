@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -28,9 +29,11 @@ type Person struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced whenever something was seen
 	rooms   map[id.RoomID]*RoomView
+	present map[id.UserID]event.Presence
 	labels  map[string]id.RoomID // what the script calls a room
 	current string               // label of the room that lines without "in" mean
 	since   string
+	secrets atomic.Pointer[secrets] // of a client that encrypts
 }
 
 // RoomView is a room as one person sees it.
@@ -53,7 +56,7 @@ type Seen struct {
 func newPerson(w *World, name string, cli *mautrix.Client) *Person {
 	local, short, _ := strings.Cut(name, "@")
 	return &Person{Name: name, Client: cli, world: w, local: local, short: short,
-		changed: make(chan struct{}), done: make(chan struct{}), rooms: map[id.RoomID]*RoomView{}, labels: map[string]id.RoomID{}}
+		changed: make(chan struct{}), done: make(chan struct{}), rooms: map[id.RoomID]*RoomView{}, present: map[id.UserID]event.Presence{}, labels: map[string]id.RoomID{}}
 }
 
 // start makes the first /sync, so that nothing that happens from now on is
@@ -70,7 +73,7 @@ func (p *Person) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: first sync: %w", p.Name, err)
 	}
-	p.take(resp)
+	p.take(ctx, resp)
 	sctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p.cancel = cancel
 	go p.sync(sctx, filter.FilterID)
@@ -87,7 +90,7 @@ func (p *Person) sync(ctx context.Context, filter string) {
 	for ctx.Err() == nil {
 		resp, err := p.SyncRequest(ctx, pollMillis, p.since, filter, false, event.PresenceOnline)
 		if err == nil {
-			p.take(resp)
+			p.take(ctx, resp)
 			continue
 		}
 		select {
@@ -103,7 +106,8 @@ func (p *Person) stop() {
 }
 
 // take puts a sync response into the person's view.
-func (p *Person) take(resp *mautrix.RespSync) {
+func (p *Person) take(ctx context.Context, resp *mautrix.RespSync) {
+	p.unlock(ctx, resp, p.since)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.since = resp.NextBatch
@@ -139,6 +143,12 @@ func (p *Person) take(resp *mautrix.RespSync) {
 		v := p.view(room)
 		v.Membership = event.MembershipKnock
 		p.put(v, r.State.Events, nil)
+	}
+	for _, e := range resp.Presence.Events {
+		e.Type.Class = event.EphemeralEventType
+		if e.Content.ParseRaw(e.Type) == nil {
+			p.present[e.Sender] = e.Content.AsPresence().Presence
+		}
 	}
 	close(p.changed)
 	p.changed = make(chan struct{})
@@ -197,7 +207,7 @@ func (p *Person) put(v *RoomView, state, timeline []*event.Event) {
 		if e.ID != "" && v.has(e.ID) {
 			continue
 		}
-		v.Timeline = append(v.Timeline, &Seen{Event: e, At: time.Now()})
+		v.Timeline = append(v.Timeline, &Seen{Event: p.plain(e), At: time.Now()})
 	}
 }
 

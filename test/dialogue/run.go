@@ -155,6 +155,7 @@ func (r *runner) audit() error {
 		for label, room := range p.labels {
 			if v := p.rooms[room]; v != nil {
 				errs = append(errs, r.auditRoom(p, label, v, times)...)
+				errs = append(errs, p.auditSecrets(v)...)
 			}
 		}
 		p.mu.Unlock()

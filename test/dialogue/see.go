@@ -360,11 +360,7 @@ func (r *runner) seeFile(ctx context.Context, p *Person, a []string) error {
 	if err != nil || file == nil {
 		return err
 	}
-	uri, err := file.URL.Parse()
-	if err != nil {
-		return fmt.Errorf("the file's address: %w", err)
-	}
-	data, err := p.DownloadBytes(ctx, uri)
+	data, err := p.download(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -401,7 +397,7 @@ func (p *Person) seeInvite(ctx context.Context, label, name, from string) error 
 		for _, v := range rooms {
 			known := p.label(v.ID)
 			fits := v.Membership == event.MembershipInvite && (known == string(v.ID) || known == label) &&
-				(inviter == "" || v.Inviter == inviter) && (name == "" || name == anyName || v.Name() == name) && (name != "" || v.Direct)
+				(inviter == "" || v.Inviter == inviter) && (name == "" || name == anyName || known == label || v.Name() == name) && (name != "" || v.Direct)
 			if fits {
 				room = v.ID
 				return true

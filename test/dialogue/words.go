@@ -55,6 +55,8 @@ func init() {
 	addEvents()
 	addMachines()
 	addMedia()
+	addPeople()
+	addEncryption()
 	for _, v := range verbs {
 		for i, w := range v.pattern {
 			if placeholder(w) {

@@ -69,7 +69,7 @@ func NewWorld(ctx context.Context, plan Plan, o Options) (*World, error) {
 }
 
 func (w *World) build(ctx context.Context, plan Plan) error {
-	hsPorts, registrations := map[string]int{}, map[string][]string{}
+	hsPorts, registrations, presence := map[string]int{}, map[string][]string{}, map[string]bool{}
 	for _, name := range plan.Homeservers {
 		port, err := harness.FreePort()
 		if err != nil {
@@ -83,6 +83,7 @@ func (w *World) build(ctx context.Context, plan Plan) error {
 			return err
 		}
 		w.bridges[p.Domain] = b
+		presence[p.Homeserver] = presence[p.Homeserver] || p.Settings["bridge.presence"] == "true"
 		w.order = append(w.order, p.Domain)
 	}
 	for _, domain := range w.order {
@@ -95,6 +96,7 @@ func (w *World) build(ctx context.Context, plan Plan) error {
 	for _, name := range plan.Homeservers {
 		hs, err := harness.StartHomeserver(ctx, w.opts.Software, harness.HomeserverConfig{
 			ServerName: ServerName(name), Dir: filepath.Join(w.opts.Dir, "homeserver-"+name), Port: hsPorts[name], Registrations: registrations[name],
+			Presence: presence[name],
 		})
 		if err != nil {
 			return err

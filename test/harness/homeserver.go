@@ -29,6 +29,7 @@ type HomeserverConfig struct {
 	Port          int      // loopback port; 0 takes a free one
 	Registrations []string // paths of appservice registration files
 	PostgresURI   string   // one database of its own; empty means SQLite files in Dir
+	Presence      bool     // people and ghosts have a presence, which costs a write for every sync
 }
 
 // Homeserver is a running (or stopped) homeserver with its directory.
@@ -87,6 +88,7 @@ func (h *Homeserver) yaml() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 2\nglobal:\n  server_name: %s\n  private_key: matrix_key.pem\n  disable_federation: true\n", strconv.Quote(h.cfg.ServerName))
 	b.WriteString("  jetstream: {storage_path: ./jetstream}\n")
+	fmt.Fprintf(&b, "  presence: {enable_inbound: %t, enable_outbound: %t}\n", h.cfg.Presence, h.cfg.Presence)
 	if h.cfg.PostgresURI != "" {
 		fmt.Fprintf(&b, "  database: {connection_string: %s, max_open_conns: 40, max_idle_conns: 10, conn_max_lifetime: -1}\n", strconv.Quote(h.cfg.PostgresURI))
 	}
