@@ -75,11 +75,7 @@ func (s *step) onTimer(what string) error {
 			return s.makePortal(cause{})
 		}
 	case timerCheck:
-		if v.group != nil && v.head.MatrixRoomID != "" {
-			s.readRoom()
-			s.wantProfiles()
-			s.later(timerCheck, s.now.Add(s.cfg.Consistency).UnixMilli())
-		}
+		return s.checkDue()
 	default:
 		if what == timerUploads || strings.HasPrefix(what, timerFile) {
 			return s.onFileTimer(what)
@@ -92,6 +88,41 @@ func (s *step) onTimer(what string) error {
 		}
 	}
 	return nil
+}
+
+// busyPause is how soon a room is looked at again that was in the middle of something.
+const busyPause = time.Minute
+
+// checkAgain sets the time for the next comparison with the Matrix room. The one before is not valid any more.
+func (s *step) checkAgain(after time.Duration) {
+	s.room.st.CheckAt = s.now.Add(min(after, s.cfg.Consistency)).UnixMilli()
+	s.later(timerCheck, s.room.st.CheckAt)
+}
+
+// checkDue lets the Matrix room be read, to be compared.
+func (s *step) checkDue() error {
+	v := s.room
+	if v.group == nil || v.head.MatrixRoomID == "" || s.nowMS() < v.st.CheckAt {
+		return nil
+	}
+	waiting, err := s.waitingForMatrix()
+	if err != nil {
+		return err
+	}
+	if waiting {
+		s.checkAgain(busyPause)
+		return nil
+	}
+	s.readRoom()
+	s.wantProfiles()
+	s.checkAgain(s.cfg.Consistency)
+	return nil
+}
+
+// waitingForMatrix tells whether something was decided about the Matrix room that is not done there yet.
+func (s *step) waitingForMatrix() (bool, error) {
+	head, err := s.Store.LaneRows(s.ctx, store.Lane{Room: s.room.head.ID, Dest: destMatrix}, 1, 1)
+	return len(head.Rows) > 0, err
 }
 
 // willCommit tells whether a client of ours can commit the proposals that wait: one that does not leave itself.

@@ -37,6 +37,7 @@ type fakeHS struct {
 	direct    map[int]bool         // rows that mark a direct chat
 	rows      []string             // what the bridge did, for assertions
 	states    []event.Object       // the requests for state events among it
+	reads     int                  // how often the state of a room was read
 	refuse    func(verb string, args event.Object) bool
 	down      bool
 }
@@ -188,6 +189,7 @@ func (h *fakeHS) delivery() (Delivery, bool) {
 func (h *fakeHS) UserExists(_ context.Context, mxid string) (bool, error) { return h.users[mxid], nil }
 
 func (h *fakeHS) RoomState(_ context.Context, as, roomID string) ([]json.RawMessage, error) {
+	h.reads++
 	r := h.rooms[roomID]
 	if r == nil || r.members[as] != "join" {
 		return nil, ErrRefused

@@ -8,27 +8,6 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 )
 
-// A room whose policy forbids logging is joined only where the operator allows it: homeservers keep what is said.
-func TestRoomThatForbidsLogging(t *testing.T) {
-	for _, allowed := range []bool{false, true} {
-		p := newPair(t, warm, "c.example").begin()
-		c := p.nodes["c.example"]
-		c.conf.AllowLoggingForbidden = allowed
-		c.start()
-		eve := c.hs.mxid("eve")
-		c.hs.users[eve] = true
-		p.setPolicy(policy.ComponentLogging, (&policy.LoggingPolicy{Logging: policy.Forbidden}).Marshal())
-		p.a.hs.invite(p.room, p.alice, p.a.ghost("mimi://c.example/u/eve"))
-		p.settle()
-		if joined := c.hs.roomOf(eve, "invite") != nil; joined != allowed {
-			t.Errorf("allowed %v: eve is invited to a portal: %v", allowed, joined)
-		}
-		told := strings.Contains(strings.Join(c.alerts, "\n"), "a room of a.example was not joined: its policy forbids logging")
-		p.equal("the operator is told", told, !allowed)
-		p.talk(1)
-	}
-}
-
 // A room whose history the world can read is not joined to MIMI unless the operator allows it, and who invited is told.
 func TestRoomThatTheWorldCanRead(t *testing.T) {
 	for _, allowed := range []bool{false, true} {

@@ -320,7 +320,7 @@ func (s *step) joined(g *mls.Group, at uint64) error {
 	s.dropAbsent()
 	s.noteDirect()
 	s.scheduleCare()
-	s.later(timerCheck, s.now.Add(s.cfg.Consistency).UnixMilli())
+	s.checkAgain(s.cfg.Consistency)
 	return nil
 }
 

@@ -169,9 +169,21 @@ func (v *roomView) reader(bot string) string {
 	return v.st.Opening.Ghost
 }
 
-// onRead takes the state of the Matrix room. While a hub room is made, the group follows.
+// onRead takes the state of the Matrix room. While a hub room is made, the group follows. In a room that is there already it is
+// news like any other: what people did is taken as if it had just come, and perhaps it is yet to come.
 func (s *step) onRead(state []json.RawMessage) error {
 	v := s.room
+	there := v.head.State == stateActive && v.group != nil
+	if there {
+		waiting, err := s.waitingForMatrix()
+		if err != nil {
+			return err
+		}
+		if waiting {
+			s.checkAgain(busyPause)
+			return nil // what was read is older than what was decided
+		}
+	}
 	busy := v.pending != nil || len(v.intents) > 0
 	var r event.Room
 	var rest []event.Event
@@ -181,7 +193,11 @@ func (s *step) onRead(state []json.RawMessage) error {
 			continue
 		}
 		if ev.Type == event.TypeMember {
-			s.readMember(ev)
+			if there && s.isNews(ev) {
+				rest = append(rest, ev)
+			} else {
+				s.readMember(ev)
+			}
 			continue
 		}
 		r.Apply(ev)
@@ -189,7 +205,7 @@ func (s *step) onRead(state []json.RawMessage) error {
 		case *ev.StateKey != "":
 		case ev.Type == event.TypeCreate:
 			v.matrix.created(ev)
-		case ev.Type == event.TypePowerLevels:
+		case ev.Type == event.TypePowerLevels && (!there || v.head.Kind == store.RoomHub || s.echo(string(ev.Sender))):
 			v.matrix.Power = ev.Content.Encode()
 		default:
 			rest = append(rest, ev)
@@ -197,22 +213,20 @@ func (s *step) onRead(state []json.RawMessage) error {
 	}
 	// What follows from the rest depends on who has which power.
 	for _, ev := range rest {
-		switch ev.Type {
-		case event.TypeName:
-			v.matrix.Name = cleanName(ev.Content.Str("name"))
-		case event.TypeTopic:
-			v.matrix.Topic = ev.Content.Str("topic")
-		default:
-			if err := s.onState(ev); err != nil {
-				return err
-			}
+		if err := s.readRest(ev, there); err != nil {
+			return err
 		}
 	}
-	if v.head.State == stateActive && v.group != nil {
-		if busy {
-			s.followPower("", "")
-			return nil
-		}
+	switch {
+	case !there:
+	case busy:
+		s.followPower("", "")
+		return nil
+	case v.pending != nil || len(v.intents) > 0: // by what was read
+		s.followPower("", "")
+		s.checkAgain(busyPause)
+		return nil
+	default:
 		return s.compare()
 	}
 	if v.head.State != stateOpening || v.group != nil || v.st.Opening == nil {
@@ -227,6 +241,24 @@ func (s *step) onRead(state []json.RawMessage) error {
 	return s.makeRoom()
 }
 
+// readRest takes a state event that was read after those that say who may what.
+func (s *step) readRest(ev event.Event, there bool) error {
+	v := s.room
+	switch {
+	case ev.Type == event.TypeMember:
+		return s.onMember(ev)
+	case there && !s.echo(string(ev.Sender)):
+		return s.onState(ev)
+	case ev.Type == event.TypeName:
+		v.matrix.Name = cleanName(ev.Content.Str("name"))
+	case ev.Type == event.TypeTopic:
+		v.matrix.Topic = ev.Content.Str("topic")
+	default:
+		return s.onState(ev)
+	}
+	return nil
+}
+
 // joinedElsewhere tells whether another bridge has joined the Matrix room to MIMI: it holds the ghost of a user of ours. Joined
 // twice, its people would be in two MIMI rooms that do not hear each other (mapping §8).
 func (s *step) joinedElsewhere() bool {
@@ -236,6 +268,17 @@ func (s *step) joinedElsewhere() bool {
 		}
 	}
 	return false
+}
+
+// isNews tells whether a membership that was read is what somebody did and what is not known. What our own did was written down
+// when it was asked for.
+func (s *step) isNews(ev event.Event) bool {
+	m, ok := ev.Member()
+	if !ok {
+		return false
+	}
+	had, _ := s.room.members.of(string(m.User))
+	return had.Membership != string(m.Membership) && !(s.hosts(string(m.User)) && s.echo(string(m.Sender)))
 }
 
 func (s *step) readMember(ev event.Event) {
@@ -299,7 +342,7 @@ func (s *step) roomMade() error {
 	v.st.Opening = nil
 	s.tellEncrypted()
 	s.scheduleCare()
-	s.later(timerCheck, s.now.Add(s.cfg.Consistency).UnixMilli())
+	s.checkAgain(s.cfg.Consistency)
 	return nil
 }
 

@@ -32,8 +32,8 @@ type roomState struct {
 	Compared int64 `json:"compared,omitempty"`
 	// Ranks says which role stands for which power level (as hub).
 	Ranks mapping.Ranks `json:"ranks,omitzero"`
-	// Checked is when the room was last compared with its Matrix room, in milliseconds since 1970.
-	Checked int64 `json:"checked,omitempty"`
+	// CheckAt is when the room is to be compared with its Matrix room, in milliseconds since 1970.
+	CheckAt int64 `json:"check_at,omitempty"`
 	// Reporting tells that reports of what was read or delivered are collected.
 	Reporting bool `json:"reporting,omitempty"`
 	// Upgrade is the Matrix room that replaces this one, while the bot is not in it.
