@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
+	"sync"
 	"time"
 
 	"maunium.net/go/mautrix"
@@ -138,29 +140,43 @@ func (p *Person) lookUp(ctx context.Context, query, kind, domain string) ([]id.U
 
 // bring brings people on stage and lets them tell the bot something, each in a chat of its own.
 func (r *runner) bring(ctx context.Context, p *Person, a []string) error {
-	var n int
-	if _, err := fmt.Sscan(a[0], &n); err != nil {
+	n, err := strconv.Atoi(a[0])
+	if err != nil {
 		return err
 	}
+	others, errs := make([]*Person, n), make([]error, n)
+	var wg sync.WaitGroup
+	places := make(chan struct{}, 4)
 	for i := range n {
-		other, err := r.world.Person(ctx, fmt.Sprintf("%s%02d@%s", p.local, i+1, p.short))
-		if err != nil {
-			return err
-		}
-		if err := r.tellBot(ctx, other, a[1:]); err != nil {
-			return err
-		}
-		room, err := other.room(botRoom)
-		if err != nil {
-			return err
-		}
-		if err := other.Await(ctx, "an answer of the bot", func(rooms map[id.RoomID]*RoomView) bool {
-			return take(rooms[room], func(e *Seen) bool { _, ok := messageText(e.Event); return ok && e.Sender != other.UserID }) != nil
-		}); err != nil {
-			return err
+		wg.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			if others[i], errs[i] = r.world.newcomer(ctx, fmt.Sprintf("%s%02d@%s", p.local, i+1, p.short)); errs[i] == nil {
+				errs[i] = r.tellAndHear(ctx, others[i], a[1])
+			}
+		})
+	}
+	wg.Wait()
+	for _, other := range others {
+		if other != nil {
+			r.world.people[other.Name] = other
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// tellAndHear lets somebody tell the bot something and waits for its answer.
+func (r *runner) tellAndHear(ctx context.Context, p *Person, text string) error {
+	if err := r.tellBot(ctx, p, []string{text}); err != nil {
+		return err
+	}
+	room, err := p.room(botRoom)
+	if err != nil {
+		return err
+	}
+	return p.Await(ctx, "an answer of the bot", func(rooms map[id.RoomID]*RoomView) bool {
+		return take(rooms[room], func(e *Seen) bool { _, ok := messageText(e.Event); return ok && e.Sender != p.UserID }) != nil
+	})
 }
 
 // showPresence hands a person's presence to the bridge in a transaction, as Synapse does.

@@ -135,6 +135,15 @@ func (w *World) Person(ctx context.Context, name string) (*Person, error) {
 	if p := w.people[name]; p != nil {
 		return p, nil
 	}
+	p, err := w.newcomer(ctx, name)
+	if err == nil {
+		w.people[name] = p
+	}
+	return p, err
+}
+
+// newcomer makes somebody who is not counted among the people yet. Several can be made at the same time.
+func (w *World) newcomer(ctx context.Context, name string) (*Person, error) {
 	local, short, ok := strings.Cut(name, "@")
 	hs := w.homeservers[short]
 	if !ok || hs == nil {
@@ -148,7 +157,6 @@ func (w *World) Person(ctx context.Context, name string) (*Person, error) {
 	if err := p.start(ctx); err != nil {
 		return nil, err
 	}
-	w.people[name] = p
 	return p, nil
 }
 
