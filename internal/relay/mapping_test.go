@@ -6,6 +6,7 @@ import (
 
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
 // A room whose history the world can read is not joined to MIMI unless the operator allows it, and who invited is told.
@@ -79,4 +80,15 @@ func TestWhoMayNotTakePartIsToldOnce(t *testing.T) {
 	p.equal("told mallory", strings.Count(said, "you are not allowed to use this bridge"), 1)
 	p.equal("B", p.b.hs.texts(p.portal), []string{})
 	p.talk(1)
+}
+
+// Why somebody has no KeyPackage is said in people's words, one for each code of the draft.
+func TestWhyThereIsNoKeyPackage(t *testing.T) {
+	said := map[string]bool{}
+	for _, code := range []wire.KeyMaterialUserCode{wire.KeyMaterialUserUnknown, wire.KeyMaterialUserDeleted, wire.KeyMaterialNoConsent, wire.KeyMaterialNoCompatibleMaterial} {
+		said[noMaterial(code)] = true
+	}
+	if len(said) != 4 || noMaterial(wire.KeyMaterialNoConsentForThisRoom) != whyNoConsent || noMaterial(99) != "they cannot be reached now" {
+		t.Errorf("%v", said)
+	}
 }
