@@ -1,32 +1,12 @@
 package relay
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
-
-// A room whose history the world can read is not joined to MIMI unless the operator allows it, and who invited is told.
-func TestRoomThatTheWorldCanRead(t *testing.T) {
-	for _, allowed := range []bool{false, true} {
-		p := newPair(t, warm)
-		p.a.conf.AllowWorldReadable = allowed
-		p.a.start()
-		chat := p.botChat(t)
-		p.room = p.a.hs.create(p.alice, "Square", "")
-		p.a.hs.set(p.room, p.alice, event.TypeHistoryVisibility, map[string]string{"history_visibility": "world_readable"})
-		p.a.hs.invite(p.room, p.alice, p.bobAtA)
-		p.settle()
-		if joined := p.b.hs.roomOf(p.bob, "invite") != nil; joined != allowed {
-			t.Errorf("allowed %v: bob is invited: %v; A %q", allowed, joined, p.a.hs.rows)
-		}
-		told := strings.Contains(strings.Join(append(p.a.hs.texts(chat), p.a.hs.texts(p.room)...), "\n"), "everybody can read the Matrix room from outside")
-		p.equal("told", told, !allowed)
-	}
-}
 
 // Somebody can be banned who never was in the room, from either side.
 func TestBanOfAStranger(t *testing.T) {
@@ -61,24 +41,6 @@ func TestJoinOfAPortalWithoutRight(t *testing.T) {
 	p.settle()
 	p.equal("dave", p.portal.members[dave], "leave")
 	p.equal("dave's ghost", p.room.members[p.a.ghost("mimi://b.example/u/dave")], "")
-	p.talk(1)
-}
-
-// Somebody who may not take part is told so once.
-func TestWhoMayNotTakePartIsToldOnce(t *testing.T) {
-	p := newPair(t, warm).begin()
-	mallory := p.a.hs.mxid("mallory")
-	p.a.relay.Permitted = func(mxid string) bool { return mxid != mallory }
-	p.a.hs.invite(p.room, p.alice, mallory)
-	p.a.hs.join(p.room, mallory)
-	p.settle()
-	for range 2 {
-		p.a.hs.say(p.room, mallory, "psst")
-		p.settle()
-	}
-	said := strings.Join(p.a.hs.texts(p.room), "\n")
-	p.equal("told mallory", strings.Count(said, "you are not allowed to use this bridge"), 1)
-	p.equal("B", p.b.hs.texts(p.portal), []string{})
 	p.talk(1)
 }
 
