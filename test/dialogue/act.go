@@ -17,6 +17,9 @@ func addActions() {
 	say("creates room STR", "makes a private room with that name", func(ctx context.Context, _ *runner, p *Person, a []string) error {
 		return p.create(ctx, a[0], &mautrix.ReqCreateRoom{Name: a[0], Preset: "private_chat"})
 	})
+	say("creates room STR of version STR", "makes a private room of that room version", func(ctx context.Context, _ *runner, p *Person, a []string) error {
+		return p.create(ctx, a[0], &mautrix.ReqCreateRoom{Name: a[0], Preset: "private_chat", RoomVersion: id.RoomVersion(a[1])})
+	})
 	say("creates public room STR", "makes a room that everybody may join", func(ctx context.Context, _ *runner, p *Person, a []string) error {
 		return p.create(ctx, a[0], &mautrix.ReqCreateRoom{Name: a[0], Preset: "public_chat"})
 	})
