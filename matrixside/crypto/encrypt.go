@@ -107,8 +107,10 @@ func (c *Crypto) share(ctx context.Context, room id.RoomID) error {
 	if !inside {
 		return c.outside(ctx, room)
 	}
-	if err := c.rooms.ReplaceCachedMembers(ctx, room, members); err != nil {
-		return fmt.Errorf("write the members of the room: %w", err)
+	if len(members) > 0 { // the bot is alone at first in rooms that it makes, and the statement for nobody is none
+		if err := c.rooms.ReplaceCachedMembers(ctx, room, members); err != nil {
+			return fmt.Errorf("write the members of the room: %w", err)
+		}
 	}
 	if err := c.mach.ShareGroupSession(ctx, room, users); err != nil {
 		return fmt.Errorf("share the room's key: %w", err)
