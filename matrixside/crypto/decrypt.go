@@ -64,7 +64,9 @@ func (c *Crypto) decrypt(ctx context.Context, ev event.Event) (event.Event, erro
 		return event.Event{}, c.whyNot(ctx, ev, content, err, w.fault())
 	}
 	c.forget(content.SessionID)
-	if used := w.used; used != nil && used.SourceUser != "" && used.SourceUser != ev.Sender {
+	// The bot's device speaks for the ghosts, and what one of them says may be news to another world.
+	own := c.cfg.IsGhost(ev.Sender) && w.used != nil && w.used.SourceUser == c.cli.UserID
+	if used := w.used; used != nil && used.SourceUser != "" && used.SourceUser != ev.Sender && !own {
 		return event.Event{}, fmt.Errorf("%w: its key came from somebody else", ErrUndecryptable)
 	}
 	if inner.Mautrix.TrustState == id.TrustStateDeviceKeyMismatch {

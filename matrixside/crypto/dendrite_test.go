@@ -79,6 +79,9 @@ func bothWays(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice
 	if got := e.Content.AsMessage().Body; got != "secret from bob" || e.Sender != ghost || !e.Mautrix.WasEncrypted {
 		t.Errorf("alice reads %q of %s, encrypted %v", got, e.Sender, e.Mautrix.WasEncrypted)
 	}
+	if got := w.opened(t, ctx, first); body(t, got) != "secret from bob" || got.Sender != ghost {
+		t.Errorf("what a ghost said is opened as %s", got.Raw)
+	}
 	// A reply: the relation is outside of the ciphertext and comes back in.
 	reply := text("a reply")
 	reply.Relation.ReplyTo = first
