@@ -52,6 +52,7 @@ type effects struct {
 
 	links    []store.Link
 	setLinks []linkChange
+	resent   []int64 // links whose event is sent anew
 	members  map[string]store.Member
 	state    map[string]string
 	seen     []store.Seen
@@ -336,6 +337,11 @@ func (fx *effects) writeRoom(ctx context.Context, tx *store.Tx, head store.Room,
 	}
 	if len(fx.links) > 0 {
 		if err := tx.AddLinks(ctx, fx.links...); err != nil {
+			return err
+		}
+	}
+	for _, seq := range fx.resent {
+		if err := tx.ClearLinkEvent(ctx, head.ID, seq); err != nil {
 			return err
 		}
 	}

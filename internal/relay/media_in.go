@@ -181,6 +181,7 @@ func (s *step) showLate(req event.Request, row, link int64) {
 	if row == 0 {
 		o := s.matrixRequest(req)
 		o.AnswerTo, o.AnswerSeq = store.AnswerLink, link
+		s.fx.resent = append(s.fx.resent, link) // so that a deletion meets the new event, which has no id yet
 		return
 	}
 	o := store.Outbound{Room: s.room.head.ID, Dest: destMatrix, Seq: row, Verb: string(req.Verb), Data: req.Args}

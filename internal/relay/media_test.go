@@ -259,6 +259,35 @@ func TestFileThatChangedOnTheWayIsNotShown(t *testing.T) {
 	})
 }
 
+// What is deleted while it is being shown anew goes as well: the notice had its place.
+func TestDeletionOfAFileThatIsShownAnew(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		from, _ := w.sides()
+		from.spoil = true
+		own := w.hs.emit(w.from, w.who, event.TypeMessage, nil, image(from.add(onePixel), "cat.png", nil), 0)
+		w.settle()
+		notice := w.to.find(t, event.TypeMessage, "could not be fetched")
+		from.spoil = false
+		w.there.down = true
+		for _, n := range w.nodes {
+			if n.hs == w.there {
+				if err := n.relay.Retry(context.Background(), w.to.id, notice.id); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		w.settle()
+		w.hs.redact(w.from, w.who, own)
+		w.settle()
+		w.there.down = false
+		w.pass(time.Minute)
+		shown := w.to.find(t, event.TypeMessage, "m.image")
+		if got := w.to.find(t, event.TypeRedaction, "").object().Str("redacts"); got != shown.id {
+			t.Errorf("%s is redacted, want %s", got, shown.id)
+		}
+	})
+}
+
 func TestFilesThatTheRoomDoesNotTake(t *testing.T) {
 	ways(t, func(t *testing.T, w *way) {
 		from, _ := w.sides()

@@ -106,6 +106,12 @@ func (tx *Tx) SetLink(ctx context.Context, room RoomID, seq int64, state, eventI
 	return err
 }
 
+// ClearLinkEvent forgets the event of a link, because another is sent in its place.
+func (tx *Tx) ClearLinkEvent(ctx context.Context, room RoomID, seq int64) error {
+	_, err := tx.exec(ctx, `UPDATE link SET event_id = NULL WHERE shard = $1 AND room = $2 AND seq = $3`, room.Shard(), room, seq)
+	return err
+}
+
 // SetLinkData replaces the JSON of a link.
 func (tx *Tx) SetLinkData(ctx context.Context, room RoomID, seq int64, data string) error {
 	_, err := tx.exec(ctx, `UPDATE link SET data = $4 WHERE shard = $1 AND room = $2 AND seq = $3`, room.Shard(), room, seq, data)

@@ -67,7 +67,7 @@ func (b *browser) ask(ctx context.Context, op string, args map[string]any) map[s
 	b.t.Helper()
 	got, err := b.node.Ask(ctx, op, args)
 	if err != nil {
-		b.t.Fatalf("%s: %v\n%s", b.id, err, b.w.logTails(15))
+		b.t.Fatalf("%s: %v\n%s", b.id, err, b.w.logTails(3000))
 	}
 	return got
 }
@@ -113,7 +113,7 @@ func (b *browser) changes(ctx context.Context, what string, shows any) {
 	case <-b.node.Events:
 	case <-ctx.Done():
 		raw, _ := json.MarshalIndent(shows, "", " ")
-		b.t.Fatalf("%s waits in vain for %s; shows %s\n%s", b.id, what, raw, b.w.logTails(15))
+		b.t.Fatalf("%s waits in vain for %s; shows %s\n%s", b.id, what, raw, b.w.logTails(3000))
 	}
 }
 
