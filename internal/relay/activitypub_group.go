@@ -298,6 +298,9 @@ func (x *apStep) onMembership(ev event.Event) error {
 		}
 		return nil
 	}
+	if !m.Ghost && now == string(event.Join) {
+		x.tellEncrypted() // now they have the key
+	}
 	by := actor
 	if x.exported(sender) {
 		if by, err = x.face.actorID(sender); err != nil {

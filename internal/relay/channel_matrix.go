@@ -165,6 +165,7 @@ func (x *apStep) onChannelMember(ev event.Event) error {
 	switch m.Membership {
 	case event.Join:
 		if !had.Ghost {
+			x.tellEncrypted() // now they have the key
 			return x.change(target, []string{actor}, nil, string(ev.ID))
 		}
 	case event.Invite:

@@ -381,6 +381,5 @@ func (x *apStep) onChannelPortal(a *store.Answer) error {
 	x.room.head.MatrixRoomID = made.Room
 	x.fx.names = append(x.fx.names, name{store.NameChannel, made.Room})
 	x.fx.releaseHeld = true
-	x.tellEncrypted() // after the invitations
 	return nil
 }

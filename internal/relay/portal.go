@@ -82,11 +82,8 @@ func (s *step) onPortal(a *store.Answer) error {
 		s.fx.managers = append(s.fx.managers, manager{v.st.Manager, made.Room})
 		v.st.Manager = ""
 	}
-	switch v.head.State {
-	case stateOpening:
+	if v.head.State == stateOpening {
 		s.readRoom() // a chat that the bot made
-	case stateAP:
-		s.tellEncrypted() // after the invitations
 	}
 	return nil
 }

@@ -130,13 +130,13 @@ func TestEncryptedConversation(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) { encryptedConversation(t, true) })
 }
 
-// secretWorld is two bridges, each at a homeserver, that make encrypted rooms.
-func secretWorld(t *testing.T, ctx context.Context, allPostgres bool) *World {
-	t.Helper()
+func encryptedConversation(t *testing.T, allPostgres bool) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
 	if err := prepare(ctx, true); err != nil {
 		t.Fatal(err)
 	}
-	settings := map[string]string{"encryption.default": "true", "activitypub.enabled": "true"}
+	settings := map[string]string{"encryption.default": "true"}
 	w, err := NewWorld(ctx, Plan{Homeservers: []string{"one", "two"}, Bridges: []BridgePlan{
 		{Domain: "one.example", Homeserver: "one", Settings: settings}, {Domain: "two.example", Homeserver: "two", Settings: settings},
 	}}, Options{Dir: t.TempDir(), Software: stage.software, Bridge: stage.bridge, Postgres: postgres, AllPostgres: allPostgres, Log: t.Logf})
@@ -151,107 +151,43 @@ func secretWorld(t *testing.T, ctx context.Context, allPostgres bool) *World {
 			t.Error(err)
 		}
 	})
-	return w
-}
-
-// encryptedRoom is a room that somebody makes, with others invited.
-func (p *secretPerson) encryptedRoom(t *testing.T, ctx context.Context, name string, invite ...id.UserID) id.RoomID {
-	t.Helper()
-	empty := ""
-	made, err := p.CreateRoom(ctx, &mautrix.ReqCreateRoom{Name: name, Preset: "private_chat", Invite: invite, InitialState: []*event.Event{{
-		Type: event.StateEncryption, StateKey: &empty, Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
-	}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return made.RoomID
-}
-
-// accepts takes the invitation that comes after some others.
-func (p *secretPerson) accepts(t *testing.T, ctx context.Context, w *World, others int) id.RoomID {
-	t.Helper()
-	p.await(t, ctx, w, "an invitation", func() bool { return len(p.invites) > others })
-	if _, err := p.JoinRoomByID(ctx, p.invites[others]); err != nil {
-		t.Fatal(err)
-	}
-	return p.invites[others]
-}
-
-// An encrypted Matrix room is a channel of ActivityPub: the portal of the other bridge is encrypted as well, and so is the room of a conversation. What is said comes encrypted to both
-// sides' clients, also over a crash; commands are understood encrypted.
-func TestEncryptedChannel(t *testing.T) {
-	t.Run("sqlite", func(t *testing.T) { encryptedChannel(t, false) })
-	t.Run("postgres", func(t *testing.T) { encryptedChannel(t, true) })
-}
-
-func encryptedChannel(t *testing.T, allPostgres bool) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	w := secretWorld(t, ctx, allPostgres)
-	alice, bob := newSecretPerson(t, ctx, w, "alice@one"), newSecretPerson(t, ctx, w, "bob@two")
-	botOne, botTwo := id.NewUserID("mimibot", ServerName("one")), id.NewUserID("mimibot", ServerName("two"))
-	room := alice.encryptedRoom(t, ctx, "Club", botOne)
-	alice.says(t, ctx, w, room, "!mimi channel", botOne)
-	alice.reads(t, ctx, w, "This room is a channel now")
-	alice.reads(t, ctx, w, "an end of the encryption")
-	alice.says(t, ctx, w, room, "!mimi invite @bob@two.example")
-	portal := bob.accepts(t, ctx, w, 0)
-	bob.reads(t, ctx, w, "an end of the encryption")
-	ghost, err := w.MXID("one", "acct:bob@two.example")
-	if err != nil {
-		t.Fatal(err)
-	}
-	alice.says(t, ctx, w, room, "for the club only", ghost)
-	bob.reads(t, ctx, w, "for the club only")
-	bob.says(t, ctx, w, portal, "the club hears you", botTwo)
-	alice.reads(t, ctx, w, "the club hears you")
-	w.Bridge("one.example").Kill()
-	bob.says(t, ctx, w, portal, "while the channel is away")
-	if err := w.Bridge("one.example").Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	alice.reads(t, ctx, w, "while the channel is away")
-
-	// A conversation.
-	alice.says(t, ctx, w, room, "!mimi fediverse @bob@two.example")
-	chat, other := alice.accepts(t, ctx, w, 0), bob.accepts(t, ctx, w, 1)
-	alice.says(t, ctx, w, chat, "between us", ghost)
-	bob.reads(t, ctx, w, "between us")
-	bob.says(t, ctx, w, other, "nobody else", botTwo)
-	alice.reads(t, ctx, w, "nobody else")
-}
-
-func encryptedConversation(t *testing.T, allPostgres bool) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	w := secretWorld(t, ctx, allPostgres)
 	alice, bob := newSecretPerson(t, ctx, w, "alice@one"), newSecretPerson(t, ctx, w, "bob@two")
 	ghost, err := w.MXID("one", "bob@two")
 	if err != nil {
 		t.Fatal(err)
 	}
-	vault := alice.encryptedRoom(t, ctx, "Vault", ghost)
-	portal := bob.accepts(t, ctx, w, 0)
+	empty := ""
+	made, err := alice.CreateRoom(ctx, &mautrix.ReqCreateRoom{Name: "Vault", Preset: "private_chat", Invite: []id.UserID{ghost}, InitialState: []*event.Event{{
+		Type: event.StateEncryption, StateKey: &empty, Content: event.Content{Parsed: &event.EncryptionEventContent{Algorithm: id.AlgorithmMegolmV1}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob.await(t, ctx, w, "an invitation", func() bool { return len(bob.invites) > 0 })
+	portal := bob.invites[0]
+	if _, err := bob.JoinRoomByID(ctx, portal); err != nil {
+		t.Fatal(err)
+	}
 	botOne, botTwo := id.NewUserID("mimibot", ServerName("one")), id.NewUserID("mimibot", ServerName("two"))
 	alice.reads(t, ctx, w, "an end of the encryption")
 	bob.reads(t, ctx, w, "an end of the encryption")
-	alice.says(t, ctx, w, vault, "secret of alice", botOne, ghost)
+	alice.says(t, ctx, w, made.RoomID, "secret of alice", botOne, ghost)
 	bob.reads(t, ctx, w, "secret of alice")
 	bob.says(t, ctx, w, portal, "secret of bob", botTwo)
 	alice.reads(t, ctx, w, "secret of bob")
 
 	w.Bridge("one.example").Kill()
-	alice.says(t, ctx, w, vault, "while nobody listens")
+	alice.says(t, ctx, w, made.RoomID, "while nobody listens")
 	bob.says(t, ctx, w, portal, "while one is away")
 	if err := w.Bridge("one.example").Start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	bob.reads(t, ctx, w, "while nobody listens")
 	alice.reads(t, ctx, w, "while one is away")
-	alice.says(t, ctx, w, vault, "after the crash")
+	alice.says(t, ctx, w, made.RoomID, "after the crash")
 	bob.reads(t, ctx, w, "after the crash")
 	// Commands are understood and answered encrypted.
-	alice.says(t, ctx, w, vault, "!mimi discard-session")
+	alice.says(t, ctx, w, made.RoomID, "!mimi discard-session")
 	alice.reads(t, ctx, w, "uses a new key")
 	bob.says(t, ctx, w, portal, "under a new key")
 	alice.reads(t, ctx, w, "under a new key")
