@@ -119,9 +119,9 @@ type Remote interface {
 	Direct(ctx context.Context, url string) (io.ReadCloser, error)
 }
 
-// attachment is the stream cipher of Matrix attachments (Matrix spec, "Sending encrypted attachments"): AES-256-CTR, and a
+// attachmentStream is the stream cipher of Matrix attachments (Matrix spec, "Sending encrypted attachments"): AES-256-CTR, and a
 // SHA-256 of the ciphertext.
-func attachment(f *event.EncryptedFile) (cipher.Stream, error) {
+func attachmentStream(f *event.EncryptedFile) (cipher.Stream, error) {
 	key, err := base64.RawURLEncoding.DecodeString(f.Key.Key)
 	if err != nil || len(key) != 32 || f.Key.Algorithm != "A256CTR" || f.Version != "v2" {
 		return nil, fmt.Errorf("%w: its key is of an unknown kind", ErrDamaged)
@@ -174,7 +174,7 @@ func decrypting(from io.Reader, f *event.EncryptedFile) (*cipherReader, error) {
 		return r, nil
 	}
 	var err error
-	r.stream, err = attachment(f)
+	r.stream, err = attachmentStream(f)
 	return r, err
 }
 

@@ -296,7 +296,7 @@ func (m *Mover) put(ctx context.Context, job *Fetch, out *Fetched, r io.Reader, 
 	if err != nil {
 		return err
 	}
-	stream, err := attachment(file)
+	stream, err := attachmentStream(file)
 	if err != nil {
 		return err
 	}

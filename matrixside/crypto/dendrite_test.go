@@ -1,18 +1,14 @@
 package crypto_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"maunium.net/go/mautrix/crypto/attachment"
 	mevent "maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
@@ -45,7 +41,6 @@ func TestDendriteEncryptedRooms(t *testing.T) {
 		room := w.makeRoom(t, ctx, "shared", true, alice)
 
 		t.Run("both ways", func(t *testing.T) { bothWays(t, ctx, w, room, alice) })
-		t.Run("files both ways", func(t *testing.T) { files(t, ctx, w, room, alice) })
 		t.Run("a row that is tried again", func(t *testing.T) { sameBytes(t, ctx, w, room) })
 		t.Run("somebody joins later", func(t *testing.T) { joinsLater(t, ctx, w, room, alice) })
 		t.Run("a new device", func(t *testing.T) { newDevice(t, ctx, w, room) })
@@ -95,63 +90,6 @@ func bothWays(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice
 	}
 	if m, _ := w.opened(t, ctx, r.EventID).Message(); m.Relation.ReplyTo != first || m.Body != "reply of alice" {
 		t.Errorf("opened %+v", m)
-	}
-}
-
-func files(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
-	want := bytes.Repeat([]byte("attachment "), 5000)
-	sealed, err := crypto.SealFile(rand.Reader, bytes.NewReader(want))
-	if err != nil {
-		t.Fatal(err)
-	}
-	url, err := w.client.Upload(ctx, ghost, sealed, int64(len(want)), "application/octet-stream", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := sealed.File(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := event.Message{MsgType: event.MsgFile, Body: "a.txt", Media: &event.Media{File: file, Filename: "a.txt", Size: int64(len(want))}}
-	got := alice.read(t, ctx, w.say(t, ctx, room, m)).Content.AsMessage()
-	mxc, err := got.File.URL.Parse()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := alice.DownloadBytes(ctx, mxc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := got.File.DecryptInPlace(b); err != nil || !bytes.Equal(b, want) {
-		t.Fatalf("alice reads another file: %v", err)
-	}
-
-	own := attachment.NewEncryptedFile()
-	up, err := alice.UploadBytes(ctx, own.Encrypt(want), "application/octet-stream")
-	if err != nil {
-		t.Fatal(err)
-	}
-	alice.knowsEncrypted(t, ctx, room)
-	r, err := alice.SendMessageEvent(ctx, room, mevent.EventMessage, &mevent.MessageEventContent{MsgType: mevent.MsgFile, Body: "b.txt",
-		File: &mevent.EncryptedFileInfo{EncryptedFile: *own, URL: up.ContentURI.CUString()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, _ := w.opened(t, ctx, r.EventID).Message()
-	if in.Media == nil || in.Media.File == nil {
-		t.Fatalf("no encrypted file in %+v", in)
-	}
-	media, err := w.client.Download(ctx, in.Media.File.URL, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer media.Close()
-	clear, err := crypto.OpenFile(in.Media.File, media)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err = io.ReadAll(clear); err != nil || !bytes.Equal(b, want) {
-		t.Fatalf("the bridge reads another file: %v", err)
 	}
 }
 
