@@ -73,9 +73,6 @@ func (r *Relay) SearchPage(ctx context.Context, domain, kind, query string, curs
 		r.Log.Info().Err(err).Str("peer", domain).Msg("a provider was not asked for its users")
 		return nil, nil, errUnasked
 	}
-	if len(body) == 0 { // some providers say only by the status that there is somebody
-		return nil, nil, errNobody
-	}
 	received, err := wire.UnmarshalIdentifierResponse(body)
 	if err != nil {
 		return nil, nil, errUnasked

@@ -137,6 +137,45 @@ func TestRequest(t *testing.T) {
 }
 
 // S000-092: the one who answers must be the provider; nothing is sent to anybody else.
+// Providers that answer an identifier query by the status alone are understood.
+func TestIdentifierQueryAnsweredByStatus(t *testing.T) {
+	w := newWorld(t)
+	full := &wire.IdentifierResponse{Code: wire.IdentifierAmbiguous}
+	var status int
+	var body []byte
+	w.host("a.example", w.cert(ca.Options{}, "a.example"), provider("https://a.example/v1", func(rw http.ResponseWriter, _ *http.Request) {
+		rw.WriteHeader(status)
+		_, _ = rw.Write(body)
+	}))
+	c := w.client(nil)
+	for _, v := range []struct {
+		status int
+		body   []byte
+		want   wire.IdentifierQueryCode
+	}{
+		{200, full.Marshal(), wire.IdentifierAmbiguous},
+		{200, nil, wire.IdentifierSuccess},
+		{404, []byte("not found"), wire.IdentifierNotFound},
+	} {
+		status, body = v.status, v.body
+		r, err := c.IdentifierQuery(t.Context(), "a.example", nil)
+		if err != nil || r.Class() != Done {
+			t.Fatalf("%d: %+v, %v", v.status, r, err)
+		}
+		received, err := wire.UnmarshalIdentifierResponse(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, err := received.Check("a.example"); err != nil || a.Code != v.want {
+			t.Errorf("%d says %+v, %v", v.status, a, err)
+		}
+	}
+	status, body = 403, nil
+	if r, err := c.IdentifierQuery(t.Context(), "a.example", nil); err != nil || r.Class() == Done {
+		t.Errorf("a refusal is %+v, %v", r, err)
+	}
+}
+
 func TestWrongServer(t *testing.T) {
 	stray, err := ca.New("stray", ca.P256, time.Now())
 	if err != nil {

@@ -470,20 +470,17 @@ func TestConsentCheck(t *testing.T) {
 }
 
 func TestIdentifierAnswers(t *testing.T) {
-	for status, want := range map[int]IdentifierQueryCode{200: IdentifierSuccess, 201: IdentifierSuccess, 404: IdentifierNotFound, 403: IdentifierForbidden} {
-		a, err := IdentifierAnswer(status, nil)
-		if err != nil {
-			t.Errorf("%d: %v", status, err)
-			continue
-		}
-		if checked, err := a.Check("a.example"); err != nil || checked.Code != want {
-			t.Errorf("%d: %v, %v", status, checked, err)
+	for status, want := range map[int]IdentifierQueryCode{200: IdentifierSuccess, 201: IdentifierSuccess, 404: IdentifierNotFound} {
+		if code, ok := IdentifierCodeOf(status); !ok || code != want {
+			t.Errorf("%d is %v, %v", status, code, ok)
 		}
 	}
-	if _, err := IdentifierAnswer(500, nil); err == nil {
-		t.Error("500 is an answer")
+	for _, status := range []int{403, 500} {
+		if _, ok := IdentifierCodeOf(status); ok {
+			t.Errorf("%d says something about users", status)
+		}
 	}
-	a, err := IdentifierAnswer(200, known(t, "identifier_response"))
+	a, err := UnmarshalIdentifierResponse(known(t, "identifier_response"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -204,23 +204,16 @@ func UnmarshalIdentifierResponse(b []byte) (*ReceivedIdentifierResponse, error) 
 	return &ReceivedIdentifierResponse{a}, nil
 }
 
-// IdentifierAnswer reads the answer to a query of which there is one that has no body: some providers say only by the HTTP
-// status whether a user exists.
-func IdentifierAnswer(status int, body []byte) (*ReceivedIdentifierResponse, error) {
-	if len(body) > 0 && status/100 == 2 {
-		return UnmarshalIdentifierResponse(body)
-	}
-	a := &ReceivedIdentifierResponse{}
+// IdentifierCodeOf is what the HTTP status of an answer without a body says about the user that was asked for; ok is false when it
+// says nothing about users.
+func IdentifierCodeOf(status int) (code IdentifierQueryCode, ok bool) {
 	switch {
 	case status/100 == 2:
+		return IdentifierSuccess, true
 	case status == 404:
-		a.response.Code = IdentifierNotFound
-	case status == 403:
-		a.response.Code = IdentifierForbidden
-	default:
-		return nil, malformed("identifierQuery answered with HTTP status %d", status)
+		return IdentifierNotFound, true
 	}
-	return a, nil
+	return 0, false
 }
 
 // Marshal returns the bytes that were decoded.
