@@ -399,7 +399,7 @@ func (i *Item) addPreview(b content.SinglePart) {
 	}
 	file := &i.Attachments[len(i.Attachments)-1]
 	switch {
-	case strings.HasPrefix(b.ContentType, typeBlurhash):
+	case strings.HasPrefix(b.ContentType, typeBlurhash) && len(b.Content) <= maxBlurhash:
 		file.Blurhash = string(b.Content)
 	case strings.HasPrefix(b.ContentType, "image/") && len(b.Content) <= maxPreview:
 		file.Preview, file.PreviewType = b.Content, b.ContentType

@@ -287,6 +287,11 @@ func TestPreviewsComeBack(t *testing.T) {
 	if got := read(alone.Marshal(false)); !reflect.DeepEqual(got, parts) {
 		t.Errorf("alone: %+v", got)
 	}
+	long := &content.Message{Body: content.Part{Disposition: content.Render, Body: content.MultiPart{Semantics: content.ProcessAll,
+		Parts: []content.Part{parts[0], part(content.Preview, typeBlurhash, strings.Repeat("x", maxBlurhash+1))}}}}
+	if c, err := FromMIMI(long, MIMIID([]byte("g"), alice, "mine"), alice, seenByAll, nil); err != nil || c.Item.Attachments[0].Blurhash != "" {
+		t.Errorf("a long blurhash is sent on: %v", err)
+	}
 	for name, change := range map[string]func(*Item){
 		"too large":     func(i *Item) { i.Preview = make([]byte, maxPreview+1) },
 		"no picture":    func(i *Item) { i.PreviewType = "text/html" },

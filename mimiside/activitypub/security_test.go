@@ -306,6 +306,10 @@ func TestWhatIsTakenFromABlockedServer(t *testing.T) {
 	if rec := deliver(t, b, w.actor("eve", testKey(1)), create("PublicMessage", nil)); rec.Code != 401 {
 		t.Errorf("with a signature that does not count: %d", rec.Code)
 	}
+	b.trouble = errors.New("the database is away")
+	if rec := deliver(t, b, bob, create("PublicMessage", nil)); rec.Code != 503 {
+		t.Errorf("while it is not known whether ours leave: %d", rec.Code)
+	}
 }
 
 // TestOneDomainDoesNotHoldUpOthers (row "Inbox flooding"): a domain that answers slowly, under whatever names below it, has its share of what is looked up at once, and no more.

@@ -249,12 +249,14 @@ func (s *Server) inbox(w http.ResponseWriter, r *http.Request, owner string) (si
 }
 
 // leaver is who signed a handshake that is taken from a blocked server, because without it ours do not get out of its group (activitypub.md §6, "Blocked
-// origins"). ErrBlocked for everything else.
+// origins"). ErrBlocked for everything else; other errors are temporary.
 func (s *Server) leaver(r *http.Request, received *ReceivedActivity, body []byte) (string, error) {
 	groups := received.HandshakesOf()
 	for _, group := range groups {
-		if leaving, err := s.cfg.Backend.Leaving(r.Context(), group); err != nil || !leaving {
-			return "", errors.Join(ErrBlocked, err)
+		if leaving, err := s.cfg.Backend.Leaving(r.Context(), group); err != nil {
+			return "", err
+		} else if !leaving {
+			return "", ErrBlocked
 		}
 	}
 	if len(groups) == 0 {

@@ -15,6 +15,7 @@ type shelf struct {
 	got     []Delivered
 	refuse  error
 	leaving string // group id
+	trouble error  // of asking for it
 	gate    *Gate  // nil: one that blocks nobody
 	refused []Event
 }
@@ -61,7 +62,7 @@ func (s *shelf) List(_ context.Context, _ Box, _, reader, _ string, _ int) (List
 func (s *shelf) Object(context.Context, string, string) (Object, error) { return nil, ErrNotFound }
 func (s *shelf) HostsGroup(context.Context, string) (bool, error)       { return false, nil }
 func (s *shelf) Leaving(_ context.Context, group []byte) (bool, error) {
-	return string(group) == s.leaving, nil
+	return string(group) == s.leaving, s.trouble
 }
 func (s *shelf) Receive(_ context.Context, d Delivered) (bool, error) {
 	s.got = append(s.got, d)

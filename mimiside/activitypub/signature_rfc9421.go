@@ -116,7 +116,6 @@ func readLabel(in Incoming, now time.Time, inputs, signatures *httpsfv.Dictionar
 }
 
 func (s *signature9421) params(p *httpsfv.Params, now time.Time) error {
-	var created int64
 	text := func(name string, into *string) error {
 		v, ok := p.Get(name)
 		if !ok {
@@ -133,8 +132,9 @@ func (s *signature9421) params(p *httpsfv.Params, now time.Time) error {
 	if err := text("alg", &s.alg); err != nil {
 		return err
 	}
-	v, ok := p.Get("created")
-	if created, ok = v.(int64); !ok {
+	v, _ := p.Get("created")
+	created, ok := v.(int64)
+	if !ok {
 		return refuse("created is needed")
 	}
 	s.created = time.Unix(created, 0)
