@@ -1,14 +1,7 @@
 package puppets
 
-import "time"
-
-// Stock policy of KeyPackages.
-const (
-	// DefaultStock is how many unclaimed KeyPackages a client has.
-	DefaultStock = 5
-	// LowShare is the share of the stock at which it counts as low, in percent.
-	LowShare = 20
-)
+// DefaultStock is how many unclaimed KeyPackages a client has.
+const DefaultStock = 5
 
 // StockState is what a client has unclaimed.
 type StockState struct {
@@ -37,9 +30,3 @@ func PlanStock(have StockState, target int) StockPlan {
 		LastResort: !have.LastResort || have.LastResortUsed,
 	}
 }
-
-// Low tells whether a stock is low enough to tell the operator.
-func (s StockState) Low(target int) bool { return s.Ready*100 < target*LowShare }
-
-// RenewAt is when something that is valid from made until notAfter is replaced: after two thirds of its life.
-func RenewAt(made, notAfter time.Time) time.Time { return made.Add(notAfter.Sub(made) * 2 / 3) }

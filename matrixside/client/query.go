@@ -233,16 +233,6 @@ func (c *Client) Ping(ctx context.Context, appserviceID, txn string) error {
 	return nil
 }
 
-// Code is the Matrix error code of an error that a function of this package
-// returned, "" if there is none.
-func Code(err error) string {
-	var own *outcome
-	if errors.As(err, &own) {
-		return own.Code
-	}
-	return ""
-}
-
 // Levels reads the power levels of a room that the bot is in, with the creators
 // where the room version gives them power.
 func (c *Client) Levels(ctx context.Context, room id.RoomID) (event.PowerLevels, error) {

@@ -204,7 +204,3 @@ const (
 	RatchetTreeRemoved RatchetTreePresence = 2
 	RatchetTreeAdded   RatchetTreePresence = 3
 )
-
-// IsGREASE tells whether v is one of the reserved values 0x0A0A, 0x1A1A … 0xEAEA that must be ignored where they
-// occur (RFC 9420 §13.5).
-func IsGREASE(v uint16) bool { return v&0x0f0f == 0x0a0a && v>>8 == v&0xff && v != 0xfafa }

@@ -91,12 +91,3 @@ func (t *seedTree) wipe() {
 	}
 	clear(t.seeds)
 }
-
-// clone returns a copy that shares no memory.
-func (t *seedTree) clone() seedTree {
-	c := seedTree{suite: t.suite, height: t.height, seeds: make(map[nodeIndex]Secret, len(t.seeds))}
-	for n, s := range t.seeds {
-		c.seeds[n] = s.Clone()
-	}
-	return c
-}

@@ -183,7 +183,7 @@ func TestReadmeHasTheWholeVocabulary(t *testing.T) {
 	if !strings.Contains(string(data), want.String()) {
 		t.Errorf("README.md should have these rows:\n%s", want.String())
 	}
-	if n := len(regexp.MustCompile("(?m)^\\| (person|bridge|homeserver) \\|").FindAll(data, -1)); n != len(Vocabulary()) {
+	if n := len(regexp.MustCompile(`(?m)^\| (person|bridge|homeserver) \|`).FindAll(data, -1)); n != len(Vocabulary()) {
 		t.Errorf("README.md has %d rows, there are %d words", n, len(Vocabulary()))
 	}
 }
