@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -64,32 +65,41 @@ func (a *app) levelOf(user id.UserID) bot.Level {
 	return l
 }
 
-// providers lists whom the bridge has spoken with and whom the settings name.
+// providers tells how those that are known do.
 func (a *app) providers(ctx context.Context, p *provider) ([]bot.Provider, error) {
-	known, err := a.db.Peers(ctx)
+	known, err := a.knownProviders(ctx)
 	if err != nil {
 		return nil, err
 	}
 	open := p.client.Open()
-	var out []bot.Provider
-	add := func(domain string) {
-		if slices.ContainsFunc(out, func(q bot.Provider) bool { return q.Domain == domain }) {
-			return
-		}
-		q := bot.Provider{Domain: domain, Up: !slices.Contains(open, domain)}
+	out := make([]bot.Provider, len(known))
+	for i, domain := range known {
+		out[i] = bot.Provider{Domain: domain, Up: !slices.Contains(open, domain)}
 		if p.book.Of(domain).Blocked {
-			q.Up, q.Note = false, "blocked"
+			out[i].Up, out[i].Note = false, "blocked"
 		}
-		out = append(out, q)
 	}
-	for _, k := range known {
-		add(k.Domain)
-	}
-	for domain := range a.cfg.MIMI.Peers {
-		add(domain)
-	}
-	slices.SortFunc(out, func(x, y bot.Provider) int { return strings.Compare(x.Domain, y.Domain) })
 	return out, nil
+}
+
+// knownProviders are, in order, the domains of those that something was ever sent to, or something is noted of, and of those that
+// the settings name.
+func (a *app) knownProviders(ctx context.Context) ([]string, error) {
+	const prefix = routeMIMI + ":"
+	sent, err := a.db.Destinations(ctx, prefix, greetMost)
+	if err != nil {
+		return nil, err
+	}
+	noted, err := a.db.Peers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.AppendSeq(noted, maps.Keys(a.cfg.MIMI.Peers))
+	for _, dest := range sent {
+		all = append(all, strings.TrimPrefix(dest, prefix))
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
 }
 
 // statusLines tells administrators how the bridge does.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/matrix-mimi/bridge/internal/config"
 	"github.com/matrix-mimi/bridge/internal/relay"
+	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/internal/store/storetest"
 	"github.com/matrix-mimi/bridge/mimiside/peer"
 )
@@ -61,5 +63,30 @@ func TestAdministratorsBlockProviders(t *testing.T) {
 	}
 	if err != nil || len(log) != 2 || did["@admin:hs block spam.example"] != 1 || did["@admin:hs unblock spam.example"] != 1 {
 		t.Errorf("audit log %+v, %v", log, err)
+	}
+}
+
+// Who is known: whom something was ever sent to, whom an administrator blocked, and whom the settings name, each once.
+func TestKnownProviders(t *testing.T) {
+	db := storetest.Open(t, storetest.Config(t, "sqlite"))
+	room := storetest.Room(t, db)
+	err := db.Tx(t.Context(), func(tx *store.Tx) error {
+		for _, domain := range []string{"blocked.example", "both.example"} {
+			if err := tx.SetPeerBlocked(t.Context(), domain, true); err != nil {
+				return err
+			}
+		}
+		_, err := tx.AddOutbound(t.Context(), []store.Outbound{{Room: room.ID, Dest: "mimi:both.example", Seq: 1, Verb: "notify"},
+			{Room: room.ID, Dest: "mimi:sent.example", Seq: 2, Verb: "notify"}, {Room: room.ID, Dest: "matrix", Seq: 3, Verb: "send"}})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := &config.Config{}
+	cfg.MIMI.Peers = map[string]config.Peer{"named.example": {}, "sent.example": {}}
+	got, err := (&app{db: db, cfg: cfg}).knownProviders(t.Context())
+	if want := []string{"blocked.example", "both.example", "named.example", "sent.example"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("known are %q, %v; want %q", got, err, want)
 	}
 }

@@ -203,7 +203,7 @@ func (a *app) queueGauges() func(store.Gauges) {
 		}
 		for kind, n := range map[string]int64{"lanes_claimed": g.LanesClaimed, "lanes_backing_off": g.LanesBackingOff, "pending_commits": g.PendingCommits,
 			"dead_letters": g.DeadLetters, "groups": g.Groups, "rooms": g.Rooms, "key_packages_ready": g.KeyPackagesReady, "shards_held": g.ShardsHeld,
-			"intents_open": g.OpenIntents, "intents_stuck": g.IntentsStuck, "peers_failing": g.PeersFailing, "data_keys": g.DataKeys} {
+			"intents_open": g.OpenIntents, "peers_failing": g.PeersFailing, "data_keys": g.DataKeys} {
 			counts.WithLabelValues(kind).Set(float64(n))
 		}
 	}

@@ -55,19 +55,9 @@ func (tx *Tx) PutActivities(ctx context.Context, list []Activity) error {
 	return nil
 }
 
-// Both look for an activity by its id or its object. The index of objects is of those that are not empty, which must be said for it to be used.
-const (
-	byActivity     = `(key = $1 OR object = $1 AND length(object) > 0)`
-	deleteActivity = `DELETE FROM ap_activity WHERE ` + byActivity
-	findActivity   = `SELECT key, sealed_data, created_ms FROM ap_activity WHERE ` + byActivity + ` AND EXISTS
-		(SELECT 1 FROM ap_listing AS l WHERE l.key = ap_activity.key AND l.reader IN ($2, $3)) ORDER BY created_ms DESC, key LIMIT 1`
-)
-
-// DeleteActivity forgets an activity, or those with an object.
-func (tx *Tx) DeleteActivity(ctx context.Context, id string) error {
-	_, err := tx.exec(ctx, deleteActivity, hashed(id))
-	return err
-}
+// findActivity looks for an activity by its id or its object. The index of objects is of those that are not empty, which must be said for it to be used.
+const findActivity = `SELECT key, sealed_data, created_ms FROM ap_activity WHERE (key = $1 OR object = $1 AND length(object) > 0) AND EXISTS
+	(SELECT 1 FROM ap_listing AS l WHERE l.key = ap_activity.key AND l.reader IN ($2, $3)) ORDER BY created_ms DESC, key LIMIT 1`
 
 type storedActivity struct {
 	Key       []byte `db:"key"`

@@ -40,22 +40,15 @@ func TestActivitiesInCollections(t *testing.T) {
 		same(t, "the latest with an object", string(ok(db.Activity(ctx, "o1", "carol"))(t)), "three")
 		_, err := db.Activity(ctx, "2", "carol")
 		missing(t, "another's", err)
-		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.DeleteActivity(ctx, "o1") })
-		if p := ok(db.Activities(ctx, "out", "a", "bob", "", 9))(t); len(p.Bodies) != 1 {
-			t.Errorf("after deletion %+v", p)
-		}
 	})
 }
 
-// However many activities there are, one is found and deleted by an index.
+// However many activities there are, one is found by an index.
 func TestActivitiesAreFoundByIndexes(t *testing.T) {
 	db := storetest.Open(t, storetest.Config(t, "sqlite"))
-	for _, query := range store.ActivityQueries {
-		args := []any{[]byte("a"), []byte("b"), []byte("c")}
-		for _, step := range ok(db.Plan(context.Background(), query, args[:strings.Count(query, "$2")*2+1]...))(t) {
-			if strings.HasPrefix(step, "SCAN") {
-				t.Errorf("%s: %s", query, step)
-			}
+	for _, step := range ok(db.Plan(ctx, store.FindActivity, []byte("a"), []byte("b"), []byte("c")))(t) {
+		if strings.HasPrefix(step, "SCAN") {
+			t.Error(step)
 		}
 	}
 }

@@ -61,7 +61,7 @@ func BenchmarkMessage(b *testing.B) {
 					if _, err := tx.FinishInput(ctx, room.ID, box.Inputs[0].Seq); err != nil {
 						return err
 					}
-					if err := tx.ApplyPieces(ctx, room.ID, store.PieceChanges{Put: []store.Piece{{Key: store.PieceKey{Kind: "send", A: 1, B: 1, C: 2}, Data: body[:100]}}}, 1); err != nil {
+					if err := tx.PutPieces(ctx, room.ID, []store.Piece{{Key: store.PieceKey{Kind: "send", A: 1, B: 1, C: 2}, Data: body[:100]}}, 1); err != nil {
 						return err
 					}
 					if err := tx.UseGenerations(ctx, next, []store.Generation{{Epoch: 1, Leaf: 1, Kind: 2, Generation: uint32(i), Hash: body[:32]}}); err != nil {

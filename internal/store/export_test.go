@@ -2,9 +2,6 @@ package store
 
 import "context"
 
-// RoomTables are the tables with rows of a room, and the names that lead to it.
-func RoomTables() []string { return append([]string{"room_name"}, roomTables...) }
-
 // SealedColumns are the columns that the rotation of keys seals anew, as table.column.
 func SealedColumns() []string {
 	var out []string
@@ -20,8 +17,13 @@ func (db *DB) ForgetChanges() { db.changed.Store(false) }
 // Instance is what the database says of itself.
 func (db *DB) Instance(ctx context.Context) (map[string]string, error) { return db.instance(ctx) }
 
-// ActivityQueries look for activities by their ids or objects.
-var ActivityQueries = []string{findActivity, deleteActivity}
+// FindActivity looks for an activity by its id or object.
+const FindActivity = findActivity
+
+// ShardOwner returns who holds a shard now, or ErrNotFound.
+func (r *Reader) ShardOwner(ctx context.Context, s Shard) (string, error) {
+	return value[string](ctx, r, `SELECT owner FROM shard_lease WHERE shard = $1 AND until_ms > {now}`, s)
+}
 
 // Plan is how SQLite would carry out a query.
 func (db *DB) Plan(ctx context.Context, query string, args ...any) ([]string, error) {

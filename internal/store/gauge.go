@@ -5,17 +5,17 @@ import "context"
 // Gauges is what the operator sees of the queues (specs/reliability.md §8). Ages are the time of the
 // oldest row in milliseconds, 0 if there is none.
 type Gauges struct {
-	InputReady, InputWaiting, InputBroken      int64
-	OldestReady, OldestWaiting                 int64
-	Outbound                                   map[string]int64 // by side: matrix, mimi, ap
-	OldestOutbound                             map[string]int64
-	LanesClaimed, LanesBackingOff              int64
-	PendingCommits, OldestPendingCommit        int64
-	DeadLetters                                int64
-	Groups, Rooms                              int64
-	KeyPackagesReady, ShardsHeld, IntentsStuck int64
-	OpenIntents, OldestIntent, PeersFailing    int64
-	DataKeys                                   int64
+	InputReady, InputWaiting, InputBroken   int64
+	OldestReady, OldestWaiting              int64
+	Outbound                                map[string]int64 // by side: matrix, mimi, ap
+	OldestOutbound                          map[string]int64
+	LanesClaimed, LanesBackingOff           int64
+	PendingCommits, OldestPendingCommit     int64
+	DeadLetters                             int64
+	Groups, Rooms                           int64
+	KeyPackagesReady, ShardsHeld            int64
+	OpenIntents, OldestIntent, PeersFailing int64
+	DataKeys                                int64
 }
 
 // Gauges counts. It reads indexes, not tables, except for the small ones; call it each 15 s or so.
@@ -66,10 +66,9 @@ func (r *Reader) Gauges(ctx context.Context) (Gauges, error) {
 		{&g.Rooms, `SELECT COUNT(*) FROM room`},
 		{&g.KeyPackagesReady, `SELECT COUNT(*) FROM keypackage WHERE state = 'ready' AND last_resort = 0`},
 		{&g.ShardsHeld, `SELECT COUNT(*) FROM shard_lease WHERE until_ms > {now}`},
-		{&g.IntentsStuck, `SELECT COUNT(*) FROM intent WHERE state = 'stuck'`},
-		{&g.OpenIntents, `SELECT COUNT(*) FROM intent WHERE state <> 'stuck'`},
-		{&g.OldestIntent, `SELECT COALESCE(MIN(created_ms), 0) FROM intent WHERE state <> 'stuck'`},
-		{&g.PeersFailing, `SELECT COUNT(*) FROM peer WHERE failures > 0`},
+		{&g.OpenIntents, `SELECT COUNT(*) FROM intent`},
+		{&g.OldestIntent, `SELECT COALESCE(MIN(created_ms), 0) FROM intent`},
+		{&g.PeersFailing, `SELECT COUNT(DISTINCT dest) FROM lane WHERE failures > 0 AND (dest LIKE 'mimi:%' OR dest LIKE 'ap:%')`},
 		{&g.DataKeys, `SELECT COUNT(*) FROM data_key`},
 	} {
 		if *q.into, err = value[int64](ctx, r, q.query); err != nil {

@@ -10,7 +10,6 @@ const (
 	IntentOpen   = "open"
 	IntentAsking = "asking" // something must be answered first, such as a request for KeyPackages
 	IntentStaged = "staged" // a pending commit covers it
-	IntentStuck  = "stuck"  // shown to an operator
 )
 
 // Intent is a wish to change a group (T5).
@@ -53,12 +52,6 @@ func (tx *Tx) AddIntent(ctx context.Context, i Intent) (bool, error) {
 func (tx *Tx) SetIntent(ctx context.Context, i Intent) error {
 	_, err := tx.exec(ctx, `UPDATE intent SET state = $4, tries = $5, reason = $6, data = $7 WHERE shard = $1 AND room = $2 AND seq = $3`,
 		i.Room.Shard(), i.Room, i.Seq, i.State, i.Tries, i.Reason, i.Data)
-	return err
-}
-
-// ReopenIntents makes the staged intents of a room open again: their commit lost (T8).
-func (tx *Tx) ReopenIntents(ctx context.Context, room RoomID) error {
-	_, err := tx.exec(ctx, `UPDATE intent SET state = 'open', tries = tries + 1 WHERE shard = $1 AND room = $2 AND state = 'staged'`, room.Shard(), room)
 	return err
 }
 

@@ -101,11 +101,6 @@ func (tx *Tx) ReleaseShards(ctx context.Context, owner string) error {
 	return err
 }
 
-// ShardOwner returns who holds a shard now, or ErrNotFound.
-func (r *Reader) ShardOwner(ctx context.Context, s Shard) (string, error) {
-	return value[string](ctx, r, `SELECT owner FROM shard_lease WHERE shard = $1 AND until_ms > {now}`, s)
-}
-
 // applicationName begins the name under which connections appear in pg_stat_activity; the life of the process follows.
 const applicationName = "mimi-bridge"
 

@@ -19,7 +19,6 @@ const (
 	LinkPending   = ""          // on its way
 	LinkSent      = "sent"      // the other side has it
 	LinkDelivered = "delivered" // the other side said so
-	LinkRead      = "read"
 	LinkFailed    = "failed"
 	LinkRedacted  = "redacted"
 )
@@ -87,12 +86,6 @@ func (r *Reader) LinkBySeq(ctx context.Context, room RoomID, seq int64) (Link, e
 // LinksByFirst returns the edits of the message that was there first, in their order.
 func (r *Reader) LinksByFirst(ctx context.Context, room RoomID, firstID []byte) ([]Link, error) {
 	return list[Link](ctx, r, `SELECT `+linkColumns+` FROM link WHERE shard = $1 AND room = $2 AND first_id = $3 AND length(first_id) > 0 ORDER BY seq`, room.Shard(), room, bytesOf(firstID))
-}
-
-// LinksByFirstEvent returns the edits of the event that was there first, in their order.
-func (r *Reader) LinksByFirstEvent(ctx context.Context, room RoomID, firstEvent string) ([]Link, error) {
-	return list[Link](ctx, r, `SELECT `+linkColumns+` FROM link WHERE shard = $1 AND room = $2 AND first_event = $3 AND first_event <> '' ORDER BY seq`,
-		room.Shard(), room, firstEvent)
 }
 
 // SetLink changes the state of a link, and its event id, message id and accepted time where given.

@@ -60,9 +60,3 @@ func (tx *Tx) PutMembers(ctx context.Context, members ...Member) error {
 		return nil
 	})
 }
-
-// DeleteMember forgets a member.
-func (tx *Tx) DeleteMember(ctx context.Context, room RoomID, mxid string) error {
-	_, err := tx.exec(ctx, `DELETE FROM member WHERE shard = $1 AND room = $2 AND mxid = $3`, room.Shard(), room, mxid)
-	return err
-}

@@ -30,25 +30,32 @@ func TestPiecesAreWhatWasWritten(t *testing.T) {
 					B: rapid.SampledFrom([]uint64{0, 1, 1 << 63, 1<<64 - 1}).Draw(t, "b"), C: uint64(rapid.IntRange(0, 2).Draw(t, "c"))}
 			})
 			for range rapid.IntRange(1, 4).Draw(rt, "changes") {
-				var ch store.PieceChanges
-				for _, k := range rapid.SliceOfN(key, 0, 3).Draw(rt, "ranges") {
-					ch.DeleteRange = append(ch.DeleteRange, store.PieceRange{Kind: k.Kind, A: k.A})
+				ranges := rapid.SliceOfN(key, 0, 3).Draw(rt, "ranges")
+				for _, k := range ranges {
 					for had := range want {
 						if had.Kind == k.Kind && had.A == k.A {
 							delete(want, had)
 						}
 					}
 				}
-				ch.Delete = rapid.SliceOfN(key, 0, 5).Draw(rt, "deletes")
-				for _, k := range ch.Delete {
+				deletes := rapid.SliceOfN(key, 0, 5).Draw(rt, "deletes")
+				for _, k := range deletes {
 					delete(want, k)
 				}
+				var puts []store.Piece
 				for _, k := range rapid.SliceOfNDistinct(key, 0, 8, rapid.ID).Draw(rt, "puts") {
 					data := rapid.String().Draw(rt, "data")
-					ch.Put = append(ch.Put, store.Piece{Key: k, Data: []byte(data)})
+					puts = append(puts, store.Piece{Key: k, Data: []byte(data)})
 					want[k] = data
 				}
-				must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.ApplyPieces(ctx, room.ID, ch, 1) })
+				must(t, db, func(ctx context.Context, tx *store.Tx) error {
+					for _, k := range ranges {
+						if err := tx.DeletePieceRange(ctx, room.ID, k.Kind, k.A); err != nil {
+							return err
+						}
+					}
+					return errors.Join(tx.DeletePieces(ctx, room.ID, deletes), tx.PutPieces(ctx, room.ID, puts, 1))
+				})
 			}
 			got := map[store.PieceKey]string{}
 			for _, p := range ok(db.Pieces(ctx, room.ID))(t) {
@@ -144,8 +151,8 @@ func TestGuards(t *testing.T) {
 			next.Epoch = 5
 			_, err := tx.StepRoom(ctx, next, store.Settle{})
 			return errors.Join(err, tx.DeletePendingCommit(ctx, id),
-				tx.ApplyPieces(ctx, id, store.PieceChanges{Put: []store.Piece{{Key: store.PieceKey{Kind: "send", A: 5}, Data: []byte("n")}, {Key: store.PieceKey{Kind: "epoch", A: 5}, Data: []byte("n")}},
-					Delete: []store.PieceKey{{Kind: "epoch", A: 4}}}, 2))
+				tx.DeletePieces(ctx, id, []store.PieceKey{{Kind: "epoch", A: 4}}),
+				tx.PutPieces(ctx, id, []store.Piece{{Key: store.PieceKey{Kind: "send", A: 5}, Data: []byte("n")}, {Key: store.PieceKey{Kind: "epoch", A: 5}, Data: []byte("n")}}, 2))
 		})
 		for _, p := range ok(db.Pieces(ctx, id))(t) {
 			if p.Key.A == 4 {

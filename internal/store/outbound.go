@@ -339,14 +339,6 @@ func (r *Reader) OldLanes(ctx context.Context, beforeMS int64, limit int) ([]Lan
 	return out, err
 }
 
-// OutboundRow says whether a row is still to be sent, without its data; ErrNotFound when it is closed.
-func (r *Reader) OutboundRow(ctx context.Context, lane Lane, seq int64) (Outbound, error) {
-	o, err := get[Outbound](ctx, r, `SELECT `+outboundColumns+` FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 AND seq = $4`,
-		lane.Room.Shard(), lane.Room, lane.Dest, seq)
-	o.Data = nil
-	return o, err
-}
-
 // ReleaseHeld makes a room's held rows ready and their lanes due. It returns the lanes to wake.
 func (tx *Tx) ReleaseHeld(ctx context.Context, room RoomID) ([]Lane, error) {
 	dests, err := column[string](ctx, &tx.Reader, `SELECT DISTINCT dest FROM outbound WHERE shard = $1 AND room = $2 AND state = 'held' ORDER BY dest`, room.Shard(), room)

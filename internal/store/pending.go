@@ -118,9 +118,3 @@ func (r *Reader) RoomLog(ctx context.Context, room RoomID, after int64, limit in
 	return list[LogEntry](ctx, r, `SELECT room, seq, kind, grp, epoch, hash, sender, accepted_ms FROM room_log
 		WHERE shard = $1 AND room = $2 AND seq > $3 ORDER BY seq LIMIT $4`, room.Shard(), room, after, limit)
 }
-
-// CommitOf returns the accepted commit of an epoch, or ErrNotFound.
-func (r *Reader) CommitOf(ctx context.Context, room RoomID, group, epoch int64) (LogEntry, error) {
-	return get[LogEntry](ctx, r, `SELECT room, seq, kind, grp, epoch, hash, sender, accepted_ms FROM room_log
-		WHERE shard = $1 AND room = $2 AND grp = $3 AND epoch = $4 AND kind = 'commit'`, room.Shard(), room, group, epoch)
-}

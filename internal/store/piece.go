@@ -19,19 +19,6 @@ type Piece struct {
 	Data []byte
 }
 
-// PieceRange names all pieces of a kind with a given A.
-type PieceRange struct {
-	Kind string
-	A    uint64
-}
-
-// PieceChanges says what to write: first the ranges and single pieces are deleted, then Put overwrites.
-type PieceChanges struct {
-	Put         []Piece
-	Delete      []PieceKey
-	DeleteRange []PieceRange
-}
-
 // PieceEpoch is the kind of piece that makes an epoch stand: a piece {PieceEpoch, epoch, …} writes
 // the epoch's row.
 const PieceEpoch = "epoch"
@@ -70,19 +57,6 @@ func (r *Reader) Pieces(ctx context.Context, room RoomID) ([]Piece, error) {
 		out[i] = Piece{Key: PieceKey{Kind: p.Kind, A: uint64(p.A), B: uint64(p.B), C: uint64(p.C)}, Data: data}
 	}
 	return out, nil
-}
-
-// ApplyPieces carries out changes of a room's group.
-func (tx *Tx) ApplyPieces(ctx context.Context, room RoomID, ch PieceChanges, nowMS int64) error {
-	for _, d := range ch.DeleteRange {
-		if err := tx.DeletePieceRange(ctx, room, d.Kind, d.A); err != nil {
-			return err
-		}
-	}
-	if err := tx.DeletePieces(ctx, room, ch.Delete); err != nil {
-		return err
-	}
-	return tx.PutPieces(ctx, room, ch.Put, nowMS)
 }
 
 // PutPieces writes pieces, the old ones with the same key are overwritten.

@@ -265,25 +265,3 @@ func (tx *Tx) arrive(ctx context.Context, id RoomID, n int, dueMS int64) (int64,
 	}
 	return next - int64(n), nil
 }
-
-// roomTables are all tables with rows of a room, the ones that others refer to last.
-var roomTables = []string{"pending_commit", "piece", "epoch", "room_log", "outbound_mls", "input", "seen", "lane", "outbound", "body",
-	"dead_letter", "link", "member", "room_state", "answer", "intent", "asset", "evidence", "report", "room"}
-
-// DeleteRoom deletes a room with everything that belongs to it, and its names.
-func (tx *Tx) DeleteRoom(ctx context.Context, id RoomID) error {
-	if _, err := tx.exec(ctx, `UPDATE room SET version = version + 1 WHERE shard = $1 AND room = $2`, id.Shard(), id); err != nil {
-		return err
-	}
-	for _, t := range roomTables {
-		if _, err := tx.exec(ctx, `DELETE FROM `+t+` WHERE shard = $1 AND room = $2`, id.Shard(), id); err != nil {
-			return fmt.Errorf("deleting a room from %s: %w", t, err)
-		}
-	}
-	for _, t := range []string{"room_name", "direct_room"} {
-		if _, err := tx.exec(ctx, `DELETE FROM `+t+` WHERE shard = $1 AND room = $2`, id.Shard(), id); err != nil {
-			return fmt.Errorf("deleting a room from %s: %w", t, err)
-		}
-	}
-	return nil
-}

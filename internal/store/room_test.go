@@ -134,23 +134,6 @@ func TestFindOrCreateRoomMakesOne(t *testing.T) {
 	})
 }
 
-func TestDeleteRoomLeavesNothing(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, cfg store.Config) {
-		db := storetest.Open(t, cfg)
-		room := fullRoom(t, db)
-		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.DeleteRoom(ctx, room.ID) })
-		for _, table := range store.RoomTables() {
-			var n int
-			if err := db.Side().QueryRow(`SELECT COUNT(*) FROM ` + table).Scan(&n); err != nil {
-				t.Fatal(err)
-			}
-			if n != 0 {
-				t.Errorf("%d rows are left in %s", n, table)
-			}
-		}
-	})
-}
-
 // fullRoom has a row in each table of rooms.
 func fullRoom(t *testing.T, db *store.DB) store.Room {
 	room := storetest.Room(t, db)

@@ -37,9 +37,3 @@ func (tx *Tx) SetRoomState(ctx context.Context, room RoomID, key, value string, 
 	}
 	return err
 }
-
-// DeleteRoomState forgets everything that is remembered of a room by name.
-func (tx *Tx) DeleteRoomState(ctx context.Context, room RoomID) error {
-	_, err := tx.exec(ctx, `DELETE FROM room_state WHERE shard = $1 AND room = $2`, room.Shard(), room)
-	return err
-}

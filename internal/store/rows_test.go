@@ -38,12 +38,10 @@ func TestLinks(t *testing.T) {
 		same(t, "by event", ok(db.LinkByEvent(ctx, id, "$1"))(t), one)
 		same(t, "by message", ok(db.LinksByMIMI(ctx, id, []byte{1}))(t), []store.Link{one, two})
 		same(t, "by the first message", ok(db.LinksByFirst(ctx, id, []byte{9}))(t), []store.Link{one, two})
-		same(t, "by the first event", ok(db.LinksByFirstEvent(ctx, id, "$0"))(t), []store.Link{one})
-		same(t, "by no first event", len(ok(db.LinksByFirstEvent(ctx, id, ""))(t)), 0)
 		must(t, db, func(ctx context.Context, tx *store.Tx) error {
-			return errors.Join(tx.SetLink(ctx, id, 2, store.LinkDelivered, "$2", nil, 0), tx.SetLink(ctx, id, 1, store.LinkRead, "", nil, 99), tx.SetLinkData(ctx, id, 1, `{"a":1}`))
+			return errors.Join(tx.SetLink(ctx, id, 2, store.LinkDelivered, "$2", nil, 0), tx.SetLink(ctx, id, 1, store.LinkFailed, "", nil, 99), tx.SetLinkData(ctx, id, 1, `{"a":1}`))
 		})
-		two.State, two.EventID, one.State, one.AcceptedMS, one.Data = store.LinkDelivered, "$2", store.LinkRead, 99, `{"a":1}`
+		two.State, two.EventID, one.State, one.AcceptedMS, one.Data = store.LinkDelivered, "$2", store.LinkFailed, 99, `{"a":1}`
 		same(t, "changed", ok(db.LinksByMIMI(ctx, id, []byte{1}))(t), []store.Link{one, two})
 		err := do(db, func(ctx context.Context, tx *store.Tx) error { return tx.SetLink(ctx, id, 3, "", "$2", nil, 0) })
 		if !errors.Is(err, store.ErrDuplicate) {
@@ -66,18 +64,14 @@ func TestMembersAndState(t *testing.T) {
 		})
 		same(t, "all", ok(db.Members(ctx, id))(t), []store.Member{a, c, b})
 		b.Membership, b.URI = "join", "mimi://x/u/b"
-		must(t, db, func(ctx context.Context, tx *store.Tx) error {
-			return errors.Join(tx.PutMembers(ctx, b), tx.DeleteMember(ctx, id, "@c:h"))
-		})
+		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.PutMembers(ctx, b) })
 		same(t, "by URI", ok(db.MemberByURI(ctx, id, "mimi://x/u/b"))(t), b)
 		same(t, "by id", ok(db.Member(ctx, id, "@a:h"))(t), a)
 		same(t, "rooms of", ok(db.RoomsOf(ctx, "@a:h"))(t), []store.Member{a})
-		_, err := db.Member(ctx, id, "@c:h")
-		missing(t, "deleted", err)
+		_, err := db.Member(ctx, id, "@d:h")
+		missing(t, "one who never was there", err)
 		same(t, "state", ok(db.RoomState(ctx, id))(t), map[string]string{"k": "v"})
 		same(t, "one state", ok(db.RoomStateValue(ctx, id, "l"))(t), "")
-		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.DeleteRoomState(ctx, id) })
-		same(t, "no state", ok(db.RoomStateValue(ctx, id, "k"))(t), "")
 		if n := len(ok(db.Rooms(ctx, store.RoomID{}, 5))(t)); n != 1 {
 			t.Errorf("%d rooms", n)
 		}
@@ -112,9 +106,6 @@ func TestIntents(t *testing.T) {
 		i.State, i.Tries, i.Reason, i.Data = store.IntentStaged, 2, "r", "[]"
 		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.SetIntent(ctx, i) })
 		same(t, "staged", ok(db.Intents(ctx, id))(t)[0], i)
-		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.ReopenIntents(ctx, id) })
-		i.State, i.Tries = store.IntentOpen, 3
-		same(t, "reopened", ok(db.Intents(ctx, id))(t)[0], i)
 		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.DeleteIntents(ctx, id, 1, 3) })
 		if rest := ok(db.Intents(ctx, id))(t); len(rest) != 1 || rest[0].Seq != 4 {
 			t.Fatalf("left: %+v", rest)
@@ -144,7 +135,6 @@ func TestUsersGhostsAndPeers(t *testing.T) {
 			t.Errorf("two users with one URI: %v", err)
 		}
 		same(t, "by URI", ok(db.UserByURI(ctx, u.URI))(t), u)
-		same(t, "by client", ok(db.UserByClient(ctx, u.ClientURI))(t), u)
 		u.PrivateKey, u.State = []byte("renewed"), "off"
 		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.SetUser(ctx, u) })
 		same(t, "changed", ok(db.User(ctx, u.MXID))(t), u)
@@ -164,13 +154,10 @@ func TestUsersGhostsAndPeers(t *testing.T) {
 		missing(t, "no ghost", err)
 
 		must(t, db, func(ctx context.Context, tx *store.Tx) error {
-			return errors.Join(tx.PutDirectory(ctx, "a", "{}", 1), tx.PeerFailed(ctx, "a", "no route", 2), tx.PeerFailed(ctx, "a", "timeout", 3), tx.SetPeerBlocked(ctx, "a", true), tx.PeerAnswered(ctx, "b", 9))
+			return errors.Join(tx.SetPeerBlocked(ctx, "b", false), tx.SetPeerBlocked(ctx, "a", true))
 		})
-		a := store.Peer{Domain: "a", Directory: "{}", DirectoryMS: 1, Blocked: true, Failures: 2, FailingSince: 2, LastError: "timeout"}
-		same(t, "failing", ok(db.Peers(ctx))(t), []store.Peer{a, {Domain: "b", LastContact: 9}})
-		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.PeerAnswered(ctx, "a", 10) })
-		a.Failures, a.FailingSince, a.LastError, a.LastContact = 0, 0, "", 10
-		same(t, "answered", ok(db.Peer(ctx, "a"))(t), a)
+		same(t, "known", ok(db.Peers(ctx))(t), []string{"a", "b"})
+		same(t, "blocked", ok(db.BlockedPeers(ctx))(t), []string{"a"})
 
 		for _, domain := range []string{"a", "new"} {
 			_, err = db.PeerAuthorities(ctx, domain)
@@ -209,7 +196,7 @@ func TestSmallTables(t *testing.T) {
 		_, err := db.Consent(ctx, store.Out, "o", "r", "")
 		missing(t, "the other direction", err)
 		same(t, "management room", ok(db.ManagementRoom(ctx, "@a:h"))(t), "!2:h")
-		same(t, "management user", ok(db.ManagementUser(ctx, "!2:h"))(t), "@a:h")
+		same(t, "management users", ok(db.ManagementUsers(ctx))(t), []string{"@a:h"})
 		_, err = db.ManagementRoom(ctx, "@b:h")
 		missing(t, "a forgotten management room", err)
 		same(t, "direct room", ok(db.DirectRoom(ctx, "hub", "x", "a"))(t), room.ID)
@@ -248,26 +235,15 @@ func TestAssetsLogAndMarks(t *testing.T) {
 
 		e := store.LogEntry{Room: room.ID, Seq: 5, Kind: store.LogCommit, Epoch: 3, Hash: []byte{}, Sender: "s", AcceptedMS: 5}
 		same(t, "log", ok(db.RoomLog(ctx, room.ID, 0, 9))(t), []store.LogEntry{e})
-		same(t, "commit", ok(db.CommitOf(ctx, room.ID, 0, 3))(t), e)
-		_, err = db.CommitOf(ctx, room.ID, 0, 4)
-		missing(t, "no commit", err)
 
 		same(t, "seen", ok(db.WasSeen(ctx, room.ID, "event", "$1"))(t), true)
 		same(t, "not seen", ok(db.WasSeen(ctx, room.ID, "event", "$2"))(t), false)
-		must(t, db, func(ctx context.Context, tx *store.Tx) error {
-			_, err := tx.MarkTransaction(ctx, "hs", "1", [32]byte{}, 44)
-			return err
-		})
-		same(t, "last transaction", ok(db.LastTransaction(ctx, "hs"))(t), int64(44))
 		same(t, "inputs", len(ok(db.InputsIn(ctx, room.ID, store.InputReady, 9))(t)), 1)
 
-		row := ok(db.OutboundRow(ctx, store.Lane{Room: room.ID, Dest: "matrix"}, 3))(t)
-		same(t, "row", row.Verb, "send")
-		must(t, db, func(ctx context.Context, tx *store.Tx) error {
-			return tx.DropOutbound(ctx, store.Lane{Room: room.ID, Dest: "matrix"}, 3, 99)
-		})
-		_, err = db.OutboundRow(ctx, store.Lane{Room: room.ID, Dest: "matrix"}, 3)
-		missing(t, "a dropped row", err)
+		lane := store.Lane{Room: room.ID, Dest: "matrix"}
+		same(t, "row", ok(db.LaneRows(ctx, lane, 9, 1<<20))(t).Rows[0].Verb, "send")
+		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.DropOutbound(ctx, lane, 3, 99) })
+		same(t, "rows after one was dropped", len(ok(db.LaneRows(ctx, lane, 9, 1<<20))(t).Rows), 0)
 	})
 }
 
@@ -307,7 +283,7 @@ func TestGaugesAndCleanup(t *testing.T) {
 		})
 		g := ok(db.Gauges(ctx))(t)
 		want := store.Gauges{InputReady: 1, OldestReady: 5, Outbound: map[string]int64{"matrix": 1, "mimi": 1}, OldestOutbound: map[string]int64{"matrix": 5, "mimi": 5},
-			LanesClaimed: 1, LanesBackingOff: 1, PendingCommits: 1, OldestPendingCommit: 5, DeadLetters: 1, Groups: 1, Rooms: 1, KeyPackagesReady: 1, ShardsHeld: 1024, OpenIntents: 1, DataKeys: g.DataKeys}
+			LanesClaimed: 1, LanesBackingOff: 1, PendingCommits: 1, OldestPendingCommit: 5, DeadLetters: 1, Groups: 1, Rooms: 1, KeyPackagesReady: 1, ShardsHeld: 1024, OpenIntents: 1, PeersFailing: 1, DataKeys: g.DataKeys}
 		// The lane of the dead letter is claimed still.
 		want.LanesClaimed = g.LanesClaimed
 		same(t, "gauges", g, want)

@@ -86,8 +86,3 @@ func (tx *Tx) MarkTransaction(ctx context.Context, homeserver, txnID string, bod
 	same, err := value[int64](ctx, &tx.Reader, `SELECT COUNT(*) FROM transaction_seen WHERE homeserver = $1 AND txn_id = $2`, homeserver, txnID)
 	return Transaction{Reused: same > 1}, err
 }
-
-// LastTransaction returns when the homeserver's last transaction came, or 0.
-func (r *Reader) LastTransaction(ctx context.Context, homeserver string) (int64, error) {
-	return value[int64](ctx, r, `SELECT COALESCE(MAX(created_ms), 0) FROM transaction_seen WHERE homeserver = $1`, homeserver)
-}

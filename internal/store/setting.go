@@ -45,11 +45,6 @@ func (r *Reader) ManagementUsers(ctx context.Context) ([]string, error) {
 	return column[string](ctx, r, `SELECT mxid FROM management_room ORDER BY mxid`)
 }
 
-// ManagementUser returns the user of a management room, or ErrNotFound.
-func (r *Reader) ManagementUser(ctx context.Context, roomID string) (string, error) {
-	return value[string](ctx, r, `SELECT mxid FROM management_room WHERE room_id = $1`, roomID)
-}
-
 // SetManagementRoom says in which room the bot talks with a user; "" forgets it.
 func (tx *Tx) SetManagementRoom(ctx context.Context, mxid, roomID string) error {
 	if _, err := tx.exec(ctx, `DELETE FROM management_room WHERE mxid = $1 OR room_id = $2`, mxid, roomID); err != nil || roomID == "" {

@@ -38,11 +38,6 @@ func (r *Reader) UserByURI(ctx context.Context, uri string) (User, error) {
 	return r.user(ctx, "uri", uri)
 }
 
-// UserByClient returns a bridged user by client URI, or ErrNotFound.
-func (r *Reader) UserByClient(ctx context.Context, clientURI string) (User, error) {
-	return r.user(ctx, "client_uri", clientURI)
-}
-
 // Users lists bridged users after a Matrix id, without their keys.
 func (r *Reader) Users(ctx context.Context, after string, limit int) ([]User, error) {
 	rows, err := list[User](ctx, r, `SELECT `+userColumns+` FROM bridge_user WHERE mxid > $1 ORDER BY mxid LIMIT $2`, after, limit)

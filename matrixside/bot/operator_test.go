@@ -20,7 +20,7 @@ type desk struct {
 func (d *desk) note(format string, args ...any) { d.did = append(d.did, fmt.Sprintf(format, args...)) }
 
 func (d *desk) Waiting(context.Context, int) (store.Gauges, []store.LaneState, error) {
-	return store.Gauges{InputReady: 4, OldestReady: 3_640_000, DeadLetters: 2, Outbound: map[string]int64{"mimi": 7}, OldestOutbound: map[string]int64{"mimi": 3_400_000}},
+	return store.Gauges{InputReady: 4, OldestReady: 3_640_000, DeadLetters: 2, OpenIntents: 3, Outbound: map[string]int64{"mimi": 7}, OldestOutbound: map[string]int64{"mimi": 3_400_000}},
 		[]store.LaneState{{Dest: "mimi:a.example", Rows: 7, Failures: 3, FailingSince: 3_400_000, DueMS: 3_705_000, LastError: "no `route`"}}, nil
 }
 func (d *desk) SendNow(_ context.Context, by, dest string) (int64, error) {
@@ -70,6 +70,7 @@ func TestAdministratorsOperateTheBridge(t *testing.T) {
 		{"@u:hs", "block a.example", "I do not know block", ""},
 		{"@u:hs", "dead-letters drop all", "I do not know dead-letters", ""},
 		{"@admin:hs", "queue", "to be worked off: 4, the oldest for 1m0s", ""},
+		{"@admin:hs", "queue", "changes of rooms that are not made yet: 3", ""},
 		{"@admin:hs", "queue", "to be sent to MIMI providers: 7, the oldest for 5m0s", ""},
 		{"@admin:hs", "queue", "mimi:a.example has failed for 5m0s, 3 tries, 7 waiting, next in 5s: no 'route'", ""},
 		{"@admin:hs", "queue now mimi:a.example", "tried again now: 1 rooms", "now @admin:hs mimi:a.example"},

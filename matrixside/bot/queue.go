@@ -47,7 +47,7 @@ func queue(o Operator) *Handler {
 					b.WriteString("\n")
 				}
 			}
-			fmt.Fprintf(&b, "- commits without an answer: %d\n- changes that could not be made so far: %d\n- dead letters: %d\n", g.PendingCommits, g.IntentsStuck, g.DeadLetters)
+			fmt.Fprintf(&b, "- commits without an answer: %d\n- changes of rooms that are not made yet: %d\n- dead letters: %d\n", g.PendingCommits, g.OpenIntents, g.DeadLetters)
 			for n, l := range lanes {
 				if n == maxLanes {
 					b.WriteString("- and more that fail\n")
