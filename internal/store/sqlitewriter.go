@@ -75,9 +75,6 @@ func (w *sqliteWriter) close() error {
 
 // enter waits for the turn. leave gives it back.
 func (w *sqliteWriter) enter(ctx context.Context) error {
-	if w.tryEnter() {
-		return nil
-	}
 	w.mu.Lock()
 	if !w.busy {
 		w.busy = true
@@ -147,7 +144,7 @@ func (w *sqliteWriter) commit() {
 		return
 	}
 	if _, err := w.h.ExecContext(context.Background(), "COMMIT"); err != nil {
-		w.lose(fmt.Errorf("committing: %w", err), s.parts > 1)
+		w.lose(fmt.Errorf("committing: %w", err), s.parts > 1 || len(s.later) > 0)
 		return
 	}
 	w.end(nil)

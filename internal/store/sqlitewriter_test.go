@@ -92,6 +92,11 @@ func TestTransactionsShareACommit(t *testing.T) {
 	}
 }
 
+// notCommitted writes a ratchet of an epoch that there is not, which shows at COMMIT only.
+func notCommitted(ctx context.Context, tx *store.Tx, room store.RoomID) error {
+	return tx.PutPieces(ctx, room, []store.Piece{{Key: store.PieceKey{Kind: "send", A: 9}, Data: []byte("x")}}, 1)
+}
+
 // When a COMMIT fails that several share, each runs again by itself: only the one that is at fault fails.
 func TestOneThatCannotBeCommittedFailsAlone(t *testing.T) {
 	db := storetest.Open(t, storetest.Config(t, "sqlite"))
@@ -105,8 +110,7 @@ func TestOneThatCannotBeCommittedFailsAlone(t *testing.T) {
 					if err := set("b")(ctx, tx); err != nil {
 						return err
 					}
-					// A ratchet of an epoch that there is not shows at COMMIT only.
-					return tx.PutPieces(ctx, room.ID, []store.Piece{{Key: store.PieceKey{Kind: "send", A: 9}, Data: []byte("x")}}, 1)
+					return notCommitted(ctx, tx, room.ID)
 				})
 				if !store.IsConstraint(err) {
 					t.Errorf("the one at fault: %v", err)
@@ -180,4 +184,31 @@ func TestWhatMayWaitIsCommittedWithTheNext(t *testing.T) {
 			}
 		}
 	})
+}
+
+// One that waited for company and cannot be committed takes nothing of the transaction with it that took it along.
+func TestBadCompanyFailsAlone(t *testing.T) {
+	db := storetest.Open(t, storetest.Config(t, "sqlite"))
+	room := storetest.Room(t, db)
+	var wg sync.WaitGroup
+	held := make(chan struct{})
+	// The writer is held by one that fails, so that the next begins a transaction of its own.
+	wg.Go(func() { _ = do(db, func(context.Context, *store.Tx) error { <-held; return errors.New("boom") }) })
+	for !db.Writing() {
+		runtime.Gosched()
+	}
+	wg.Go(func() {
+		err := db.TxSoon(ctx, nil, func(tx *store.Tx) error { return notCommitted(ctx, tx, room.ID) })
+		if !store.IsConstraint(err) {
+			t.Errorf("the one at fault: %v", err)
+		}
+	})
+	wait(t, db, 0, 1)
+	wg.Go(func() { must(t, db, set("a")) })
+	wait(t, db, 1, 1)
+	close(held)
+	wg.Wait()
+	if got := settings(t, db); got != "a" {
+		t.Errorf("written is %q, want a", got)
+	}
 }
