@@ -41,11 +41,11 @@ func newMetrics(reg *obs.Registry, o *Outbox) *metrics {
 	return m
 }
 
-// cutWord is the word before the colon of a reason.
-func cutWord(reason string) (word, rest string, found bool) {
-	word, rest, found = strings.Cut(reason, ":")
-	if !found || strings.ContainsAny(word, " ") {
-		return "other", reason, found
+// firstWord is the word before the colon of a reason, for a label.
+func firstWord(reason string) string {
+	word, _, found := strings.Cut(reason, ":")
+	if !found || strings.Contains(word, " ") {
+		return "other"
 	}
-	return word, rest, true
+	return word
 }

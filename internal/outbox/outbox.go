@@ -139,14 +139,6 @@ type Outbox struct {
 	called  map[string]bool      // destinations to wake
 }
 
-// holding is a lease and the time at which it was asked for, from which it may be trusted.
-type holding struct {
-	lease store.LaneLease
-	asked time.Time
-	rests bool  // the lane had no more rows
-	sent  int64 // the last of them
-}
-
 // handed are rows that were added to a lane at rest (store.Woken).
 type handed struct {
 	rows  []store.Outbound
@@ -339,40 +331,6 @@ func (o *Outbox) poll(ctx context.Context) {
 	}
 }
 
-// sweep finds lanes whose rows are to be given up, whatever their back-off says.
-func (o *Outbox) sweep(ctx context.Context) {
-	o.askAgain(ctx)
-	before := store.Millis(o.clock.Now().Add(-o.cfg.GiveUp))
-	lanes, err := o.cfg.Store.OldLanes(ctx, before, pollLanes)
-	if err != nil {
-		if ctx.Err() == nil {
-			o.cfg.Log.Warn().Err(err).Msg("looking for rows to give up")
-		}
-		return
-	}
-	for _, l := range lanes {
-		o.bury(ctx, l, before)
-	}
-}
-
-// askAgain sends rows again whose outcome should have been told.
-func (o *Outbox) askAgain(ctx context.Context) {
-	var lanes []store.Lane
-	err := o.cfg.Store.Tx(ctx, func(tx *store.Tx) (err error) {
-		lanes, err = tx.AskAgain(ctx, store.Millis(o.clock.Now().Add(-askAgain)), pollLanes)
-		return err
-	})
-	if err != nil {
-		if ctx.Err() == nil {
-			o.cfg.Log.Warn().Err(err).Msg("looking for rows whose outcome was not told")
-		}
-		return
-	}
-	for _, l := range lanes {
-		o.sched.add(l, false)
-	}
-}
-
 func (o *Outbox) wakeCalled(ctx context.Context) {
 	o.mu.Lock()
 	dests := o.called
@@ -412,10 +370,7 @@ func (o *Outbox) keepLeases(ctx, sending context.Context) {
 }
 
 func (o *Outbox) keep(ctx context.Context, r *run) {
-	r.mu.Lock()
-	h := r.held
-	r.mu.Unlock()
-	now := o.clock.Now()
+	h, now := r.holding(), o.clock.Now()
 	if h.lease.Token == 0 || now.Sub(h.asked) < store.LeaseRenew {
 		return
 	}

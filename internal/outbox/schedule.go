@@ -22,16 +22,6 @@ type scheduler struct {
 	waiting int
 }
 
-// run is a lane that is worked on.
-type run struct {
-	lane   store.Lane
-	again  bool          // woken since it was last read (scheduler.woken)
-	hurry  chan struct{} // has a word when again is set
-	mu     sync.Mutex
-	held   holding
-	cancel func()
-}
-
 // peer is a destination as this process knows it.
 type peer struct {
 	dest        string
