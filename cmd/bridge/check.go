@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -14,7 +15,8 @@ import (
 )
 
 // checkFiles looks at the files that the settings name and prints one line
-// each. It changes nothing. The error says how many are not good.
+// each, and a note on what may work but seldom does. It changes nothing. The
+// error says how many files are not good.
 func checkFiles(w io.Writer, cfg *config.Config) error {
 	bad := 0
 	report := func(what string, err error) {
@@ -26,9 +28,16 @@ func checkFiles(w io.Writer, cfg *config.Config) error {
 		fmt.Fprintf(w, "good  %s\n", what)
 	}
 	fmt.Fprintf(w, "good  %s\n", cfg.File())
+	if cfg.MIMI.Domain == cfg.Homeserver.Domain {
+		fmt.Fprintf(w, "note  mimi.domain is the homeserver's domain: port 443 of %s must then reach the bridge, which does not serve /.well-known/matrix;"+
+			" a name of its own, such as mimi.%s, is easier\n", cfg.MIMI.Domain, cfg.Homeserver.Domain)
+	}
 	_, err := loadRegistration(cfg)
 	report("registration "+string(cfg.Appservice.RegistrationFile), err)
 	report("certificate "+string(cfg.MIMI.TLS.CertificateFile), checkCertificate(cfg, time.Now()))
+	if lacksChain(cfg) {
+		fmt.Fprintf(w, "note  certificate %s: it comes without that of its authority; name the file with the whole chain, such as fullchain.pem\n", cfg.MIMI.TLS.CertificateFile)
+	}
 	for _, ca := range caFiles(cfg) {
 		report("certificate authorities "+string(ca), checkRoots(ca))
 	}
@@ -56,7 +65,12 @@ func checkFiles(w io.Writer, cfg *config.Config) error {
 func checkCertificate(cfg *config.Config, now time.Time) error {
 	t := cfg.MIMI.TLS
 	pair, err := tls.LoadX509KeyPair(string(t.CertificateFile), string(t.KeyFile))
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w; get a certificate for %s and name its files in mimi.tls", err, cfg.MIMI.Domain)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w; let the bridge's user read it, or give the bridge a copy", err)
+	case err != nil:
 		return err
 	}
 	leaf, err := x509.ParseCertificate(pair.Certificate[0])
@@ -70,6 +84,18 @@ func checkCertificate(cfg *config.Config, now time.Time) error {
 		return fmt.Errorf("it is only good from %s to %s; get a new one", leaf.NotBefore.Format(time.DateOnly), leaf.NotAfter.Format(time.DateOnly))
 	}
 	return nil
+}
+
+// lacksChain tells whether another signed the provider's certificate, and the
+// file does not say who: others then cannot follow it to an authority they know.
+func lacksChain(cfg *config.Config) bool {
+	t := cfg.MIMI.TLS
+	pair, err := tls.LoadX509KeyPair(string(t.CertificateFile), string(t.KeyFile))
+	if err != nil || len(pair.Certificate) > 1 {
+		return false
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	return err == nil && !bytes.Equal(leaf.RawIssuer, leaf.RawSubject)
 }
 
 // caFiles lists the files with certificate authorities.

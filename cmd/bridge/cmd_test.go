@@ -366,3 +366,38 @@ func TestDemoPlaysAScriptAndClearsUp(t *testing.T) {
 		t.Errorf("a lost message gives %v\n%s", err, out)
 	}
 }
+
+// What works for few only is noted, and does not count as bad.
+func TestConfigCheckNotesWhatSeldomWorks(t *testing.T) {
+	dir, cfg, _ := site(t)
+	must(t, "registration", "-c", cfg)
+	if out := must(t, "config", "check", "-c", cfg); !strings.Contains(out, "note  certificate") || !strings.Contains(out, "fullchain.pem") {
+		t.Errorf("a certificate without its authority's:\n%s", out)
+	}
+	file := filepath.Join(dir, "cert.pem")
+	leaf, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(leaf, authority...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := must(t, "config", "check", "-c", cfg); strings.Contains(out, "note") {
+		t.Errorf("with a chain:\n%s", out)
+	}
+	t.Setenv("MIMIBRIDGE_HOMESERVER__DOMAIN", "mimi.example")
+	must(t, "registration", "-c", cfg)
+	if out := must(t, "config", "check", "-c", cfg); !strings.Contains(out, "note  mimi.domain is the homeserver's domain") {
+		t.Errorf("one domain for both:\n%s", out)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := do(t, "config", "check", "-c", cfg); err == nil || !strings.Contains(out, "get a certificate for mimi.example") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

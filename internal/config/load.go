@@ -20,7 +20,7 @@ import (
 const maxFile = 1 << 20
 
 // Load reads the settings from a file and the environment (as os.Environ gives
-// it), resolves relative paths against the file's directory and checks them.
+// it), checks them and resolves relative paths against the file's directory.
 // The error is Problems, or says why the file could not be read.
 func Load(path string, env []string) (*Config, error) {
 	st, err := os.Stat(path)
@@ -41,14 +41,14 @@ func Load(path string, env []string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.Validate(); err != nil { // of what was written: a path that was made absolute is no address any more
+		return nil, err
+	}
 	dir, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("read the settings: %w", err)
 	}
 	c.resolve(dir)
-	if err := c.Validate(); err != nil {
-		return nil, err
-	}
 	return c, nil
 }
 

@@ -53,19 +53,23 @@ func (d Duration) MarshalText() ([]byte, error) {
 // D returns the span as Go's type.
 func (d Duration) D() time.Duration { return time.Duration(d) }
 
-// Size is a number of octets in settings: "64 KiB", "1 MiB", "10 GiB", "512".
-// The decimal units KB, MB and GB are not taken because people mean both things
+// Size is a number of octets in settings: "64 KiB", "1 MiB", "10 GiB", "512 B".
+// A number without a unit is taken for 0 only. The decimal units KB, MB and GB are not taken because people mean both things
 // by them.
 type Size int64
 
 var sizeUnits = []struct {
 	name string
 	size int64
-}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}}
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 
 // UnmarshalText reads the form that Size documents.
 func (s *Size) UnmarshalText(text []byte) error {
 	in := strings.TrimSpace(string(text))
+	if in == "0" {
+		*s = 0
+		return nil
+	}
 	for _, u := range sizeUnits {
 		digits, ok := strings.CutSuffix(in, u.name)
 		if !ok {
@@ -84,7 +88,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 // MarshalText writes the largest unit that divides the size.
 func (s Size) MarshalText() ([]byte, error) {
 	for _, u := range sizeUnits {
-		if u.name != "" && s != 0 && int64(s)%u.size == 0 {
+		if s != 0 && int64(s)%u.size == 0 {
 			return []byte(fmt.Sprintf("%d %s", int64(s)/u.size, u.name)), nil
 		}
 	}

@@ -95,6 +95,7 @@ func (v *validator) appservice() {
 
 func (v *validator) bridge() {
 	b := v.c.Bridge
+	v.want(b.Permissions["*"] != LevelAdmin, "bridge.permissions.*", "makes everybody on every homeserver an administrator", `write user or block, and admin for single user ids`)
 	for key := range b.Permissions {
 		// A word without a dot is more often a forgotten @ than a server's name.
 		server := serverName.MatchString(key) && (strings.ContainsAny(key, ".:") || key == "localhost" || key == v.c.Homeserver.Domain)
