@@ -13,6 +13,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
@@ -327,6 +328,10 @@ func (s *step) actInvite(a action) error {
 	mxid, _, err := s.mxidOf(a.User)
 	if err != nil || s.blockedUser(a.User) {
 		s.notice(a.User+" cannot be invited: its provider is not spoken with.", a.Event)
+		return nil
+	}
+	if m := v.members.byMXID[mxid]; m.Membership == string(event.Ban) || v.policy != nil && v.policy.RoleIndex(a.User) == policy.RoleBanned {
+		s.notice(s.nameOf(a.User)+" is banned here: lift the ban first.", a.Event) // a command is not judged by the homeserver
 		return nil
 	}
 	d := intentData{MXID: mxid, Event: a.Event, By: a.By}

@@ -51,7 +51,7 @@ func (s *step) compareHub() {
 		}
 	}
 	meta := v.policy.Metadata
-	if name, topic := v.matrix.Name, v.matrix.Topic; cleanName(meta.RoomName) != name || topicOf(meta) != topic {
+	if name, topic := v.matrix.Name, v.matrix.Topic; cleanName(meta.RoomName) != name || s.topicOf(meta) != topic {
 		s.wish(intentMetadata, s.bot, "", intentData{Name: &name, Topic: &topic})
 	}
 	s.followPower("", "")

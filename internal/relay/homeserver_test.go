@@ -322,6 +322,9 @@ func (h *fakeHS) execIn(r *hsRoom, verb event.Verb, args event.Object, sender st
 			return "refused", ""
 		case "invite":
 		default:
+			if r.str(event.TypeJoinRules, "join_rule") == "public" {
+				break
+			}
 			if first, _ := args["invite_first"]; string(first) != "true" || r.members[h.mxid("mimibot")] != "join" {
 				return "refused", ""
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
@@ -196,6 +197,17 @@ func (s *step) joinAgain() error {
 	return nil
 }
 
+// joinsAlone tells whether a user of ours who came into a portal, and whom nobody there may bring into its room, may join the
+// room by itself: it lets everybody in (mapping §3).
+func (s *step) joinsAlone(i *store.Intent) bool {
+	v := s.room
+	if i.Kind != intentAdd || v.head.Kind != store.RoomFollower || !s.own(i.Target) || v.policy.RoleIndex(i.Target) != policy.RoleNone {
+		return false
+	}
+	join := policy.Change{Kind: policy.Join, Role: joinRole(v.policy), Clients: 1}
+	return policy.Decide(v.policy, policy.Actor{URI: i.Target}, join).Allowed
+}
+
 // joinRole is the role in which an outsider may join.
 func joinRole(state *policy.State) uint32 {
 	outsider := state.Role(policy.RoleNone)
@@ -231,6 +243,11 @@ func (s *step) joinFailed(why string) error {
 	by := v.st.Join.By
 	s.joinEnds()
 	if v.group != nil { // others of ours are in the room
+		if m, ok := v.members.byMXID[by]; ok && m.Membership == string(event.Join) && !s.listed(m.URI) {
+			s.matrix(event.KickUser{Target: userID(by), Reason: why, Was: event.Join}) // came into the portal on its own
+			m.Membership = string(event.Leave)
+			s.setMember(m)
+		}
 		s.tellUser(by, "The room "+v.head.URI+" could not be joined: "+why+".")
 		return nil
 	}

@@ -76,6 +76,26 @@ func TestRichTopicAndWhatMatrixDoesNotKnow(t *testing.T) {
 	p.noTrouble()
 }
 
+// A room without a subject has the description that suits best for its topic: of the preferred language, and in plain text also
+// where the room has it formatted only.
+func TestDescriptionIsTheTopicOfARoomWithoutSubject(t *testing.T) {
+	p := newPair(t, warm)
+	p.b.conf.Mapping.Languages = []string{"de"}
+	p.b.start()
+	p.begin()
+	meta := p.a.view(p.room).policy.Metadata
+	meta.RoomSubject = ""
+	meta.Descriptions = []policy.RichDescription{{MediaType: "text/plain", LanguageTag: "en", Content: []byte("all about tea")},
+		{MediaType: "text/markdown;variant=GFM-MIMI", LanguageTag: "de", Content: []byte("alles über *Tee*")}}
+	p.commitBy(p.a, p.room, botURI, func(_ *step, c *plan) { c.meta = &meta })
+	p.equal("topic", p.portal.str(event.TypeTopic, "topic"), "alles über Tee")
+	if c := string(p.portal.state[event.TypeTopic+"\x00"]); !strings.Contains(c, "m.topic") {
+		t.Errorf("the topic lost its formatting: %s", c)
+	}
+	p.talk(1)
+	p.noTrouble()
+}
+
 // History, retention and who may come in follow the Matrix room that leads, and are shown in the portal.
 func TestConditionsOfARoom(t *testing.T) { modes(t, testConditionsOfARoom) }
 

@@ -122,6 +122,11 @@ func (s *step) take(p *plan, i *store.Intent, d intentData) (verdict, string, *p
 	}
 	committer, why := s.committer(i, need)
 	if committer == "" {
+		if s.joinsAlone(i) {
+			s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: s.room.head.ID, Kind: inputAction, Source: actJoin, Epoch: -1,
+				Body: mustJSON(action{Do: actJoin, By: d.MXID}), CreatedMS: s.nowMS()})
+			return obsolete, "", p, nil
+		}
 		return refused, why, p, nil
 	}
 	if p == nil {

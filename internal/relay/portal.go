@@ -28,7 +28,7 @@ func (s *step) makePortal(why cause) error {
 		alias = "" // somebody else may have the name
 	}
 	info := event.BridgeInfo{Bot: userID(s.cfg.Bot), Creator: userID(s.cfg.Bot), RoomURI: v.head.URI, Name: meta.RoomName, Provider: v.head.Hub}
-	v.matrix.Name, v.matrix.Topic = cleanName(meta.RoomName), topicOf(meta)
+	v.matrix.Name, v.matrix.Topic = cleanName(meta.RoomName), s.topicOf(meta)
 	power := s.portalPower()
 	if why.actor != "" {
 		if by, err := s.memberOf(why.actor); err == nil && by.Ghost && power.User(userID(by.MXID)) < power.Invite {

@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
@@ -284,7 +285,7 @@ func (s *step) placeMetadata(why cause) {
 			Was: mustJSON(map[string]string{"name": v.matrix.Name})})
 		v.matrix.Name = name
 	}
-	if topic := topicOf(meta); topic != v.matrix.Topic {
+	if topic := s.topicOf(meta); topic != v.matrix.Topic {
 		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeTopic, Content: s.topicContent(topic),
 			Was: mustJSON(map[string]string{"topic": v.matrix.Topic})})
 		v.matrix.Topic = topic
@@ -311,16 +312,12 @@ func cleanName(name string) string {
 	return cutRunes(name, 255)
 }
 
-func topicOf(m policy.RoomMetaData) string {
+// topicOf is the topic of a room: its subject, or else the description that suits best.
+func (s *step) topicOf(m policy.RoomMetaData) string {
 	if m.RoomSubject != "" {
 		return cutRunes(m.RoomSubject, 4096)
 	}
-	for _, d := range m.Descriptions {
-		if d.MediaType == "" || strings.HasPrefix(d.MediaType, "text/plain") {
-			return cutRunes(string(d.Content), 4096)
-		}
-	}
-	return ""
+	return cutRunes(mapping.ShowMetadata(m, s.cfg.Mapping.Languages).Topic, 4096)
 }
 
 func cutRunes(s string, n int) string {
