@@ -54,19 +54,6 @@ type tooEarly struct {
 // Error implements error.
 func (*tooEarly) Error() string { return "a commit before this message did not come" }
 
-// epochIn is the epoch that MLS bytes name.
-func epochIn(octets []byte) (uint64, bool) {
-	m, _, err := ap.ParseMLS(octets)
-	switch {
-	case err != nil || m == nil:
-	case m.Private != nil:
-		return m.Private.Epoch, true
-	case m.Public != nil:
-		return m.Public.Content.Epoch, true
-	}
-	return 0, false
-}
-
 // isHandshake tells whether MLS bytes are a commit or a proposal.
 func isHandshake(octets []byte) bool {
 	m, _, err := ap.ParseMLS(octets)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -468,5 +467,3 @@ func (s *step) renewed(p *plan) {
 func (s *step) noteRenewal(user string) {
 	s.room.setRenewed(user, s.now.Unix())
 }
-
-var errNoGroup = errors.New("the room has no group")

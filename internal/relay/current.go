@@ -48,8 +48,7 @@ type typist struct {
 type currentKey struct{ to, room, what string }
 
 type currentItem struct {
-	body    []byte // to a provider
-	untilMS int64  // it is of no use later
+	untilMS int64 // it is of no use later
 	do      func(ctx context.Context) error
 }
 

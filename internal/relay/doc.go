@@ -93,7 +93,8 @@
 //
 // As a provider:
 //
-//	handler.go bulk.go extension.go requests of other providers
+//	handler.go notify.go groupinfo.go bulk.go extension.go
+//	                                requests of other providers
 //	hubkeys.go keymaterial.go keymaterials.go stock.go
 //	                                the hub's keys; KeyPackages given out and forwarded, and their stock
 //	consent.go consent_own.go consent_wish.go introduction.go

@@ -123,14 +123,3 @@ func (r *Relay) resourceOf(handle string) string {
 	}
 	return mxid
 }
-
-func (r *Relay) findOne(ctx context.Context, resource string) ([]mapping.Subject, error) {
-	if resource == "" {
-		return nil, nil
-	}
-	s, ok, err := r.Findable(ctx, resource)
-	if err != nil || !ok {
-		return nil, err
-	}
-	return []mapping.Subject{s}, nil
-}

@@ -153,6 +153,16 @@ func TestHubRefusals(t *testing.T) {
 	lied.GroupInfo = other.GroupInfo
 	p.refusedUpdate("the GroupInfo of another commit", "b.example", lied, wire.UpdateNotAllowed)
 
+	theirs := p.b.view(p.portal)
+	leaf, _ := theirs.ownLeaf("mimi://b.example/u/bob")
+	messages, _, err := (&step{Relay: p.b.relay, now: p.now, room: theirs}).leaveProposals("mimi://b.example/u/bob", leaf, true)
+	if err != nil || len(messages) != 2 {
+		t.Fatalf("%d proposals to leave: %v", len(messages), err)
+	}
+	p.b.relay.Forget() // the group in memory knows them now
+	messages[1].Raw[len(messages[1].Raw)-1] ^= 1
+	p.refusedUpdate("proposals of which the second is broken", "b.example", &wire.HandshakeBundle{Message: messages[0], MoreProposals: messages[1:]}, wire.UpdateNotAllowed)
+
 	old := p.forge()
 	p.a.hs.set(p.room, p.alice, "m.room.topic", map[string]string{"topic": "new epoch"})
 	p.settle()

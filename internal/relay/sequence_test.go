@@ -23,7 +23,6 @@ type sequence struct {
 	stay  int  // counts the comings and goings of bob
 	in    bool // bob is in the room as far as people did what they did
 	carol bool
-	dave  bool
 	trace []string
 }
 
