@@ -136,8 +136,8 @@ func (r *Relay) StartChat(ctx context.Context, by string, users ...string) error
 		return fmt.Errorf("start a chat with %d people: between 1 and %d can be", len(users), maxSet-1)
 	}
 	for _, user := range users {
-		if !wire.IdentifierURI(user).Is(wire.KindUser, wire.KindPseudonym) || r.Naming.Own(wire.IdentifierURI(user)) {
-			return fmt.Errorf("start a chat with %q: it is no user of another MIMI provider", user)
+		if err := r.otherUser(user); err != nil {
+			return err
 		}
 		if r.blockedUser(user) {
 			return fmt.Errorf("start a chat with %q: its provider is not spoken with", user)

@@ -94,8 +94,8 @@ func (r *Relay) RevokeConsent(ctx context.Context, mxid, user string) error {
 
 func (r *Relay) answerConsent(ctx context.Context, mxid, user string, w consentWork) error {
 	other := wire.IdentifierURI(user)
-	if !other.Is(wire.KindUser, wire.KindPseudonym) || r.Naming.Own(other) {
-		return fmt.Errorf("%q is no user of another MIMI provider", user)
+	if err := r.otherUser(user); err != nil {
+		return err
 	}
 	known, err := r.Consents(ctx, mxid)
 	if err != nil {

@@ -201,9 +201,20 @@ func TestIdentifierQuery(t *testing.T) {
 			t.Errorf("%s %q found %v, %v", c.kind, c.query, found, err)
 		}
 	}
-	uri, err := p.a.relay.Resolve(ctx, p.alice, "@bob@b.example")
-	if err != nil || uri != bobURI {
-		t.Errorf("resolved to %q, %v", uri, err)
+	for _, c := range []struct{ address, want, err string }{
+		{"@bob@b.example", bobURI, ""},
+		{"bob@b.example", bobURI, ""},
+		{p.a.ghost(bobURI), bobURI, ""},
+		{"@nobody@b.example", "", "nobody was found"},
+		{"acct:alice@a.example", "", "they are on Matrix; invite them there as you invite anybody"},
+		{p.alice, "", "they are on Matrix; invite them there as you invite anybody"},
+		{"bob@c.example", "", "c.example cannot be asked: it does not answer, or is no MIMI provider"},
+		{"bob", "", "it is no address: they look like mimi://a.example/u/alice or acct:alice@a.example"},
+	} {
+		uri, err := p.a.relay.Resolve(ctx, p.alice, c.address)
+		if said := fmt.Sprint(err); uri != c.want || err != nil && said != c.err || (err != nil) != (c.err != "") {
+			t.Errorf("%s is resolved to %q, %v", c.address, uri, err)
+		}
 	}
 }
 

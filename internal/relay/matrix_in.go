@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"context"
+
 	"maunium.net/go/mautrix/id"
 
 	"github.com/matrix-mimi/bridge/internal/store"
@@ -55,10 +57,15 @@ func (s *step) ghostURI(mxid string) (string, error) {
 	if m, ok := s.room.members.byMXID[mxid]; ok && m.URI != "" {
 		return m.URI, nil
 	}
-	if g, err := s.Store.Ghost(s.ctx, mxid); err == nil {
+	return s.knownGhostURI(s.ctx, mxid)
+}
+
+// knownGhostURI is ghostURI without a room.
+func (r *Relay) knownGhostURI(ctx context.Context, mxid string) (string, error) {
+	if g, err := r.Store.Ghost(ctx, mxid); err == nil {
 		return g.URI, nil
 	}
-	uri, err := s.Naming.ParseGhostMXID(mxid)
+	uri, err := r.Naming.ParseGhostMXID(mxid)
 	return string(uri), err
 }
 

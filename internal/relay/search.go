@@ -44,14 +44,26 @@ const pageSize = 20
 // Errors of searches, in words for who searches.
 var (
 	errNobody   = errors.New("nobody was found")
-	errUnasked  = errors.New("their provider cannot be asked")
+	errUnasked  = errors.New("cannot be asked: it does not answer, or is no MIMI provider")
 	errNoSearch = errors.New("their provider does not offer this search")
+	errOnMatrix = errors.New("they are on Matrix; invite them there as you invite anybody")
 )
 
 // Search asks a provider for its users, for the first of them. kind is as for SearchPage.
 func (r *Relay) Search(ctx context.Context, domain, kind, query string) ([]Found, error) {
 	found, _, err := r.SearchPage(ctx, domain, kind, query, nil)
 	return found, err
+}
+
+// otherUser demands that an address is that of a user of another provider. The error is for people.
+func (r *Relay) otherUser(address string) error {
+	switch uri := wire.IdentifierURI(address); {
+	case !uri.Is(wire.KindUser, wire.KindPseudonym):
+		return fmt.Errorf("%q is no address of a user; they look like mimi://a.example/u/alice", address)
+	case r.Naming.Own(uri):
+		return errOnMatrix
+	}
+	return nil
 }
 
 // SearchPage asks a provider for its users, and for more of them where it has more. kind is handle (""), nick, email, phone, name,
@@ -63,23 +75,29 @@ func (r *Relay) SearchPage(ctx context.Context, domain, kind, query string, curs
 		return nil, nil, err
 	}
 	domain = wire.LowerDomain(domain)
-	if !wire.ValidDomain(domain) || domain == r.Naming.Domain || r.Requester == nil || r.Blocked != nil && r.Blocked(domain) {
-		return nil, nil, errUnasked
+	unasked := fmt.Errorf("%s %w", domain, errUnasked)
+	switch {
+	case domain == r.Naming.Domain:
+		return nil, nil, errOnMatrix
+	case r.Blocked != nil && r.Blocked(domain):
+		return nil, nil, fmt.Errorf("%s is blocked here", domain)
+	case !wire.ValidDomain(domain) || r.Requester == nil:
+		return nil, nil, unasked
 	}
 	q := &wire.IdentifierRequest{Elements: []wire.QueryElement{e}}
 	q.Extensions = q.Extensions.Set(wire.ComponentPage, (&wire.Page{Limit: pageSize, Cursor: cursor}).Marshal())
 	body, err := r.Requester.Request(ctx, domain, verbIdentifierQuery, "", q.Marshal())
 	if err != nil {
 		r.Log.Info().Err(err).Str("peer", domain).Msg("a provider was not asked for its users")
-		return nil, nil, errUnasked
+		return nil, nil, unasked
 	}
 	received, err := wire.UnmarshalIdentifierResponse(body)
 	if err != nil {
-		return nil, nil, errUnasked
+		return nil, nil, unasked
 	}
 	a, err := received.Check(domain)
 	if err != nil {
-		return nil, nil, errUnasked
+		return nil, nil, unasked
 	}
 	switch a.Code {
 	case wire.IdentifierSuccess:
@@ -128,9 +146,15 @@ func nameIn(fields []wire.ProfileField) string {
 	return name
 }
 
-// Resolve finds the MIMI user behind an account that people write: acct:user@domain, @user@domain or user@domain, by an
-// identifier query for that handle.
+// Resolve finds the MIMI user behind what people write: the Matrix id of a ghost, or an account, acct:user@domain, @user@domain or
+// user@domain, by an identifier query for that handle. The error is for people.
 func (r *Relay) Resolve(ctx context.Context, _, address string) (string, error) {
+	if _, _, err := mapping.SplitMXID(address); err == nil {
+		if r.mimiGhost(address) {
+			return r.knownGhostURI(ctx, address)
+		}
+		return "", errOnMatrix
+	}
 	acct, err := mapping.Handle(address)
 	if err != nil {
 		return "", errors.New("it is no address: they look like mimi://a.example/u/alice or acct:alice@a.example")
