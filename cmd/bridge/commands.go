@@ -71,15 +71,30 @@ func (a *app) providers(ctx context.Context, p *provider) ([]bot.Provider, error
 	if err != nil {
 		return nil, err
 	}
-	open := p.client.Open()
+	failing, err := a.failingProviders(ctx)
+	if err != nil {
+		return nil, err
+	}
+	failing = append(failing, p.client.Open()...)
 	out := make([]bot.Provider, len(known))
 	for i, domain := range known {
-		out[i] = bot.Provider{Domain: domain, Up: !slices.Contains(open, domain)}
+		out[i] = bot.Provider{Domain: domain, Up: !slices.Contains(failing, domain)}
 		if p.book.Of(domain).Blocked {
 			out[i].Up, out[i].Note = false, "blocked"
 		}
 	}
 	return out, nil
+}
+
+// failingProviders are the domains of those for whom something waits that they did not take so far.
+func (a *app) failingProviders(ctx context.Context) (domains []string, err error) {
+	lanes, err := a.db.FailingLanes(ctx, greetMost)
+	for _, l := range lanes {
+		if domain, ok := strings.CutPrefix(l.Dest, routeMIMI+":"); ok {
+			domains = append(domains, domain)
+		}
+	}
+	return domains, err
 }
 
 // knownProviders are, in order, the domains of those that something was ever sent to, or something is noted of, and of those that

@@ -66,7 +66,8 @@ func TestAdministratorsBlockProviders(t *testing.T) {
 	}
 }
 
-// Who is known: whom something was ever sent to, whom an administrator blocked, and whom the settings name, each once.
+// Who is known: whom something was ever sent to, whom an administrator blocked, and whom the settings name, each once. And who of them
+// does not take what is sent.
 func TestKnownProviders(t *testing.T) {
 	db := storetest.Open(t, storetest.Config(t, "sqlite"))
 	room := storetest.Room(t, db)
@@ -88,5 +89,27 @@ func TestKnownProviders(t *testing.T) {
 	got, err := (&app{db: db, cfg: cfg}).knownProviders(t.Context())
 	if want := []string{"blocked.example", "both.example", "named.example", "sent.example"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("known are %q, %v; want %q", got, err, want)
+	}
+
+	a := &app{db: db, cfg: cfg}
+	if got, err := a.failingProviders(t.Context()); err != nil || len(got) > 0 {
+		t.Errorf("before anything was tried %q fail, %v", got, err)
+	}
+	if err := db.Tx(t.Context(), func(tx *store.Tx) error {
+		for _, dest := range []string{"mimi:sent.example", "matrix"} {
+			lane, err := tx.ClaimLane(t.Context(), store.Lane{Room: room.ID, Dest: dest}, "me", 60_000, false)
+			if err != nil {
+				return err
+			}
+			if err := tx.FailLane(t.Context(), lane, 1, 1, "no route"); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.failingProviders(t.Context()); err != nil || !slices.Equal(got, []string{"sent.example"}) {
+		t.Errorf("%q fail, %v", got, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
 const (
@@ -56,11 +57,22 @@ func (r *Relay) TellDelays(ctx context.Context) error {
 	return err
 }
 
-// actDelayed tells that a provider does not answer.
+// actDelayed tells that a provider does not answer: the people of the room, or those who wait for it to begin.
 func (s *step) actDelayed(domain string) {
 	v := s.room
 	switch {
+	case v.st.Join != nil && domain == v.head.Hub:
+		s.tellUser(v.st.Join.By, domain+" does not answer. You come into "+v.head.URI+" when it does.")
 	case v.group == nil:
+		told := map[string]bool{}
+		for n := range v.intents {
+			d, err := dataOf(&v.intents[n])
+			if err != nil || told[d.By] || d.By == "" || wire.IdentifierURI(v.intents[n].Target).Domain() != domain {
+				continue
+			}
+			told[d.By] = true
+			s.tellUser(d.By, domain+" does not answer. Its people are invited when it does.")
+		}
 	case v.head.Kind == store.RoomFollower && domain == v.head.Hub:
 		s.notice(domain+", which leads this room, does not answer. What you write waits until it does.", "")
 	case v.head.Kind == store.RoomHub:

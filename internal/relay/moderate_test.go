@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -63,6 +64,37 @@ func TestModerationByCommands(t *testing.T) {
 		p.talk(1)
 		p.noTrouble()
 	})
+}
+
+// Who asked for a chat or a room of a provider that is away for longer than a minute is told in the chat with the bot, once.
+func TestDelaysAreToldToWhoWaits(t *testing.T) {
+	ctx := context.Background()
+	p := newPair(t, warm)
+	chat := p.botChat(t)
+	away := true
+	p.fault = func(_, _, _ string, _ []byte) fault {
+		if away {
+			return dropRequest
+		}
+		return deliver
+	}
+	p.start(t, bobURI)
+	must0(t, p.a.relay.Join(ctx, p.alice, "mimi://b.example/r/club", ""))
+	p.settle()
+	p.pass(2 * time.Minute)
+	for range 2 {
+		must0(t, p.a.relay.TellDelays(ctx))
+		p.settle()
+	}
+	said := p.a.hs.texts(chat)[1:] // behind the greeting
+	slices.Sort(said)
+	p.equal("told", said, []string{"notice mimibot: b.example does not answer. Its people are invited when it does.",
+		"notice mimibot: b.example does not answer. You come into mimi://b.example/r/club when it does."})
+	away = false
+	p.pass(time.Minute)
+	if p.b.hs.roomOf(p.bob, "invite") == nil {
+		t.Error("bob was not invited when his provider came back")
+	}
 }
 
 // While a provider is away for longer than a minute people are told, once.
