@@ -88,12 +88,42 @@ func (x *apStep) declined(actor, eventID string, why error) {
 	x.Log.Info().Err(why).Stringer("room", x.room.head.ID).Str("actor", actor).Str("fate", "refused").Msg("somebody was not added to a channel")
 	x.notice(actor+" could not be added: their server cannot be reached, or offers no keys for encrypted messages.", eventID)
 	if mxid, ghost, err := x.mxid(actor); err == nil && ghost {
-		if m, known := x.room.members.of(mxid); known && m.Membership == string(event.Invite) {
-			x.matrix(event.LeaveRoom{Sender: userID(mxid), Reason: "cannot take encrypted messages"})
-			m.Membership = string(event.Leave)
-			x.setMember(m)
-		}
+		x.putOut(mxid, ghost, "cannot take encrypted messages")
 	}
+}
+
+// putOut takes somebody out of the Matrix room who is not in the group: a ghost declines, a user of ours is removed by the bot.
+func (x *apStep) putOut(mxid string, ghost bool, reason string) {
+	m, known := x.room.members.of(mxid)
+	if !known || m.Membership != string(event.Invite) && (ghost || m.Membership != string(event.Join)) {
+		return
+	}
+	if ghost {
+		x.matrix(event.LeaveRoom{Sender: userID(mxid), Reason: reason})
+	} else {
+		x.matrix(event.KickUser{Sender: userID(x.cfg.Bot), Target: userID(mxid), Reason: reason})
+	}
+	m.Membership = string(event.Leave)
+	x.setMember(m)
+}
+
+// notAllowed tells who asked for a change that the channel refuses it, and undoes what was done in Matrix already.
+func (x *apStep) notAllowed(i *store.Intent) error {
+	x.Log.Info().Stringer("room", x.room.head.ID).Str("actor", i.Target).Str("kind", i.Kind).Str("fate", "refused").Msg("a channel did not allow a change")
+	d, err := dataOf(i)
+	if err != nil {
+		return err
+	}
+	if i.Kind == intentRemove {
+		x.notice(i.Target+" was not removed: the channel does not allow it.", d.Event)
+		return x.place([]string{i.Target}, nil, x.room.st.Channel.ID)
+	}
+	x.notice(i.Target+" could not be added: the channel does not allow it.", d.Event)
+	mxid, ghost, err := x.mxid(i.Target)
+	if err == nil {
+		x.putOut(mxid, ghost, "the channel does not allow it")
+	}
+	return err
 }
 
 // actorOfMXID is the actor of a Matrix user: of a ghost the one it stands for, unless it is the ghost of a MIMI user, who is an actor of ours here.
@@ -316,8 +346,9 @@ func (x *apStep) onChannelAnswer(a *store.Answer) error {
 		seqs := v.pending.Intents
 		for _, seq := range seqs {
 			if i := x.intent(seq); i != nil {
-				d, _ := dataOf(i)
-				x.notice("The channel did not allow this change.", d.Event)
+				if err := x.notAllowed(i); err != nil {
+					return err
+				}
 			}
 		}
 		x.dropChannelPending()

@@ -1,0 +1,52 @@
+package relay
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/matrix-mimi/bridge/matrixside/event"
+)
+
+// TestWhoInvitesIsToldThatAChannelRefuses: a member without the power invites somebody of their server, who comes and speaks, and somebody of the channel's server.
+// The channel refuses both. Who invited is told whom it is about, and nobody stays in the Matrix room who is not in the channel.
+func TestWhoInvitesIsToldThatAChannelRefuses(t *testing.T) {
+	c := newChannelWorld(t)
+	c.invite()
+	c.a.hs.set(c.room, c.alice, event.TypePowerLevels, map[string]any{"invite": 50, "users": map[string]int{c.alice: 100, c.a.hs.mxid("mimibot"): 100}})
+	c.settle()
+	c.b.hs.invite(c.there, c.bob, c.carol)
+	c.b.hs.join(c.there, c.carol)
+	c.b.hs.say(c.there, c.carol, "am I in?")
+	c.settle()
+	told := "notice mimibot: " + c.b.face.Site.User("carol") + " could not be added: the channel does not allow it."
+	if got := c.b.hs.texts(c.there); !slices.Contains(got, told) {
+		t.Errorf("who invited is told %q", got)
+	}
+	if got := c.b.hs.joined(c.there); slices.Contains(got, c.carol) {
+		t.Errorf("joined are %q", got)
+	}
+	c.hears(c.a.hs, c.room, "am I in?", 0)
+
+	c.must(c.b.face.InviteToChannel(context.Background(), c.there.id, c.bob, "@dave@a.example", ""))
+	c.settle()
+	told = "notice mimibot: " + c.a.face.Site.User("dave") + " could not be added: the channel does not allow it."
+	if got := c.b.hs.texts(c.there); !slices.Contains(got, told) {
+		t.Errorf("who invited is told %q", got)
+	}
+	members, err := c.a.face.Members(context.Background(), c.token())
+	if len(members) != 2 || err != nil {
+		t.Errorf("followers are %q %v", members, err)
+	}
+
+	// A removal that is refused: the ghost comes back.
+	alice := "@acct_alice=40a.example:" + c.b.hs.server
+	c.b.hs.kick(c.there, c.bob, alice)
+	c.settle()
+	if got := c.b.hs.joined(c.there); !slices.Contains(got, alice) {
+		t.Errorf("joined are %q: %q", got, c.b.hs.texts(c.there))
+	}
+	c.b.hs.say(c.there, c.bob, "still here")
+	c.settle()
+	c.hears(c.a.hs, c.room, "still here", 1)
+}
