@@ -99,26 +99,26 @@ func (s *step) deleteFiles() {
 	}
 }
 
-// fileRight tells why a file may not be in the room, "" when it may.
-func (s *step) fileRight(mimetype string, size int64, d content.Disposition) string {
+// fileRight tells why a file may not be in the room, in words and in one for clients; "" when it may.
+func (s *step) fileRight(mimetype string, size int64, d content.Disposition) (why, reason string) {
 	t, err := content.ParseMediaType(mimetype)
 	if err != nil {
 		t = content.MediaType{Type: "application/octet-stream"}
 	}
 	if s.room.head.State == stateAP {
 		if size > s.cfg.Media.Max+content.SealOverhead {
-			return "it is too large"
+			return "it is too large", reasonUnfit
 		}
-		return ""
+		return "", ""
 	}
 	p := &s.room.policy.Asset
 	switch {
 	case uint64(max(size, 0)) > p.MaxSize(t, d) || size > s.cfg.Media.Max+content.SealOverhead:
-		return "it is too large"
+		return "it is too large", reasonUnfit
 	case !p.Accepts(t, 0, d):
-		return "files of type " + t.Type + " are not allowed here"
+		return "files of type " + t.Type + " are not allowed here", reasonRefused
 	}
-	return ""
+	return "", ""
 }
 
 func hostOf(address string) string {

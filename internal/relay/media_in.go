@@ -39,7 +39,7 @@ func (s *step) fetchJob(in *mapping.Incoming, out *mapping.Out) *media.Fetch {
 	if f.External != nil {
 		size = int64(min(f.External.Size, 1<<62))
 	}
-	if why := s.fileRight(f.Mimetype, size-content.SealOverhead, d); why != "" {
+	if why, _ := s.fileRight(f.Mimetype, size-content.SealOverhead, d); why != "" {
 		out.Fail(why)
 		return nil
 	}
@@ -164,6 +164,11 @@ func (s *step) onFetched(a *store.Answer) error {
 		out.Fail(why)
 	}
 	s.showLate(out.Request(), row, a.For)
+	if row == 0 && link.EventID != "" { // the notice that stood in its place
+		if hand := s.redactor(link.SenderMXID, link.SenderMXID); hand != "" {
+			s.matrix(event.Redact{Sender: hand, Event: userEvent(&link)})
+		}
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 
 	"github.com/matrix-mimi/bridge/internal/media"
@@ -18,6 +19,7 @@ type uploading struct {
 	Input   int64  `json:"input"`
 	SinceMS int64  `json:"since"`
 	Failed  string `json:"failed,omitempty"` // why it will not come
+	Reason  string `json:"reason,omitempty"` // the same for clients
 }
 
 // takenBack is why the file of an event will not come that was redacted meanwhile. Nobody is told.
@@ -81,11 +83,20 @@ func (s *step) waitsForFile(ev event.Event, out *mapping.Outgoing) bool {
 		if u.Failed == takenBack {
 			return true
 		}
-		s.failed(string(ev.ID), string(ev.Sender), "its file was not carried over: "+u.Failed, true)
+		s.fileFailed(ev, u.Failed, u.Reason)
 		return true
 	}
 	s.waitFor(waitForever, "its file is uploaded")
 	return true
+}
+
+// fileFailed tells a sender that a file did not get through. To try again helps where its way was at fault.
+func (s *step) fileFailed(ev event.Event, why, reason string) {
+	status := event.StatusFail
+	if reason == reasonNetwork {
+		status = event.StatusRetriable
+	}
+	s.tellFailed(string(ev.ID), status, reason, "its file was not carried over: "+why)
 }
 
 // behindFile tells whether a file that was sent before the present message is still on its way.
@@ -110,20 +121,20 @@ func (s *step) startUpload(ev event.Event, needs []mapping.File) {
 		}
 	}
 	f := needs[0]
-	why := s.fileRight(f.Mimetype, f.Size, dispositionOf(f))
+	why, reason := s.fileRight(f.Mimetype, f.Size, dispositionOf(f))
 	p := &s.room.policy.Asset
 	switch {
 	case s.Files == nil:
-		why = "this bridge carries no files"
+		why, reason = "this bridge carries no files", reasonUnfit
 	case why == "" && s.room.head.State != stateAP && !p.MayUploadTo(s.Naming.Domain, s.room.uri().Domain(), s.cfg.Media.Host):
-		why = "the room takes no files from this provider"
+		why, reason = "the room takes no files from this provider", reasonRefused
 	case why == "" && len(st.Uploads) >= maxUploads:
-		why = "too many files are on their way"
+		why, reason = "too many files are on their way", reasonNetwork
 	}
 	if st.Uploads == nil {
 		st.Uploads = map[string]*uploading{}
 	}
-	u := &uploading{Input: s.input.Seq, SinceMS: s.nowMS(), Failed: why}
+	u := &uploading{Input: s.input.Seq, SinceMS: s.nowMS(), Failed: why, Reason: reason}
 	st.Uploads[string(ev.ID)] = u
 	if why != "" {
 		return
@@ -146,7 +157,7 @@ func (s *step) refusedFile(ev event.Event, m *content.Message) bool {
 	if x == nil {
 		return false
 	}
-	why := s.fileRight(x.ContentType, int64(min(x.Size, 1<<62))-content.SealOverhead, d)
+	why, reason := s.fileRight(x.ContentType, int64(min(x.Size, 1<<62))-content.SealOverhead, d)
 	if why == "" {
 		return false
 	}
@@ -156,7 +167,7 @@ func (s *step) refusedFile(ev event.Event, m *content.Message) bool {
 			s.fx.dropAssets = append(s.fx.dropAssets, list[i].ID)
 		}
 	}
-	s.failed(string(ev.ID), string(ev.Sender), "its file was not carried over: "+why, false)
+	s.fileFailed(ev, why, reason)
 	return true
 }
 
@@ -169,7 +180,10 @@ func (s *step) onUploaded(a *store.Answer, about string) error {
 	var up media.Uploaded
 	if a.Class != "done" || json.Unmarshal(a.Body, &up) != nil {
 		if u != nil {
-			u.Failed = cmp.Or(u.Failed, a.Reason, "it could not be read")
+			u.Failed, u.Reason = cmp.Or(u.Failed, a.Reason, "it could not be read"), reasonNetwork
+			if a.Status == http.StatusBadRequest { // it was read, and will not do
+				u.Reason = reasonUnfit
+			}
 		}
 		return nil
 	}

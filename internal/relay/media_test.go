@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -256,6 +257,13 @@ func TestFileThatChangedOnTheWayIsNotShown(t *testing.T) {
 		if got := to.repo[w.to.find(t, event.TypeMessage, "m.image").object().Str("url")]; !bytes.Equal(got, onePixel) {
 			t.Errorf("%d octets arrived", len(got))
 		}
+		// The notice has gone, and nobody takes that for a deletion of the message.
+		if got := w.to.find(t, event.TypeRedaction, "").object().Str("redacts"); got != notice.id {
+			t.Errorf("%s is redacted, want the notice %s", got, notice.id)
+		}
+		if slices.ContainsFunc(w.from.timeline, func(ev hsEvent) bool { return ev.typ == event.TypeRedaction }) {
+			t.Error("the message was deleted where it came from")
+		}
 	})
 }
 
@@ -306,6 +314,16 @@ func TestFilesThatTheRoomDoesNotTake(t *testing.T) {
 		if n != 2 || from.assets() != 0 {
 			t.Errorf("%d refusals, %d assets", n, from.assets())
 		}
+		// Their clients are told that it is the file, and that to try again is of no use.
+		n = 0
+		for _, ev := range w.from.timeline {
+			if ev.typ == event.TypeSendStatus && strings.Contains(string(ev.content), "com.beeper.unsupported_event") && strings.Contains(string(ev.content), event.StatusFail) {
+				n++
+			}
+		}
+		if n != 2 {
+			t.Errorf("%d status events of 2 say that it is the file", n)
+		}
 	})
 }
 
@@ -325,7 +343,8 @@ func TestAssetPolicyIsEnforced(t *testing.T) {
 		want     string
 	}{{"image/png", 10, content.Inline, "files of type image/png are not allowed here"}, {"image/jpeg", 1001, content.Inline, "it is too large"},
 		{"image/jpeg", 1000, content.Inline, ""}, {"image/jpeg", 11, content.Attachment, "it is too large"}} {
-		p.equal(c.mimetype, s.fileRight(c.mimetype, c.size, c.d), c.want)
+		why, _ := s.fileRight(c.mimetype, c.size, c.d)
+		p.equal(c.mimetype, why, c.want)
 	}
 	in := incomingFrom("mimi://" + p.b.domain + "/u/bob")
 	s.room.head.Kind, s.room.head.Hub = store.RoomFollower, "hub.example"
@@ -401,6 +420,8 @@ func TestFileThatCannotBeReadIsGivenUp(t *testing.T) {
 		own := w.hs.emit(w.from, w.who, event.TypeMessage, nil, image(from.add(onePixel), "cat.png", nil), 0)
 		w.pass(15 * time.Minute)
 		w.from.find(t, event.TypeMessage, "its server does not answer")
+		w.from.find(t, event.TypeSendStatus, "m.foreign_network_error")
+		w.from.find(t, event.TypeSendStatus, event.StatusRetriable)
 		from.down = false
 		for _, n := range w.nodes {
 			if n.hs == w.hs {

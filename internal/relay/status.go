@@ -16,6 +16,7 @@ import (
 const (
 	reasonRefused = "m.no_permission"
 	reasonNetwork = "m.foreign_network_error"
+	reasonUnfit   = "com.beeper.unsupported_event"
 )
 
 // failed tells a sender that a message did not get through (mapping §8): by a status event, which clients show at the
