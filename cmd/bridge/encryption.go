@@ -28,7 +28,7 @@ func (a *app) newDevice(ctx context.Context, hs *matrix.Client, key func(ctx con
 	}
 	names := a.naming()
 	log := a.log.With().Str(obs.FieldComponent, "encryption").Logger()
-	happened := a.metrics.Counter("encryption_total", "What happened in encrypted rooms: decrypted, waiting, undecryptable, encrypted, repeated, shared, rotated, requested.", "what")
+	happened := a.metrics.Counter("encryption_total", "What happened in encrypted rooms: decrypted, waiting, undecryptable, encrypted, repeated, shared, rotated, requested, late.", "what")
 	device, err := crypto.New(ctx, crypto.Config{
 		Store: a.db, Client: hs, SelfSign: c.SelfSign, RotateMessages: c.RotateMessages, RotateAfter: c.RotateAfter.D(),
 		IsGhost: func(u id.UserID) bool { return names.IsGhost(string(u)) },

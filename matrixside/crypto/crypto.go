@@ -83,7 +83,7 @@ type Config struct {
 }
 
 // Words are what Config.Observe is told.
-var Words = []string{"decrypted", "waiting", "undecryptable", "encrypted", "repeated", "shared", "rotated", "requested"}
+var Words = []string{"decrypted", "waiting", "undecryptable", "encrypted", "repeated", "shared", "rotated", "requested", "late"}
 
 // Crypto is the bridge's device. It is safe for concurrent use.
 type Crypto struct {
@@ -108,6 +108,7 @@ type Crypto struct {
 	checked map[id.RoomID]bool         // whether a room is encrypted, where that was asked
 	failed  map[id.UserID]time.Time    // users whose devices could not be had
 	count   int                        // one-time keys at the homeserver, -1 if not known
+	late    *late
 
 	started atomic.Bool   // mach and cli are there
 	stale   atomic.Bool   // users' devices are to be asked for
@@ -130,7 +131,8 @@ func New(ctx context.Context, cfg Config) (*Crypto, error) {
 	}
 	cfg = cfg.withDefaults()
 	c := &Crypto{cfg: cfg, asked: map[id.SessionID]time.Time{}, sent: map[id.SessionID]bool{}, checked: map[id.RoomID]bool{},
-		failed: map[id.UserID]time.Time{}, count: -1, work: make(chan struct{}, 1)}
+		failed: map[id.UserID]time.Time{}, count: -1, work: make(chan struct{}, 1),
+		late: &late{clock: cfg.Clock, rooms: map[id.RoomID][]*lateKey{}, users: map[id.UserID]*lateUser{}}}
 	c.stale.Store(true)
 	if err := c.openStores(ctx); err != nil {
 		return nil, fmt.Errorf("prepare encryption: %w", err)
@@ -209,7 +211,10 @@ func (c *Crypto) openStores(ctx context.Context) error {
 	if err := sql.DB.Upgrade(ctx); err != nil {
 		return fmt.Errorf("make tables for keys: %w", err)
 	}
-	c.keys = &keyStore{SQLCryptoStore: sql}
+	c.keys = &keyStore{SQLCryptoStore: sql, changed: func(u id.UserID) {
+		c.late.changed(u)
+		c.wake()
+	}, late: c.late}
 	return nil
 }
 

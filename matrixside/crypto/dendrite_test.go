@@ -44,6 +44,8 @@ func TestDendriteEncryptedRooms(t *testing.T) {
 		t.Run("a row that is tried again", func(t *testing.T) { sameBytes(t, ctx, w, room) })
 		t.Run("somebody joins later", func(t *testing.T) { joinsLater(t, ctx, w, room, alice) })
 		t.Run("a new device", func(t *testing.T) { newDevice(t, ctx, w, room) })
+		t.Run("a device that turns up late", func(t *testing.T) { lateDevice(t, ctx, w, room) })
+		t.Run("who gets no old key", func(t *testing.T) { notTheirs(t, ctx, w, room, alice) })
 		t.Run("encrypted later", func(t *testing.T) { encryptedLater(t, ctx, w, alice) })
 		t.Run("the key comes late", func(t *testing.T) { lateKey(t, ctx, w, room, alice) })
 		t.Run("the key is asked for", func(t *testing.T) { askedKey(t, ctx, w, room, alice) })
@@ -177,6 +179,117 @@ func newDevice(t *testing.T, ctx context.Context, w *world, room id.RoomID) {
 	}
 	if got := body(t, w.opened(t, ctx, phone.say(t, ctx, room, "from the phone"))); got != "from the phone" {
 		t.Errorf("opened %q", got)
+	}
+}
+
+// A device that the bridge hears of only after a message gets its key: when it is told of the device, and when the device asks.
+func lateDevice(t *testing.T, ctx context.Context, w *world, room id.RoomID) {
+	for _, told := range []bool{true, false} {
+		t.Run(map[bool]string{true: "told", false: "asked"}[told], func(t *testing.T) {
+			before := w.session(t, ctx, room)
+			w.change(func() { w.deaf = true })
+			tablet := w.newPerson(t, ctx, "alice", false)
+			defer tablet.leave()
+			w.say(t, ctx, room, text("too early"))
+			ev := w.say(t, ctx, room, text("too early, too"))
+			if w.session(t, ctx, room) != before {
+				t.Fatal("the bridge knows of the device")
+			}
+			if told {
+				w.hear(t, ctx)
+			} else {
+				tablet.ask(t, ctx, room, before)
+			}
+			if got := tablet.read(t, ctx, ev).Content.AsMessage().Body; got != "too early, too" {
+				t.Errorf("the tablet reads %q", got)
+			}
+			if !told {
+				w.hear(t, ctx)
+			}
+		})
+	}
+}
+
+// hear works off what was set aside of changed devices.
+func (w *world) hear(t *testing.T, ctx context.Context) {
+	t.Helper()
+	w.await(t, ctx, "news of devices", func() bool { return len(w.lists) > 0 })
+	var lists []json.RawMessage
+	w.change(func() { lists, w.lists, w.deaf = w.lists, nil, false })
+	for _, l := range lists {
+		if err := w.device.Receive(ctx, crypto.Delivery{DeviceLists: l}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Who was not in the room when something was said, or is not any more, is refused the key, as is a device that turns up much later.
+func notTheirs(t *testing.T, ctx context.Context, w *world, room id.RoomID, alice *person) {
+	dave, mallory := w.newPerson(t, ctx, "dave", false), w.newPerson(t, ctx, "mallory", false)
+	defer dave.leave()
+	defer mallory.leave()
+	before := w.session(t, ctx, room)
+	mallory.refused(t, ctx, room, before)
+	w.join(t, ctx, room, dave)
+	dave.refused(t, ctx, room, before)
+	during := w.session(t, ctx, room)
+	dave.has(t, ctx, room, during)
+
+	if _, err := dave.LeaveRoom(ctx, room); err != nil {
+		t.Fatal(err)
+	}
+	w.sawMember(t, ctx, room, dave.UserID, event.Leave)
+	phone := w.newPerson(t, ctx, "dave", false)
+	defer phone.leave()
+	phone.refused(t, ctx, room, during)
+
+	after := w.session(t, ctx, room)
+	w.change(func() { w.ahead += 11 * time.Minute })
+	old := w.newPerson(t, ctx, "alice", false)
+	defer old.leave()
+	old.refused(t, ctx, room, after)
+}
+
+// ask asks the bot for a room key.
+func (p *person) ask(t *testing.T, ctx context.Context, room id.RoomID, session id.SessionID) {
+	t.Helper()
+	err := p.helper.Machine().SendRoomKeyRequest(ctx, room, "", session, "", map[id.UserID][]id.DeviceID{"@mimibot:one.example": {"*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refused asks the bot for a room key and waits for the refusal.
+func (p *person) refused(t *testing.T, ctx context.Context, room id.RoomID, session id.SessionID) {
+	t.Helper()
+	p.ask(t, ctx, room, session)
+	p.until(t, ctx, "a refusal of "+string(session), func() bool {
+		w, err := p.helper.Machine().CryptoStore.GetWithheldGroupSession(ctx, room, session)
+		return err == nil && w != nil
+	})
+	if g, err := p.helper.Machine().CryptoStore.GetGroupSession(ctx, room, session); err == nil && g != nil {
+		t.Errorf("%s has the key %s that was refused", p.UserID, session)
+	}
+}
+
+// has waits for a room key.
+func (p *person) has(t *testing.T, ctx context.Context, room id.RoomID, session id.SessionID) {
+	t.Helper()
+	p.until(t, ctx, "the key "+string(session), func() bool {
+		g, err := p.helper.Machine().CryptoStore.GetGroupSession(ctx, room, session)
+		return err == nil && g != nil
+	})
+}
+
+// until asks a client again and again.
+func (p *person) until(t *testing.T, ctx context.Context, what string, ok func() bool) {
+	t.Helper()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s waited in vain for %s", p.UserID, what)
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 

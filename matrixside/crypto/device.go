@@ -10,6 +10,7 @@ import (
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/crypto"
+	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
 	"github.com/matrix-mimi/bridge/internal/store"
@@ -91,6 +92,10 @@ func (c *Crypto) openMachine(ctx context.Context) error {
 	m := crypto.NewOlmMachine(c.cli, &log, c.keys, c.rooms)
 	// Nothing is asked of the homeserver while a transaction of the database is open: see receive.
 	m.DisableDecryptKeyFetching = true
+	allow := m.AllowKeyShare
+	m.AllowKeyShare = func(ctx context.Context, d *id.Device, want event.RequestedKeyInfo) *crypto.KeyShareRejection {
+		return c.answer(ctx, allow(ctx, d, want), d, want)
+	}
 	// What is inside an event is checked by matrixside/event.
 	m.IgnorePostDecryptionParseErrors = true
 	m.SessionReceived = func(ctx context.Context, room id.RoomID, session id.SessionID, _ uint32) {

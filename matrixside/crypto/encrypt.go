@@ -100,7 +100,7 @@ func (c *Crypto) share(ctx context.Context, room id.RoomID) error {
 			continue
 		}
 		members = append(members, ev)
-		if membership == mevent.MembershipJoin || membership == mevent.MembershipInvite && visibility != mevent.HistoryVisibilityJoined {
+		if membership == mevent.MembershipJoin || membership == mevent.MembershipInvite && invitedRead(visibility) {
 			users = append(users, user)
 		}
 	}
@@ -112,11 +112,11 @@ func (c *Crypto) share(ctx context.Context, room id.RoomID) error {
 			return fmt.Errorf("write the members of the room: %w", err)
 		}
 	}
-	if err := c.mach.ShareGroupSession(ctx, room, users); err != nil {
+	if err := c.mach.ShareGroupSession(sharing(ctx), room, users); err != nil {
 		return fmt.Errorf("share the room's key: %w", err)
 	}
 	c.cfg.Observe("shared")
-	return nil
+	return c.lookAgain(ctx, users)
 }
 
 // outside makes sure that the bot is not in the room: some homeservers list a new member a little late.

@@ -196,6 +196,13 @@ func (c *Crypto) setMember(ctx context.Context, room id.RoomID, m event.Member) 
 	if err := c.Discard(ctx, room); err != nil {
 		return err
 	}
+	could, err := c.reads(ctx, room, m.User)
+	if err != nil {
+		return err
+	}
+	if !could || m.Membership != event.Join {
+		c.late.moved(room, m.User)
+	}
 	return c.rooms.SetMembership(ctx, room, m.User, mevent.Membership(m.Membership))
 }
 
@@ -211,6 +218,7 @@ func (c *Crypto) setVisibility(ctx context.Context, room id.RoomID, visibility s
 	if err := c.rooms.SetHistoryVisibility(ctx, room, &mevent.HistoryVisibilityEventContent{HistoryVisibility: mevent.HistoryVisibility(visibility)}); err != nil {
 		return err
 	}
+	c.late.forget(room)
 	return c.Discard(ctx, room)
 }
 
@@ -235,18 +243,22 @@ func (c *Crypto) deviceLists(ctx context.Context, raw json.RawMessage) error {
 		if err != nil {
 			return err
 		}
-		if len(known) == 0 {
-			continue
-		}
-		if err := c.keys.MarkTrackedUsersOutdated(ctx, known); err != nil {
-			return err
+		if len(known) > 0 {
+			if err := c.keys.MarkTrackedUsersOutdated(ctx, known); err != nil {
+				return err
+			}
+			c.stale.Store(true)
 		}
 		c.mu.Lock()
-		for _, u := range known {
+		for _, u := range part {
 			delete(c.failed, u)
 		}
 		c.mu.Unlock()
-		c.stale.Store(true)
+		for _, u := range part {
+			if !slices.Contains(known, u) { // nobody could tell their devices when a key was shared, or they are strangers
+				c.late.changed(u)
+			}
+		}
 		c.wake()
 	}
 	return nil

@@ -63,7 +63,10 @@ func (c *Crypto) chores(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.freshDevices(ctx)
+	if err := c.freshDevices(ctx); err != nil {
+		return err
+	}
+	return c.giveLate(ctx)
 }
 
 // upload fills up the one-time keys at the homeserver; count -1 asks how many there are.

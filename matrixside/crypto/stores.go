@@ -57,8 +57,42 @@ func note(ctx context.Context, err error) error {
 	return err
 }
 
-// keyStore is the library's store of keys, with its faults noted.
-type keyStore struct{ *crypto.SQLCryptoStore }
+// keyStore is the library's store of keys, with its faults noted. late is told of our room keys, changed of users whose devices
+// are others than they were when a room key was shared.
+type keyStore struct {
+	*crypto.SQLCryptoStore
+	late    *late
+	changed func(id.UserID)
+}
+
+type sharingKey struct{}
+
+// sharing marks a context in which a room key is shared: with the devices that are read in it.
+func sharing(ctx context.Context) context.Context { return context.WithValue(ctx, sharingKey{}, true) }
+
+func (s *keyStore) PutDevices(ctx context.Context, user id.UserID, devices map[id.DeviceID]*id.Device) error {
+	err := s.SQLCryptoStore.PutDevices(ctx, user, devices)
+	if err == nil && ctx.Value(sharingKey{}) == nil {
+		s.changed(user)
+	}
+	return err
+}
+
+func (s *keyStore) AddOutboundGroupSession(ctx context.Context, g *crypto.OutboundGroupSession) error {
+	err := s.SQLCryptoStore.AddOutboundGroupSession(ctx, g)
+	if err == nil {
+		s.late.shared(g)
+	}
+	return err
+}
+
+func (s *keyStore) UpdateOutboundGroupSession(ctx context.Context, g *crypto.OutboundGroupSession) error {
+	err := s.SQLCryptoStore.UpdateOutboundGroupSession(ctx, g)
+	if err == nil {
+		s.late.said(g)
+	}
+	return err
+}
 
 func (s *keyStore) PutAccount(ctx context.Context, a *crypto.OlmAccount) error {
 	return note(ctx, s.SQLCryptoStore.PutAccount(ctx, a))

@@ -115,6 +115,8 @@ type world struct {
 	position string
 	hold     bool // to-device messages are set aside instead of being worked off
 	held     []event.ToDevice
+	deaf     bool // what the homeserver tells of changed devices is set aside
+	lists    []json.RawMessage
 	ahead    time.Duration // how far the device's clock is ahead
 
 	running
@@ -226,9 +228,13 @@ func (w *world) Store(ctx context.Context, t *intake.Transaction) (bool, error) 
 	if w.hold {
 		w.held, todo = append(w.held, todo...), nil
 	}
+	lists := t.DeviceLists
+	if w.deaf && lists != nil {
+		w.lists, lists = append(w.lists, lists), nil
+	}
 	device := w.device
 	w.mu.Unlock()
-	if err := device.Receive(ctx, crypto.Delivery{Events: t.Events, ToDevice: todo, DeviceLists: t.DeviceLists, KeyCounts: t.KeyCounts}); err != nil {
+	if err := device.Receive(ctx, crypto.Delivery{Events: t.Events, ToDevice: todo, DeviceLists: lists, KeyCounts: t.KeyCounts}); err != nil {
 		w.refused("a delivery was not taken: %v", err)
 		return false, err
 	}
