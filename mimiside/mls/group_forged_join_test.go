@@ -140,6 +140,20 @@ func TestForgedWelcomes(t *testing.T) {
 			p.ParentHash = make([]byte, 32)
 			e.setNode(root.left(), nil, &p)
 		}),
+		withTree("parent to whose key nothing can be encrypted", ErrKey, func(e *treeEdit) {
+			// alice makes herself a path with such a key, whose parent hashes are right.
+			steps := e.filteredPath(0)
+			contents, link := pathContents(testSuite, steps, func(n int) []byte {
+				if n == 0 {
+					return smallOrders[2][:]
+				}
+				return e.at(steps[n].x).parent.EncryptionKey
+			})
+			leaf := *e.at(LeafIndex(0).node()).leaf
+			leaf.Source, leaf.ParentHash = LeafSourceCommit, link
+			must(t, 0, leaf.Sign(i.f.alice.key, LeafNodeContext{GroupID: i.f.a.GroupID(), Index: 0}))
+			e.setPath(0, &leaf, contents)
+		}),
 		withTree("unmerged leaf that is no member", ErrTree, func(e *treeEdit) {
 			p := *e.at(root).parent
 			p.UnmergedLeaves = []LeafIndex{7}

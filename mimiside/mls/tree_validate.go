@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// validateParents checks the parts of a received tree that concern parent nodes: lists of unmerged leaves (RFC 9420
+// validateParents checks the parts of a received tree that concern parent nodes: their keys, lists of unmerged leaves (RFC 9420
 // §12.4.3.1) and parent hashes (§7.9.2).
 func (t *ratchetTree) validateParents(suite Suite) error {
 	var err error
@@ -16,7 +16,9 @@ func (t *ratchetTree) validateParents(suite Suite) error {
 		if err != nil || n.parent == nil {
 			return
 		}
-		if !checkUnmerged(placed{x, n}) {
+		if err = CheckPublicKey(suite, n.parent.EncryptionKey); err != nil {
+			err = fail(KindInvalid, fmt.Sprintf("validate node %d", x), err)
+		} else if !checkUnmerged(placed{x, n}) {
 			err = failf(KindInvalid, "validate ratchet tree", ErrTree, "unmerged leaves of node %d", x)
 		} else if !t.checkParentHash(&h, placed{x, n}) {
 			err = failf(KindInvalid, "validate ratchet tree", ErrParentHash, "node %d", x)
