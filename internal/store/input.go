@@ -100,7 +100,7 @@ func (tx *Tx) addRoomInputs(ctx context.Context, in []NewInput, which []int, out
 			rows = append(rows, i)
 		}
 	}
-	return chunks(rows, 13, func(part []int) error {
+	return chunks(tx.db, rows, 13, func(part []int) error {
 		args := make([]any, 0, len(part)*13)
 		for _, i := range part {
 			x, seq := &in[i], out[i].Seq

@@ -36,7 +36,7 @@ const keyPackageColumns = `ref, user_uri, client_uri, suite, state, last_resort,
 
 // AddKeyPackages stores new KeyPackages (T12), as ready where they have no state. Publish them after the commit.
 func (tx *Tx) AddKeyPackages(ctx context.Context, kps ...KeyPackage) error {
-	return chunks(kps, 13, func(part []KeyPackage) error {
+	return chunks(tx.db, kps, 13, func(part []KeyPackage) error {
 		args := make([]any, 0, len(part)*13)
 		for i := range part {
 			k := &part[i]
@@ -110,7 +110,7 @@ func (r *Reader) KeyPackage(ctx context.Context, ref []byte) (KeyPackage, error)
 
 // KeyPackageRefs returns those of some references whose KeyPackages are ours, in no order.
 func (r *Reader) KeyPackageRefs(ctx context.Context, refs [][]byte) (ours [][]byte, err error) {
-	err = chunks(refs, 1, func(part [][]byte) error {
+	err = chunks(r.db, refs, 1, func(part [][]byte) error {
 		args := make([]any, len(part))
 		for i, ref := range part {
 			args[i] = bytesOf(ref)
@@ -180,7 +180,7 @@ type Route struct {
 
 // PutRoutes remembers where Welcomes go (T13, as hub).
 func (tx *Tx) PutRoutes(ctx context.Context, routes ...Route) error {
-	return chunks(routes, 4, func(part []Route) error {
+	return chunks(tx.db, routes, 4, func(part []Route) error {
 		args := make([]any, 0, len(part)*4)
 		for _, r := range part {
 			args = append(args, r.Ref, r.Provider, r.Client, r.UntilMS)

@@ -74,7 +74,7 @@ func (tx *Tx) takeShards(ctx context.Context, owner string, held []Shard, n int)
 	}
 	token := rand.Int64()
 	var got []Shard
-	err = chunks(want, 3, func(part []Shard) error {
+	err = chunks(tx.db, want, 3, func(part []Shard) error {
 		args := make([]any, 0, len(part)*3)
 		for _, s := range part {
 			args = append(args, s, owner, token)

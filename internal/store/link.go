@@ -49,7 +49,7 @@ const linkColumns = `room, seq, COALESCE(event_id, '') AS event_id, mimi_id, par
 
 // AddLinks stores links. ErrDuplicate when the event id, or message id and part, is linked already.
 func (tx *Tx) AddLinks(ctx context.Context, links ...Link) error {
-	return chunks(links, 19, func(part []Link) error {
+	return chunks(tx.db, links, 19, func(part []Link) error {
 		args := make([]any, 0, len(part)*19)
 		for i := range part {
 			l := &part[i]

@@ -45,7 +45,7 @@ func (r *Reader) RoomsOf(ctx context.Context, mxid string) ([]Member, error) {
 
 // PutMembers writes members, those that are there are overwritten.
 func (tx *Tx) PutMembers(ctx context.Context, members ...Member) error {
-	return chunks(members, 13, func(part []Member) error {
+	return chunks(tx.db, members, 13, func(part []Member) error {
 		args := make([]any, 0, len(part)*13)
 		for i := range part {
 			m := &part[i]

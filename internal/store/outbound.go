@@ -127,7 +127,7 @@ func (tx *Tx) AddOutbound(ctx context.Context, rows []Outbound) ([]Woken, error)
 			rest = append(rest, l.Lane)
 		}
 	}
-	err := chunks(rest, 5, func(part []Lane) error {
+	err := chunks(tx.db, rest, 5, func(part []Lane) error {
 		args := make([]any, 0, len(part)*5)
 		for _, l := range part {
 			args = append(args, l.Room.Shard(), l.Room, l.Dest, int64(1), int64(0))
@@ -142,7 +142,7 @@ func (tx *Tx) AddOutbound(ctx context.Context, rows []Outbound) ([]Woken, error)
 	if err != nil {
 		return nil, err
 	}
-	err = chunks(rows, 13, func(part []Outbound) error {
+	err = chunks(tx.db, rows, 13, func(part []Outbound) error {
 		args := make([]any, 0, len(part)*13)
 		for i := range part {
 			o := &part[i]

@@ -100,7 +100,7 @@ const LogCommit = "commit"
 
 // Log writes down what was accepted. ErrForked when it is the second commit of an epoch.
 func (tx *Tx) Log(ctx context.Context, entries ...LogEntry) error {
-	return chunks(entries, 9, func(part []LogEntry) error {
+	return chunks(tx.db, entries, 9, func(part []LogEntry) error {
 		args := make([]any, 0, len(part)*9)
 		for _, e := range part {
 			args = append(args, e.Room.Shard(), e.Room, e.Seq, e.Kind, e.Group, e.Epoch, bytesOf(e.Hash), e.Sender, e.AcceptedMS)

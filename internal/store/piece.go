@@ -70,7 +70,7 @@ func (tx *Tx) PutPieces(ctx context.Context, room RoomID, pieces []Piece, nowMS 
 			return fmt.Errorf("writing an epoch: %w", err)
 		}
 	}
-	return chunks(pieces, 8, func(part []Piece) error {
+	return chunks(tx.db, pieces, 8, func(part []Piece) error {
 		args := make([]any, 0, len(part)*8)
 		for _, p := range part {
 			a, b, c := int64(p.Key.A), int64(p.Key.B), int64(p.Key.C)
@@ -98,7 +98,7 @@ func (tx *Tx) DeletePieces(ctx context.Context, room RoomID, keys []PieceKey) er
 			}
 		}
 	}
-	return chunks(keys, 4, func(part []PieceKey) error {
+	return chunks(tx.db, keys, 4, func(part []PieceKey) error {
 		args := []any{room.Shard(), room}
 		or := make([]string, len(part))
 		for i, k := range part {
@@ -147,7 +147,7 @@ type Generation struct {
 // UseGenerations writes down positions of sending ratchets as used. ErrGenerationReused when one was
 // used before: then nothing of the step may be sent, and the group in memory must be dropped.
 func (tx *Tx) UseGenerations(ctx context.Context, room Room, used []Generation) error {
-	return chunks(used, 8, func(part []Generation) error {
+	return chunks(tx.db, used, 8, func(part []Generation) error {
 		args := make([]any, 0, len(part)*8)
 		for _, g := range part {
 			args = append(args, room.ID.Shard(), room.ID, room.Group, int64(g.Epoch), int64(g.Leaf), g.Kind, int64(g.Generation), bytesOf(g.Hash))

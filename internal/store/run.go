@@ -252,13 +252,16 @@ func values(first, rows, width int) string {
 	return b.String()
 }
 
-// maxParams is how many parameters go into one statement. SQLite takes 32,766 and PostgreSQL 65,535,
-// and the SQLite driver's time to bind grows with their square.
+// maxParams is how many parameters go into one statement. SQLite takes 32,766 and PostgreSQL 65,535.
 const maxParams = 900
 
-// chunks calls fn with parts of rows so that each statement stays below maxParams.
-func chunks[T any](rows []T, width int, fn func([]T) error) error {
+// chunks calls fn with parts of rows so that each statement, with width parameters a row, stays below maxParams. A few rows go to
+// SQLite one by one: a statement of several keeps a copy of each page that it changes, to be undone alone.
+func chunks[T any](db *DB, rows []T, width int, fn func([]T) error) error {
 	n := max(1, maxParams/width)
+	if db.dialect == sqliteDialect && len(rows) <= few {
+		n = 1
+	}
 	for len(rows) > 0 {
 		m := min(n, len(rows))
 		if err := fn(rows[:m]); err != nil {

@@ -41,7 +41,7 @@ func (tx *Tx) MarkSeen(ctx context.Context, marks []Seen) ([]bool, error) {
 		fresh[rows[0]] = n == 1
 		return fresh, nil
 	}
-	err := chunks(rows, 5, func(part []int) error {
+	err := chunks(tx.db, rows, 5, func(part []int) error {
 		args := make([]any, 0, len(part)*5)
 		for _, i := range part {
 			m := marks[i]
