@@ -245,9 +245,12 @@ func (a *ActivityPub) pem(ctx context.Context, actor string) (string, error) {
 	return ap.PublicPEM(&key.Private.PublicKey)
 }
 
+// clientKeyName names the secret that is the MLS signature key of an actor of ours.
+func clientKeyName(actor string) string { return "ap-mls:" + actor }
+
 // clientKey is the MLS signature key of an actor of ours, the same in all groups of ActivityPub and in none of MIMI.
 func (a *ActivityPub) clientKey(ctx context.Context, actor string) (*mls.SignatureKey, error) {
-	b, err := a.secret(ctx, "ap-mls:"+actor, func() ([]byte, error) {
+	b, err := a.secret(ctx, clientKeyName(actor), func() ([]byte, error) {
 		key, err := mls.GenerateSignatureKey(a.Rand, apSuite)
 		if err != nil {
 			return nil, err

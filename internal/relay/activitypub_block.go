@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -55,20 +56,8 @@ func (a *ActivityPub) leaveIfBlocked(ctx context.Context, room store.RoomID) err
 	if err != nil || st.LeftMS > 0 {
 		return err
 	}
-	if c := st.Channel; c != nil && !c.Hub {
-		if !a.blocked(c.ID) {
-			return nil
-		}
-	} else {
-		members, err := a.Store.Members(ctx, room)
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(members, func(m store.Member) bool {
-			return m.URI != "" && m.Membership != string(event.Leave) && a.blocked(m.URI)
-		}) {
-			return nil
-		}
+	if concerns, err := a.blockConcerns(ctx, room, st.Channel); err != nil || !concerns {
+		return err
 	}
 	if st.Channel == nil {
 		return a.threadTask(ctx, room, threadTask{Block: true})
@@ -78,20 +67,31 @@ func (a *ActivityPub) leaveIfBlocked(ctx context.Context, room store.RoomID) err
 	return err
 }
 
+// blockConcerns tells whether a blocked server leads a channel, or has people in a channel of ours or, with c nil, in a conversation.
+func (a *ActivityPub) blockConcerns(ctx context.Context, room store.RoomID, c *channelState) (bool, error) {
+	if c != nil && !c.Hub {
+		return a.blocked(c.ID), nil
+	}
+	members, err := a.Store.Members(ctx, room)
+	return slices.ContainsFunc(members, func(m store.Member) bool {
+		return m.URI != "" && m.Membership != string(event.Leave) && a.blocked(m.URI)
+	}), err
+}
+
 // leaveBlocked does what LeaveBlocked found to be done in a room.
 func (x *apStep) leaveBlocked() error {
 	if x.thread == nil || x.room.st.LeftMS > 0 {
 		return nil
 	}
 	c, actors := x.room.st.Channel, x.face.blockedAmong(x.thread.Actors())
+	if len(actors) == 0 {
+		return nil
+	}
 	var hosts []string
 	for _, actor := range actors {
 		if h := hostOnly(actor); !slices.Contains(hosts, h) {
 			hosts = append(hosts, h)
 		}
-	}
-	if len(actors) == 0 {
-		return nil
 	}
 	why := "The operator of this bridge has blocked " + strings.Join(hosts, ", ") + ". "
 	if c != nil && c.Hub {
@@ -202,22 +202,23 @@ func (a *ActivityPub) Deliver(ctx context.Context, s *ap.Sender, inbox string, b
 	if !errors.Is(err, ap.ErrBlocked) {
 		return d, err
 	}
-	sent, readErr := ap.ReadActivity(body)
-	if readErr != nil {
-		return d, err
+	if leaves, lookErr := a.onlyLeaves(ctx, body); lookErr != nil || !leaves {
+		return d, cmp.Or(lookErr, err)
+	}
+	return s.Despite().Deliver(ctx, key, inbox, body)
+}
+
+// onlyLeaves tells whether an activity of ours is nothing but handshakes of groups that ours are leaving.
+func (a *ActivityPub) onlyLeaves(ctx context.Context, body []byte) (bool, error) {
+	sent, err := ap.ReadActivity(body)
+	if err != nil {
+		return false, nil // it stays blocked
 	}
 	groups := sent.HandshakesOf()
 	for _, group := range groups {
-		leaving, lookErr := a.Leaving(ctx, group)
-		if lookErr != nil {
-			return d, lookErr
-		}
-		if !leaving {
-			return d, err
+		if leaving, err := a.Leaving(ctx, group); err != nil || !leaving {
+			return false, err
 		}
 	}
-	if len(groups) == 0 {
-		return d, err
-	}
-	return s.Despite().Deliver(ctx, key, inbox, body)
+	return len(groups) > 0, nil
 }

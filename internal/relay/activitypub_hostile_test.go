@@ -19,7 +19,7 @@ func TestNobodyIsMadeByALeaf(t *testing.T) {
 	if err := n.face.validator().Verify(actor, make([]byte, 32)); !errors.Is(err, ap.ErrActor) {
 		t.Errorf("a leaf in the name of %s: %v", actor, err)
 	}
-	if _, err := n.db.Secret(ctx, "ap-mls:"+actor); !errors.Is(err, store.ErrNotFound) {
+	if _, err := n.db.Secret(ctx, clientKeyName(actor)); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a key was made: %v", err)
 	}
 }

@@ -31,18 +31,7 @@ func (a *ActivityPub) validator() ap.Validator {
 	return ap.Validator{Verify: func(actor string, key []byte) error {
 		ctx := context.Background() // a look into the own database
 		if a.Site.Own(actor) {
-			own, err := a.Store.Secret(ctx, "ap-mls:"+actor) // whoever is named here gets no key by it
-			if errors.Is(err, store.ErrNotFound) {
-				return fmt.Errorf("%w: a leaf in the name of %s is not ours", ap.ErrActor, actor)
-			}
-			if err != nil {
-				return err
-			}
-			have, err := mls.UnmarshalSignatureKey(own)
-			if err == nil && !bytes.Equal(have.Public(), key) {
-				err = fmt.Errorf("%w: a leaf in the name of %s is not ours", ap.ErrActor, actor)
-			}
-			return err
+			return a.checkOwnKey(ctx, actor, key)
 		}
 		if a.blocked(actor) {
 			return nil // its server is not asked; a conversation with such a leaf is left, and a channel of ours takes none
@@ -59,23 +48,30 @@ func (a *ActivityPub) validator() ap.Validator {
 	}}
 }
 
+// checkOwnKey demands that a key is that of an actor of ours. Whoever is named here gets no key by it.
+func (a *ActivityPub) checkOwnKey(ctx context.Context, actor string, key []byte) error {
+	notOurs := fmt.Errorf("%w: a leaf in the name of %s is not ours", ap.ErrActor, actor)
+	stored, err := a.Store.Secret(ctx, clientKeyName(actor))
+	if errors.Is(err, store.ErrNotFound) {
+		return notOurs
+	}
+	if err != nil {
+		return err
+	}
+	own, err := mls.UnmarshalSignatureKey(stored)
+	if err == nil && !bytes.Equal(own.Public(), key) {
+		err = notOurs
+	}
+	return err
+}
+
 // learnKey is the three-step check for a leaf that others put into a group (MLS over ActivityPub, "Authentication Service"): its actor is
 // fetched, has keyPackages, and one of them has the key of the leaf. The KeyPackage itself was used and may be gone.
 func (a *ActivityPub) learnKey(ctx context.Context, n needKey) error {
 	list, err := a.readKeys(ctx, n.actor, n.key)
-	if errors.Is(err, ap.ErrActor) { // the actor of a channel has no KeyPackages: its key is known by its first use
+	if errors.Is(err, ap.ErrActor) {
 		if them, actorErr := a.People.Actor(ctx, n.actor, false); actorErr == nil && them.IsChannel() {
-			return a.Store.Tx(ctx, func(tx *store.Tx) error {
-				known, err := tx.ActorKeys(ctx, n.actor, "")
-				if err != nil {
-					return err
-				}
-				if len(known) > 0 { // who is in the group as its channel is not shown in the room: a second one could read along
-					return fmt.Errorf("%w: %w: a client in the name of the channel %s has another key than its first", ap.ErrForbidden, ap.ErrActor, n.actor)
-				}
-				_, _, err = tx.SeeActorKeys(ctx, n.actor, []store.ActorKey{{Fingerprint: ap.HashBytes(n.key)}}, false, a.Clock().UnixMilli())
-				return err
-			})
+			return a.learnChannelKey(ctx, n)
 		}
 	}
 	if err != nil {
@@ -87,6 +83,21 @@ func (a *ActivityPub) learnKey(ctx context.Context, n needKey) error {
 		}
 	}
 	return fmt.Errorf("%w: %w: a client in the name of %s has a key that %s does not offer", ap.ErrForbidden, ap.ErrActor, n.actor, n.actor)
+}
+
+// learnChannelKey notes the key of the actor of a channel, which has no KeyPackages: it is known by its first use.
+func (a *ActivityPub) learnChannelKey(ctx context.Context, n needKey) error {
+	return a.Store.Tx(ctx, func(tx *store.Tx) error {
+		known, err := tx.ActorKeys(ctx, n.actor, "")
+		if err != nil {
+			return err
+		}
+		if len(known) > 0 { // who is in the group as its channel is not shown in the room: a second one could read along
+			return fmt.Errorf("%w: %w: a client in the name of the channel %s has another key than its first", ap.ErrForbidden, ap.ErrActor, n.actor)
+		}
+		_, _, err = tx.SeeActorKeys(ctx, n.actor, []store.ActorKey{{Fingerprint: ap.HashBytes(n.key)}}, false, a.Clock().UnixMilli())
+		return err
+	})
 }
 
 // readKeys reads the KeyPackages of an actor of another server and notes their keys: all, or up to the one with a key that is looked for.
@@ -346,7 +357,7 @@ func (a *ActivityPub) onKeyActivity(ctx context.Context, d ap.Delivered) (handle
 			return true, err // nobody of ours has to do with the actor: nothing is kept
 		}
 		ours := func(actor string) bool { // who has a client; looked up for as many as there may be
-			_, err := a.Store.Secret(ctx, "ap-mls:"+actor)
+			_, err := a.Store.Secret(ctx, clientKeyName(actor))
 			return err == nil
 		}
 		if len(act.To) > maxReceivers {

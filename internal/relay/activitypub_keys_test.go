@@ -114,7 +114,7 @@ func TestChangedKeysAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.b.db.Tx(ctx, func(tx *store.Tx) error { return tx.SetSecret(ctx, "ap-mls:"+p.bobID, key.Marshal(), 1) }); err != nil {
+	if err := p.b.db.Tx(ctx, func(tx *store.Tx) error { return tx.SetSecret(ctx, clientKeyName(p.bobID), key.Marshal(), 1) }); err != nil {
 		t.Fatal(err)
 	}
 	p.b.w.now = p.b.w.now.Add(time.Minute)

@@ -42,13 +42,11 @@ func (x *apStep) heardOfGroup(c *ap.Content, sender string) bool {
 	return true
 }
 
-// showThreadState writes name or topic into the Matrix room, when it is another.
+// showThreadState writes name or topic into the Matrix room, unless there is none.
 func (x *apStep) showThreadState(kind, key, value string, have *string) {
-	if value == "" || *have == value {
-		return
+	if value != "" {
+		x.setText(x.speaker(), kind, key, value, have)
 	}
-	x.matrix(event.State{Sender: x.speaker(), Type: kind, Content: mustJSON(map[string]string{key: value}), Was: mustJSON(map[string]string{key: *have})})
-	*have = value
 }
 
 // onThreadState tells the others of a new name or topic of the Matrix room.

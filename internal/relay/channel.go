@@ -443,7 +443,7 @@ func (a *ActivityPub) visits(ctx context.Context, mxid string) error {
 	if err != nil {
 		return ap.ErrNotFound
 	}
-	_, err = a.Store.Secret(ctx, "ap-mls:"+actor)
+	_, err = a.Store.Secret(ctx, clientKeyName(actor))
 	if errors.Is(err, store.ErrNotFound) {
 		return ap.ErrNotFound
 	}

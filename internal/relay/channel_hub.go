@@ -323,18 +323,10 @@ func (x *apStep) takeUpdate(a *ap.Activity) error {
 func (x *apStep) showChange(change ap.ChannelChange, sender string) {
 	v := x.room
 	if change.Name != nil {
-		if name := cleanName(*change.Name); name != v.matrix.Name {
-			x.matrix(event.State{Sender: userID(sender), Type: event.TypeName, Content: mustJSON(map[string]string{"name": name}),
-				Was: mustJSON(map[string]string{"name": v.matrix.Name})})
-			v.matrix.Name = name
-		}
+		x.setText(userID(sender), event.TypeName, "name", cleanName(*change.Name), &v.matrix.Name)
 	}
 	if change.Summary != nil {
-		if topic := cutRunes(*change.Summary, 4096); topic != v.matrix.Topic {
-			x.matrix(event.State{Sender: userID(sender), Type: event.TypeTopic, Content: mustJSON(map[string]string{"topic": topic}),
-				Was: mustJSON(map[string]string{"topic": v.matrix.Topic})})
-			v.matrix.Topic = topic
-		}
+		x.setText(userID(sender), event.TypeTopic, "topic", cutRunes(*change.Summary, 4096), &v.matrix.Topic)
 	}
 }
 

@@ -57,45 +57,40 @@ func (r *Relay) RequestConsent(ctx context.Context, peer string, e *wire.Consent
 	if err := r.allow(ctx, "consent", peer+" "+e.TargetURI.Key(), requestsAnHour); err != nil {
 		return Reply{}, err
 	}
-	mxid, err := r.Naming.ParseUserURI(e.TargetURI)
-	if err != nil || !r.exported(mxid) {
+	if mxid, err := r.Naming.ParseUserURI(e.TargetURI); err != nil || !r.exported(mxid) {
 		return done, nil
 	}
-	if s, ok, err := r.Findable(ctx, string(e.TargetURI)); err != nil || !ok {
+	target, ok, err := r.Findable(ctx, string(e.TargetURI))
+	if err != nil || !ok {
 		return done, err
-	} else {
-		mxid = s.MXID
 	}
-	w := consentWork{User: mxid, Other: string(e.RequesterURI), Room: e.RoomID.Key()}
-	if e.Operation == wire.ConsentCancel {
-		w.Do = consentWithdrawn
-	}
+	w := consentWork{User: target.MXID, Other: string(e.RequesterURI), Room: e.RoomID.Key()}
 	known, err := r.Store.ConsentsOf(ctx, store.In, e.TargetURI.Key())
 	if err != nil {
 		return Reply{}, err
 	}
 	c := store.Consent{Direction: store.In, Owner: e.TargetURI.Key(), Requester: e.RequesterURI.Key(), Room: w.Room, UpdatedMS: r.Clock().UnixMilli()}
-	state := stateIn(known, c.Requester, w.Room)
-	switch {
-	case e.Operation == wire.ConsentCancel:
-		if exact(known, c.Requester, w.Room) != store.ConsentRequested {
+	state, here := stateIn(known, c.Requester, w.Room), exact(known, c.Requester, w.Room)
+	if e.Operation == wire.ConsentCancel {
+		if here != store.ConsentRequested {
 			return done, nil
 		}
-		c.State = store.ConsentCancelled
-	case state == store.ConsentRevoked:
+		w.Do, c.State = consentWithdrawn, store.ConsentCancelled
+		return done, r.consentWork(ctx, w, &c)
+	}
+	if state == store.ConsentRevoked {
 		return done, nil
 	}
 	introduced := false
 	if state != store.ConsentGranted {
-		if introduced, err = r.introduced(ctx, mxid, e); err != nil {
+		if introduced, err = r.introduced(ctx, w.User, e); err != nil {
 			return Reply{}, err
 		}
 	}
 	switch {
-	case e.Operation == wire.ConsentCancel:
 	case introduced:
 		w.Do, c.State = consentGrant, store.ConsentGranted
-	case state == store.ConsentRequested && exact(known, c.Requester, w.Room) == state:
+	case state == store.ConsentRequested && here == state:
 		return done, nil
 	case state == store.ConsentGranted, r.Consent == nil || r.Consent(peer):
 		w.Do, c.State = consentGrant, store.ConsentGranted
@@ -169,34 +164,15 @@ func (r *Relay) UpdateConsent(ctx context.Context, peer string, e *wire.ConsentE
 	}
 	var inputs []store.NewInput
 	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
-		inputs = slices.Clone(told)
 		if err := tx.PutConsent(ctx, c); err != nil {
 			return err
 		}
-		for _, a := range asked {
-			if a.Owner != owner || a.State != store.ConsentRequested || room != "" && a.Room != room {
-				continue
-			}
-			a.State, a.UpdatedMS = state, c.UpdatedMS
-			if err := tx.PutConsent(ctx, a); err != nil {
-				return err
-			}
-			if a.Room == "" {
-				continue // told apart
-			}
-			id, err := tx.RoomIDByName(ctx, store.NameMIMI, a.Room)
-			if errors.Is(err, store.ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			inputs = append(inputs, r.consentInput(id, w))
+		waiting, err := r.endRequests(ctx, tx, asked, c, w)
+		if err != nil {
+			return err
 		}
-		if len(inputs) == 0 {
-			return nil
-		}
-		_, err := tx.AddInputs(ctx, inputs)
+		inputs = slices.Concat(told, waiting)
+		_, err = tx.AddInputs(ctx, inputs)
 		return err
 	})
 	if err == nil {
@@ -205,6 +181,31 @@ func (r *Relay) UpdateConsent(ctx context.Context, peer string, e *wire.ConsentE
 		}
 	}
 	return Reply{Status: http.StatusCreated}, err
+}
+
+// endRequests writes the word of the owner of c to what was asked before it, and returns the inputs by which the rooms hear of it.
+func (r *Relay) endRequests(ctx context.Context, tx *store.Tx, asked []store.Consent, c store.Consent, w consentWork) (inputs []store.NewInput, err error) {
+	for _, a := range asked {
+		if a.Owner != c.Owner || a.State != store.ConsentRequested || c.Room != "" && a.Room != c.Room {
+			continue
+		}
+		a.State, a.UpdatedMS = c.State, c.UpdatedMS
+		if err := tx.PutConsent(ctx, a); err != nil {
+			return nil, err
+		}
+		if a.Room == "" {
+			continue // told apart
+		}
+		id, err := tx.RoomIDByName(ctx, store.NameMIMI, a.Room)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		inputs = append(inputs, r.consentInput(id, w))
+	}
+	return inputs, nil
 }
 
 // tellConsent makes the input that tells a user of ours who asked for no room in particular that the other agrees; none for others.

@@ -159,14 +159,9 @@ func metadataOf(m policy.RoomMetaData, d intentData) policy.RoomMetaData {
 
 // placeRest makes Matrix show what of the metadata is neither name nor topic.
 func (s *step) placeRest(why cause) {
-	v := s.room
 	s.placeAvatar()
-	shown := mapping.ShowMetadata(v.policy.Metadata, s.cfg.Mapping.Languages)
-	if shown.Mood != v.matrix.Mood {
-		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeMood, Content: mustJSON(map[string]string{"mood": shown.Mood}),
-			Was: mustJSON(map[string]string{"mood": v.matrix.Mood})})
-		v.matrix.Mood = shown.Mood
-	}
+	shown := mapping.ShowMetadata(s.room.policy.Metadata, s.cfg.Mapping.Languages)
+	s.setText(s.stateHand(why), event.TypeMood, "mood", shown.Mood, &s.room.matrix.Mood)
 }
 
 // topicContent is the content of m.room.topic, with its formatting where a description has one.

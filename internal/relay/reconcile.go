@@ -280,17 +280,22 @@ func (s *step) placeMetadata(why cause) {
 		return // the portal is made with them
 	}
 	meta := v.policy.Metadata
-	if name := cleanName(meta.RoomName); name != v.matrix.Name {
-		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeName, Content: mustJSON(map[string]string{"name": name}),
-			Was: mustJSON(map[string]string{"name": v.matrix.Name})})
-		v.matrix.Name = name
-	}
+	s.setText(s.stateHand(why), event.TypeName, "name", cleanName(meta.RoomName), &v.matrix.Name)
 	if topic := s.topicOf(meta); topic != v.matrix.Topic {
 		s.matrix(event.State{Sender: s.stateHand(why), Type: event.TypeTopic, Content: s.topicContent(topic),
 			Was: mustJSON(map[string]string{"topic": v.matrix.Topic})})
 		v.matrix.Topic = topic
 	}
 	s.placeRest(why)
+}
+
+// setText writes a state event with one text, of which have is what is known, when it is another.
+func (s *step) setText(sender id.UserID, kind, key, text string, have *string) {
+	if *have == text {
+		return
+	}
+	s.matrix(event.State{Sender: sender, Type: kind, Content: mustJSON(map[string]string{key: text}), Was: mustJSON(map[string]string{key: *have})})
+	*have = text
 }
 
 // stateHand is who writes a state event.
