@@ -18,7 +18,9 @@ var update = flag.Bool("update", false, "write the golden files anew; read the d
 // golden is one file of testdata: a conversation, line by line, as Matrix and
 // as MIMI see it. The files were checked by hand against the drafts.
 type golden struct {
-	Lines []goldenLine `json:"lines"`
+	// Languages are what people here read.
+	Languages []string     `json:"languages,omitempty"`
+	Lines     []goldenLine `json:"lines"`
 }
 
 type goldenLine struct {
@@ -57,6 +59,7 @@ type goldenPart struct {
 	Disposition string       `json:"disposition"`
 	Null        bool         `json:"null,omitempty"`
 	Type        string       `json:"type,omitempty"`
+	Language    string       `json:"language,omitempty"`
 	Content     string       `json:"content,omitempty"`
 	URL         string       `json:"url,omitempty"`
 	Description string       `json:"description,omitempty"`
@@ -150,7 +153,7 @@ func (k *talk) show(m *content.Message) *goldenMIMI {
 }
 
 func showPart(p content.Part) goldenPart {
-	g := goldenPart{Disposition: dispositions[p.Disposition]}
+	g := goldenPart{Disposition: dispositions[p.Disposition], Language: p.Language}
 	switch b := p.Body.(type) {
 	case content.NullPart:
 		g.Null = true
@@ -195,7 +198,7 @@ func atou(s string) uint32 {
 }
 
 func buildPart(g goldenPart) content.Part {
-	p := content.Part{}
+	p := content.Part{Language: g.Language}
 	for n, name := range dispositions {
 		if name == g.Disposition {
 			p.Disposition = content.Disposition(n)
@@ -225,13 +228,14 @@ func showEvents(res Rendering) json.RawMessage {
 		Type    string          `json:"type"`
 		Redacts string          `json:"redacts,omitempty"`
 		File    string          `json:"needs_file,omitempty"`
+		Thumb   string          `json:"thumbnail,omitempty"`
 		Content json.RawMessage `json:"content,omitempty"`
 	}
 	var list []shown
 	for _, o := range res.Events {
 		s := shown{Sender: string(o.Sender), Type: o.Type, Redacts: string(o.Redacts), Content: o.Content}
 		if o.File != nil {
-			s.File = o.File.Mimetype
+			s.File, s.Thumb = o.File.Mimetype, o.File.ThumbnailType
 			if o.File.External != nil {
 				s.File = o.File.External.URL
 			}
@@ -271,7 +275,8 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			k := &talk{side: newSide(goldenPeople())}
-			var got golden
+			k.side.Languages = g.Languages
+			got := golden{Languages: g.Languages}
 			for _, l := range g.Lines {
 				got.Lines = append(got.Lines, k.play(t, l))
 			}

@@ -49,6 +49,7 @@ func (i *in) render() []Out {
 		case p.Disposition == content.Profile:
 		case p.Disposition == content.Preview || isBlurhash(p):
 			previews = append(previews, p)
+		case i.Message.Replaces.IsZero() && isBlank(p):
 		case isTextPart(p):
 			texts, rest = append(texts, p), append(rest, p)
 		default:
@@ -113,6 +114,11 @@ func (i *in) typeNote() string {
 func isTextPart(p *content.Part) bool {
 	s, ok := p.Body.(content.SinglePart)
 	return ok && isText(s.ContentType) && p.Disposition != content.Attachment
+}
+
+// isBlank tells whether a part is a text that says nothing.
+func isBlank(p *content.Part) bool {
+	return isTextPart(p) && strings.TrimSpace(string(p.Body.(content.SinglePart).Content)) == ""
 }
 
 func isBlurhash(p *content.Part) bool {

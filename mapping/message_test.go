@@ -39,6 +39,44 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// Where the operator does not want names put before texts, a mention whose name does not stand in the text is lost, and no other.
+func TestMentionsWithoutPrefix(t *testing.T) {
+	s := newSide(goldenPeople())
+	s.MentionPrefix = false
+	for body, want := range map[string]string{"look": "look", "Dora_D: look": "[@Dora_D](mimi://b.example/u/dora): look"} {
+		m := event.Message{MsgType: event.MsgText, Body: body, Mentions: &event.Mentions{Users: []id.UserID{"@dora:hs.example"}}}
+		o := s.ToMIMI(evt("$e", "@alice:hs.example", event.TypeMessage, string(m.Encode())), content.Salt{}, nil)
+		if got := string(o.Message.Body.Body.(content.SinglePart).Content); got != want {
+			t.Errorf("%q became %q", body, got)
+		}
+	}
+}
+
+// A small picture of a file goes beside it, and becomes its thumbnail again.
+func TestThumbnailIsAPreview(t *testing.T) {
+	a, b := bothSides()
+	e := evt("$e", "@alice:one", event.TypeMessage, `{"msgtype":"m.image","body":"a.png","url":"mxc://one/a.png","info":{"mimetype":"image/png","xyz.amorgan.blurhash":"LKO2","thumbnail_url":"mxc://one/t"}}`)
+	octets, _, o, err := a.send(e, func(mxc string) (Uploaded, bool) {
+		up, ok := uploaded(mxc)
+		up.Preview, up.PreviewType = []byte("JPEG"), "image/jpeg"
+		return up, ok
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := o.Message.Body.Body.(content.MultiPart).Parts
+	if len(parts) != 3 || parts[1].Disposition != content.Preview || parts[2].Disposition != content.Preview || parts[2].Body.(content.SinglePart).ContentType != "text/blurhash" {
+		t.Fatalf("%+v", parts)
+	}
+	res, _, err := b.receive("mimi://b.example/u/alice", octets, 1700000000000)
+	if err != nil || len(res.Events) != 1 {
+		t.Fatal(len(res.Events), err)
+	}
+	if f := res.Events[0].File; string(f.Thumbnail) != "JPEG" || f.ThumbnailType != "image/jpeg" || res.Events[0].Message.Media.Blurhash != "LKO2" {
+		t.Errorf("%+v %+v", f, res.Events[0].Message.Media)
+	}
+}
+
 // A message that came out of this very MIMI room over another bridge is not
 // sent into it again; one of another room is.
 func TestLoopIsSeen(t *testing.T) {
@@ -188,6 +226,24 @@ func TestStatusReports(t *testing.T) {
 	}
 	if m, err := s.ToStatus(aliceURI, nil, content.Read, content.Salt{}); m != nil || err != nil {
 		t.Error(m, err)
+	}
+	many := make([]content.MessageID, MaxStatuses+7)
+	for n := range many {
+		many[n][0], many[n][1] = 1, byte(n)
+	}
+	if m, err = s.ToStatus(aliceURI, many, content.Read, content.Salt{}); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok, err := content.StatusIn(m); !ok || err != nil || len(got) != MaxStatuses || got[0].ID != many[0] {
+		t.Errorf("a report of %d messages, %v", len(got), err)
+	}
+	// What else a status can say concerns nobody here.
+	for _, status := range []content.MessageStatus{content.Unread, content.Expired, content.Deleted, content.Hidden} {
+		other := content.StatusReport{{ID: ids[0], Status: status}}
+		delivered, failed := Delivered(other)
+		if _, ok := s.ReadUpTo(other); ok || len(delivered)+len(failed) != 0 {
+			t.Errorf("%v: read %v, delivered %v, failed %v", status, ok, delivered, failed)
+		}
 	}
 }
 

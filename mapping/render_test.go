@@ -11,6 +11,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/matrixside/html"
 	"github.com/matrix-mimi/bridge/mimiside/content"
 )
@@ -182,7 +183,7 @@ func TestLongTextsFit(t *testing.T) {
 		}
 	}
 	res := show(&content.Message{Salt: content.Salt{3}, Body: single(content.Render, content.TypeMarkdownMIMI, strings.Repeat("long ", 20000))})
-	if f := res.Events[0].File; f == nil || f.Name != "message.md" || len(f.Inline) != 100000 {
+	if f := res.Events[0].File; f == nil || f.Name != "message.md" || len(f.Inline) != 100000 || res.Events[0].Message.MsgType != event.MsgFile {
 		t.Errorf("a text of 100,000 octets: %+v", res.Events[0])
 	}
 }

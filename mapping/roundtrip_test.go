@@ -76,10 +76,21 @@ func drawContent(t *rapid.T, sent []event.Event) (typ string, m event.Message) {
 				m.Media.Waveform = rapid.SliceOfN(rapid.IntRange(0, 1024), 1, 9).Draw(t, "waveform")
 			}
 		}
+		if rapid.IntRange(0, 3).Draw(t, "encrypted") == 0 {
+			m.Media.File, m.Media.URL = &event.EncryptedFile{URL: m.Media.URL, IV: "AA", Version: "v2", Hashes: map[string]string{"sha256": "AA"}}, ""
+		}
 		if m.MsgType == "" {
 			typ = event.TypeSticker
 		} else if rapid.Bool().Draw(t, "caption") {
 			m.Media.Filename = "pic.png"
+			if rapid.Bool().Draw(t, "formatted") {
+				m.HTML = "<em>" + esc.Replace(text.Draw(t, "em")) + "</em> " + esc.Replace(m.Body)
+			}
+			if rapid.IntRange(0, 3).Draw(t, "mentions") == 0 {
+				u := rapid.SampledFrom(users).Draw(t, "pill")
+				m.HTML = `<a href="https://matrix.to/#/` + string(u) + `">X</a> ` + esc.Replace(m.Body)
+				m.Mentions = &event.Mentions{Users: []id.UserID{u}}
+			}
 		} else {
 			m.Body = "pic.png"
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/matrixside/html"
 	"github.com/matrix-mimi/bridge/mimiside/follower"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
@@ -81,7 +82,7 @@ func (s *step) onUpdateAnswer(a *store.Answer) error {
 			s.Log.Warn().Err(err).Stringer("room", s.room.head.ID).Msg("the hub's answer to a commit was not understood")
 			return s.askEvidence()
 		}
-		return s.settlePending(s.pendingView().OnAnswer(answer), answer.ErrorDescription)
+		return s.settlePending(s.pendingView().OnAnswer(answer), html.Line(answer.ErrorDescription, 200))
 	}
 	// The hub said no without a verdict, or could not be reached in five days. What became of the commit is for the
 	// hub's state to tell; where that is not given either, we are not in the room any more.
@@ -109,7 +110,7 @@ func (s *step) onSubmitAnswer(a *store.Answer, said string) error {
 		return ignoreNotFound(err)
 	}
 	tries, _ := strconv.Atoi(said)
-	why := "the room's provider could not be reached"
+	why, retry := "the room's provider could not be reached", a.Class == "dead"
 	if a.Class == "done" || a.Class == "refused" {
 		why = "the room does not accept this message"
 		if answer, err := wire.UnmarshalSubmitMessageResponse(a.Body); err == nil {
@@ -122,11 +123,11 @@ func (s *step) onSubmitAnswer(a *store.Answer, said string) error {
 				return nil
 			}
 			if answer.StatusCode == wire.SubmitEpochTooOld {
-				why = "the room changes too often"
+				why, retry = "the room changes too often", true
 			}
 		}
 	}
-	s.failed(link.EventID, link.SenderMXID, why, a.Class == "dead")
+	s.failed(link.EventID, link.SenderMXID, why, retry)
 	return nil
 }
 

@@ -15,26 +15,32 @@ import (
 func (p *pair) sendContent(body content.Part, change func(*content.Message)) content.MessageID {
 	p.t.Helper()
 	var id content.MessageID
-	_, err := p.b.relay.runStep(context.Background(), p.b.room(p.portal).ID, nil, store.Settle{}, func(s *step) error {
-		user := s.actorOf(p.bob)
-		salt, err := content.NewSalt(s.Rand)
-		if err != nil {
-			return err
-		}
+	p.sendOctets(func(s *step, user string, salt content.Salt) []byte {
 		m := &content.Message{Salt: salt, Body: body, Extensions: content.Extensions{}}
 		m.Extensions.SetNames(user, s.room.head.URI)
 		if change != nil {
 			change(m)
 		}
 		octets, err := m.Marshal()
+		must0(p.t, err)
+		id, err = content.ID(user, s.room.head.URI, octets, m.Salt)
+		must0(p.t, err)
+		return octets
+	})
+	return id
+}
+
+// sendOctets lets bob's client say something, whatever it is.
+func (p *pair) sendOctets(octets func(s *step, user string, salt content.Salt) []byte) {
+	p.t.Helper()
+	_, err := p.b.relay.runStep(context.Background(), p.b.room(p.portal).ID, nil, store.Settle{}, func(s *step) error {
+		user := s.actorOf(p.bob)
+		salt, err := content.NewSalt(s.Rand)
 		if err != nil {
 			return err
 		}
-		if id, err = content.ID(user, s.room.head.URI, octets, salt); err != nil {
-			return err
-		}
 		leaf, _ := s.room.ownLeaf(user)
-		message, err := s.protect(user, leaf, octets, salt)
+		message, err := s.protect(user, leaf, octets(s, user, salt), salt)
 		if err != nil {
 			return err
 		}
@@ -46,7 +52,6 @@ func (p *pair) sendContent(body content.Part, change func(*content.Message)) con
 		p.t.Fatal(err)
 	}
 	p.settle()
-	return id
 }
 
 func textPart(typ, text string) content.Part {
