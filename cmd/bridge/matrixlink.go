@@ -128,11 +128,28 @@ func (l *matrixLink) greet(ctx context.Context) (matrix.Software, error) {
 			l.log.Info().Str("software", software.Name).Str("version", software.Version).Msg("the homeserver answers")
 			return software, nil
 		}
-		l.log.Warn().Err(err).Msg("the homeserver does not answer as it should; trying again")
+		l.log.Warn().Err(err).Str("hint", remedy(err)).Msg("the homeserver does not answer as it should; trying again")
 		if !pauseFor(ctx, pause) {
 			return matrix.Software{}, ctx.Err()
 		}
 	}
+}
+
+// remedy says what an operator can do about what a homeserver answers that does not know the bridge or does not reach it.
+func remedy(err error) string {
+	switch matrix.Code(err) {
+	case "M_UNKNOWN_TOKEN", "M_MISSING_TOKEN":
+		return "the homeserver does not have this registration: give it the file again and restart it"
+	case "M_FORBIDDEN", "M_EXCLUSIVE":
+		return "its copy of the registration is not this one, or homeserver.domain is not its server_name: mend that, run bridge registration, give it the file again and restart it"
+	case "M_CONNECTION_FAILED", "M_CONNECTION_TIMEOUT", "M_URL_NOT_SET":
+		return "the homeserver does not reach the bridge at the url of its copy of the registration, which is made from appservice.address"
+	case "M_BAD_STATUS":
+		return "what answers at appservice.address refuses the homeserver: its copy of the registration is an old one, or another program listens there"
+	case "":
+		return "is homeserver.address right, and the homeserver running?"
+	}
+	return ""
 }
 
 // sync reads the bot's /sync, with a session of its own.
@@ -209,7 +226,7 @@ func (l *matrixLink) watch(ctx context.Context, ping bool) {
 		}
 		l.up(err == nil)
 		if err != nil {
-			l.log.Warn().Err(err).Bool("ping", ping).Msg("the homeserver is away, or does not reach the bridge")
+			l.log.Warn().Err(err).Bool("ping", ping).Str("hint", remedy(err)).Msg("the homeserver is away, or does not reach the bridge")
 		}
 	}
 }

@@ -240,8 +240,7 @@ func (c *Client) Levels(ctx context.Context, room id.RoomID) (event.PowerLevels,
 	for _, typ := range []string{event.TypeCreate, event.TypePowerLevels} {
 		b, err := c.get(ctx, "read power levels", mautrix.ClientURLPath{"v3", "rooms", room, "state", typ, ""}, map[string]string{"format": "event"})
 		if err != nil {
-			var own *outcome
-			if errors.As(err, &own) && own.Code == "M_NOT_FOUND" {
+			if Code(err) == "M_NOT_FOUND" {
 				continue
 			}
 			return event.PowerLevels{}, err

@@ -175,6 +175,15 @@ func (r Result) asError() error {
 	return &outcome{r}
 }
 
+// Code is the Matrix error code of an error that a function of this package
+// returned, "" if there is none.
+func Code(err error) string {
+	if own := (*outcome)(nil); errors.As(err, &own) {
+		return own.Code
+	}
+	return ""
+}
+
 // ClassOf is the class of an error that a function of this package returned.
 // Errors that it does not know may be tried again.
 func ClassOf(err error) Class {
