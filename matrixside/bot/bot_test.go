@@ -98,6 +98,29 @@ func levelOf(user id.UserID) Level {
 	return Block
 }
 
+// What help shows as an example is a call of the command.
+func TestExamplesAreOfTheirCommands(t *testing.T) {
+	b, _ := newBot(t)
+	b.Register(Search(nil)...)
+	b.Register(Link(nil))
+	examples := 0
+	for _, name := range b.names {
+		h := b.handlers[name]
+		_, example, ok := strings.Cut(h.More, "Example: `")
+		if !ok {
+			continue
+		}
+		examples++
+		words := strings.Fields(strings.Trim(example, "`"))
+		if words[0] != name || len(words)-1 < h.MinArgs {
+			t.Errorf("the example of %s is %q", name, example)
+		}
+	}
+	if examples < 4 {
+		t.Errorf("%d examples", examples)
+	}
+}
+
 func newBot(t *testing.T) (*Bot, *world) {
 	t.Helper()
 	w := &world{class: client.Done, levels: event.ParsePowerLevels(nil), resolve: map[string]string{"@bob@a.example": "mimi://a.example/u/bob"}}

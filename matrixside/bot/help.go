@@ -12,7 +12,7 @@ var help = &Handler{Name: "help", Usage: "[command]", Help: "says what I know, o
 	var b strings.Builder
 	b.WriteString("I join Matrix rooms to MIMI. ")
 	if e.Private {
-		b.WriteString("Here you may say:\n\n")
+		b.WriteString("To talk with somebody of another provider, say `start-chat` and their address, or invite them into a room. Here you may say:\n\n")
 	} else {
 		b.WriteString("In a room, begin with `" + e.Bot.cfg.Prefix + "`; in a chat with me, without it:\n\n")
 	}

@@ -26,6 +26,7 @@ const linkLasts = 7 * 24 * time.Hour
 // Link makes the command about join links.
 func Link(links JoinLinks) *Handler {
 	return &Handler{Name: "link", Usage: linkUsage, Help: "shows the address of this room, or makes, lists and ends links by which people of other providers can join",
+		More:  "A link lets in one person, with `--many` whoever has it, with `--passphrase` only who knows the words. It ends after 7 days when nothing else is said.\n\nExample: `link create --many --expires 30d`",
 		Needs: User, InRoom: true, Do: func(ctx context.Context, e *Event) error {
 			if len(e.Args) == 0 {
 				info, err := e.Bot.cfg.Actions.RoomOf(ctx, e.RoomID)

@@ -67,8 +67,10 @@ func Search(s Searches) []*Handler {
 	last := &lastSearches{last: map[string]lastSearch{}}
 	return []*Handler{
 		{Name: "search", Usage: searchUsage, Help: "looks for people at a MIMI provider", Needs: User, MinArgs: 1,
-			Do: func(ctx context.Context, e *Event) error { return search(ctx, e, s, last) }},
+			More: "Without a last word the name must be a whole address, such as `acct:bob@two.example`. Who is found by less is decided by each provider and its people.\n\nExample: `search two.example bob nick`",
+			Do:   func(ctx context.Context, e *Event) error { return search(ctx, e, s, last) }},
 		{Name: "searchable", Usage: searchableUsage, Help: "says whether others find you by your name, mail or telephone, or only by your whole address",
+			More:  "Fields are `email`, `phone`, `name`, `nick`, `vcard:PROPERTY` and `oidc:CLAIM`. Nobody checks what you add.\n\nExample: `searchable add email bob@example.org`",
 			Needs: User, MinArgs: 1, Do: func(ctx context.Context, e *Event) error { return searchable(ctx, e, s) }},
 	}
 }

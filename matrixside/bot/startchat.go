@@ -7,6 +7,7 @@ import (
 
 var startChat = &Handler{Name: "start-chat", Aliases: []string{"pm", "dm", "group-dm"}, Usage: "<address> [more addresses]", Needs: User, MinArgs: 1,
 	Help: "begins a chat with somebody, or with exactly these people; the one that you have is used again",
+	More: "Example: `start-chat mimi://two.example/u/bob`. An address may also be `acct:bob@two.example` or `@bob@two.example`, when their provider can be asked for it.",
 	Do: func(ctx context.Context, e *Event) error {
 		var uris, names []string
 		for _, a := range e.Args {
