@@ -357,3 +357,101 @@ func TestWhatRoomsOfOursSay(t *testing.T) {
 	p.equal("status", []any{s.Status.ReadReceipts, s.Status.DeliveryNotifications}, []any{policy.Optional, policy.Optional})
 	p.equal("link previews", s.LinkPreview.SendLinkPreviews, policy.Optional)
 }
+
+// What is said before an invitation is taken stands in the portal, at the time that the hub took it.
+func TestSaidBeforeTheInvitationIsTaken(t *testing.T) {
+	p := newPair(t, warm)
+	p.room = p.a.hs.create(p.alice, "Tea", "")
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.portal = p.b.hs.roomOf(p.bob, "invite")
+	away := true
+	p.fault = func(_, _, _ string, _ []byte) fault {
+		if away {
+			return dropRequest
+		}
+		return deliver
+	}
+	p.a.hs.say(p.room, p.alice, "welcome")
+	p.settle()
+	l, err := p.a.db.LinkByEvent(t.Context(), p.a.room(p.room).ID, p.room.find(t, event.TypeMessage, "welcome").id)
+	must0(t, err)
+	p.pass(10 * time.Minute)
+	away = false
+	p.pass(time.Minute)
+	p.equal("time", p.portal.find(t, event.TypeMessage, "welcome").ts, l.AcceptedMS)
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	p.talk(1)
+	p.noTrouble()
+}
+
+// A Welcome counts for the room that it was sent to, for who is on its list, and once.
+func TestWelcomesThatAreRefused(t *testing.T) {
+	p := newPair(t, warm)
+	var welcome []byte
+	p.fault = func(_, to, verb string, body []byte) fault {
+		if verb == verbNotify && to == "b.example" {
+			if welcome == nil {
+				welcome = append(welcome, body...)
+			}
+			return dropRequest
+		}
+		return deliver
+	}
+	p.room = p.a.hs.create(p.alice, "Tea", "")
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	for _, uri := range []wire.IdentifierURI{"mimi://a.example/r/other", wire.IdentifierURI(p.a.room(p.room).URI)} {
+		_, err := p.b.relay.Notify(t.Context(), "a.example", uri, welcome)
+		must0(t, err)
+		p.settle()
+	}
+	p.equal("alerts", p.b.alerts, []string{"welcome: a room of a.example was not joined: it says that it is another room"})
+	if p.b.hs.roomOf(p.bob, "invite") != nil {
+		t.Error("bob is invited by a Welcome that was used")
+	}
+}
+
+// The keys of clients change without a word in the room.
+func TestKeysChangeSilently(t *testing.T) {
+	p := newPair(t, warm).begin()
+	n, epoch := [2]int{len(p.room.timeline), len(p.portal.timeline)}, p.a.view(p.room).group.Epoch()
+	p.pass(8 * 24 * time.Hour)
+	if now := p.a.view(p.room).group.Epoch(); now < epoch+3 {
+		t.Errorf("the group went from epoch %d to %d in a week", epoch, now)
+	}
+	p.equal("events", [2]int{len(p.room.timeline), len(p.portal.timeline)}, n)
+	p.noTrouble()
+}
+
+// Somebody of whose clients only some can take part comes with those.
+func TestSomeClientsAreEnough(t *testing.T) {
+	p := newPair(t, warm).begin()
+	var kp *mls.KeyPackage
+	_, err := p.b.relay.runStep(t.Context(), p.b.room(p.portal).ID, nil, store.Settle{}, func(s *step) error {
+		_, client, err := s.clientOfURI(s.ctx, bobURI)
+		if err != nil {
+			return err
+		}
+		row, err := s.makeKeyPackage(client, false)
+		if err != nil {
+			return err
+		}
+		kp, err = mls.UnmarshalKeyPackage(row.Public)
+		return err
+	})
+	must0(t, err)
+	answer := &wire.KeyMaterialResponse{UserStatus: wire.KeyMaterialPartialSuccess, UserURI: bobURI, Clients: []wire.ClientKeyMaterial{
+		{Status: wire.ClientNothingCompatible, ClientURI: "mimi://b.example/d/bob/old"}, {Status: wire.ClientSuccess, ClientURI: "mimi://b.example/d/bob/new", KeyPackage: kp}}}
+	_, err = p.a.relay.runStep(t.Context(), p.a.room(p.room).ID, nil, store.Settle{}, func(s *step) error {
+		packages, why := s.packagesOf(answer)
+		p.equal("KeyPackages", []any{len(packages), why}, []any{1, ""})
+		answer.Clients = answer.Clients[:1]
+		answer.UserStatus = wire.KeyMaterialNoCompatibleMaterial
+		packages, why = s.packagesOf(answer)
+		p.equal("none", []any{len(packages), why}, []any{0, "their devices cannot take part in this room"})
+		return nil
+	})
+	must0(t, err)
+}

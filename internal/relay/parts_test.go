@@ -8,6 +8,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/content"
+	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
@@ -159,6 +160,8 @@ func TestLargeRoom(t *testing.T) {
 	p.a.hs.say(p.room, p.a.hs.mxid("b5"), "may I?")
 	p.settle()
 	p.last("B", p.b.hs.texts(p.portal), local(p.b.ghost("mimi://a.example/u/b5"))+": may I?")
+	status := p.b.view(p.portal).policy.Status
+	p.equal("status policy", []any{status.ReadReceipts, status.DeliveryNotifications}, []any{policy.Forbidden, policy.Forbidden})
 	p.talk(1)
 	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
 	p.noTrouble()
