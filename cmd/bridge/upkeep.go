@@ -180,7 +180,7 @@ func (u *upkeep) rotate(ctx context.Context) error {
 
 // queueGauges registers the gauges of the queues and returns what sets them.
 func (a *app) queueGauges() func(store.Gauges) {
-	inputs := a.metrics.Gauge("inputs", "Inputs that are not worked off, by state.", "state")
+	inputs := a.metrics.Gauge("inputs", "Inputs that are not worked off, by state. Those that are broken go 30 days after they came.", "state")
 	oldest := a.metrics.Gauge("oldest_seconds", "Age of the oldest row of a queue, 0 for none.", "queue")
 	outbound := a.metrics.Gauge("outbound", "Rows to be sent, by side.", "side")
 	counts := a.metrics.Gauge("rows", "Rows of what an operator watches, by kind.", "kind")

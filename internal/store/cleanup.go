@@ -12,6 +12,7 @@ type Retention struct {
 	Transactions time.Duration
 	RoomLog      time.Duration
 	DeadLetters  time.Duration
+	Broken       time.Duration // inputs that were set aside, from when they came
 	Audit        time.Duration
 	KeyPackages  time.Duration // after they expired
 	Activities   time.Duration // of ActivityPub, in outboxes and among the received messages
@@ -27,6 +28,7 @@ var DefaultRetention = Retention{
 	Transactions: 35 * 24 * time.Hour,
 	RoomLog:      90 * 24 * time.Hour,
 	DeadLetters:  30 * 24 * time.Hour,
+	Broken:       30 * 24 * time.Hour,
 	Audit:        400 * 24 * time.Hour,
 	KeyPackages:  7 * 24 * time.Hour,
 	Activities:   30 * 24 * time.Hour,
@@ -57,6 +59,7 @@ func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit 
 		{"transaction_seen", "homeserver, txn_id, body_sha256", "created_ms < $1", ago(keep.Transactions)},
 		{"room_log", "shard, room, seq", "accepted_ms < $1", ago(keep.RoomLog)},
 		{"dead_letter", "shard, room, dest, seq", "dead_ms < $1", ago(keep.DeadLetters)},
+		{"input", "shard, room, seq", "state = 'broken' AND created_ms < $1", ago(keep.Broken)},
 		{"audit", "id", "at_ms < $1", ago(keep.Audit)},
 		{"keypackage", "ref", "not_after_ms < $1", ago(keep.KeyPackages)},
 		{"ap_activity", "key", "created_ms < $1", ago(keep.Activities)},

@@ -317,7 +317,7 @@ func (tx *Tx) RetryInput(ctx context.Context, room RoomID, seq int64, reason str
 	return tx.WakeRoom(ctx, room, notBefore)
 }
 
-// BreakInput sets an input aside that failed too often. An operator sees it and can retry it.
+// BreakInput sets an input aside that failed too often. An operator is told, and sees how many there are; Cleanup deletes it in the end.
 func (tx *Tx) BreakInput(ctx context.Context, room RoomID, seq int64, reason string) error {
 	_, err := tx.exec(ctx, `UPDATE input SET state = 'broken', tries = tries + 1, reason = $4 WHERE shard = $1 AND room = $2 AND seq = $3`,
 		room.Shard(), room, seq, reason)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -171,6 +172,32 @@ func TestWaitingInputsAreReleasedByTheirEpoch(t *testing.T) {
 		})
 		if x := ok(db.Input(ctx, room.ID, got[0].Seq))(t); x.State != store.InputReady || x.Tries != 2 {
 			t.Fatalf("after a retry: %+v", x)
+		}
+	})
+}
+
+// An input that was set aside is counted, and deleted in the end; one that waits or may be worked off stays however old it is.
+func TestBrokenInputsGo(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db, ctx := storetest.Open(t, cfg), t.Context()
+		room := storetest.Room(t, db)
+		const day = 24 * 60 * 60 * 1000
+		for i, created := range []int64{1, 1, 10 * day} {
+			add(t, db, store.NewInput{Room: room.ID, Kind: "k", Source: strconv.Itoa(i), Epoch: -1, CreatedMS: created})
+		}
+		got := ok(db.Inbox(ctx, room.ID, 10, 10))(t).Inputs
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			return errors.Join(tx.BreakInput(ctx, room.ID, got[0].Seq, "panic"), tx.BreakInput(ctx, room.ID, got[2].Seq, "panic"))
+		})
+		if g := ok(db.Gauges(ctx))(t); g.InputBroken != 2 || g.InputReady != 1 {
+			t.Errorf("%d inputs are counted as broken, %d as ready", g.InputBroken, g.InputReady)
+		}
+		ok(db.Cleanup(ctx, store.DefaultRetention, store.Time(30*day+2), 50))(t)
+		if left := ok(db.BrokenInputs(ctx, 10))(t); len(left) != 1 || left[0].Source != "2" {
+			t.Errorf("broken inputs that stay: %+v", left)
+		}
+		if box := ok(db.Inbox(ctx, room.ID, 10, 10))(t); len(box.Inputs) != 1 || box.Inputs[0].Source != "1" {
+			t.Errorf("inputs that stay: %+v", box.Inputs)
 		}
 	})
 }

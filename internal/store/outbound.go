@@ -378,8 +378,9 @@ func (tx *Tx) FillOutbound(ctx context.Context, o Outbound) error {
 	return tx.moreWork(ctx, o.Lane())
 }
 
-// DropOutbound deletes rows that were not sent and shall not be, such as a commit that lost. It is the
-// room's worker that knows; the lane goes on without them.
+// DropOutbound deletes rows that need not be sent any more: commits whose epoch is over. It is the room's worker that knows; the lane
+// goes on without them. A row that was handed to the outbox in the last second, or is on its way, is sent all the same, so only what
+// its receiver tells from its own state to be late may be dropped: a hub refuses a commit of an epoch that is over.
 func (tx *Tx) DropOutbound(ctx context.Context, lane Lane, seqs ...int64) error {
 	for _, s := range seqs {
 		body, err := column[int64](ctx, &tx.Reader, `DELETE FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 AND seq = $4 RETURNING COALESCE(body, 0)`,
