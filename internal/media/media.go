@@ -2,8 +2,9 @@
 // lie on web servers (draft-ietf-mimi-content-09, ExternalPart). It keeps the bridge's own encrypted files in a directory and serves
 // them, and it is the sender of the outbox's "media" lanes.
 //
-// Files are never held in memory: a transfer has a few buffers of 64 KiB and temporary files without a name, except for
-// ChaCha20-Poly1305, which is held up to content.MaxHeld. How many transfers run at once is bounded.
+// Assets are not held in memory: a transfer has a few buffers of 64 KiB and temporary files without a name. Held are what is
+// encrypted with ChaCha20-Poly1305 (up to content.MaxHeld), what travels in a message (Upload.Inline, MaxPreview) and pictures of
+// rooms (Pictures.Limit). How many transfers run at once is bounded.
 //
 // It does not know rooms: what may be fetched, from where and how large it may be is decided by the relay and stands in the job.
 package media
@@ -139,10 +140,7 @@ func attachmentStream(f *event.EncryptedFile) (cipher.Stream, error) {
 
 // decodeBase64 takes standard base64 with and without padding.
 func decodeBase64(s string) ([]byte, error) {
-	for len(s) > 0 && s[len(s)-1] == '=' {
-		s = s[:len(s)-1]
-	}
-	return base64.RawStdEncoding.DecodeString(s)
+	return base64.RawStdEncoding.DecodeString(strings.TrimRight(s, "="))
 }
 
 // newAttachment draws a key for a file.

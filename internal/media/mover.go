@@ -55,28 +55,9 @@ func (m *Mover) Send(ctx context.Context, rows []store.Outbound) outbox.Result {
 		return outbox.Result{Class: outbox.Retry, Status: http.StatusRequestTimeout, Reason: "no transfer is free"}
 	}
 	row := &rows[0]
-	var answer any
-	var err error
-	switch row.Verb {
-	case VerbUpload:
-		var job Upload
-		if err = json.Unmarshal(row.Data, &job); err == nil {
-			answer, err = m.upload(ctx, &job)
-		}
-	case VerbFetch:
-		var job Fetch
-		if err = json.Unmarshal(row.Data, &job); err == nil {
-			answer, err = m.fetch(ctx, &job)
-		}
-	default:
-		err = fmt.Errorf("%w: unknown verb", ErrRefused)
-	}
+	body, err := m.move(ctx, row)
 	switch {
 	case err == nil:
-		body, err := json.Marshal(answer)
-		if err != nil {
-			return outbox.Result{Class: outbox.Refused, Reason: "bug: the answer was not written"}
-		}
 		return outbox.Result{Class: outbox.Done, Status: http.StatusOK, Body: body}
 	case final(err):
 		return outbox.Result{Class: outbox.Refused, Status: http.StatusBadRequest, Reason: Reason(err)}
@@ -85,6 +66,30 @@ func (m *Mover) Send(ctx context.Context, rows []store.Outbound) outbox.Result {
 	return outbox.Result{Class: outbox.Retry, Status: http.StatusRequestTimeout, Reason: Reason(err)}
 }
 
+// move does what a row asks for, and returns the answer as JSON.
+func (m *Mover) move(ctx context.Context, row *store.Outbound) ([]byte, error) {
+	switch row.Verb {
+	case VerbUpload:
+		return do(ctx, row.Data, m.upload)
+	case VerbFetch:
+		return do(ctx, row.Data, m.fetch)
+	}
+	return nil, fmt.Errorf("%w: a row of verb %q is no transfer", ErrRefused, row.Verb)
+}
+
+func do[Job, Answer any](ctx context.Context, data []byte, move func(context.Context, *Job) (*Answer, error)) ([]byte, error) {
+	var job Job
+	if err := json.Unmarshal(data, &job); err != nil {
+		return nil, fmt.Errorf("%w: its row cannot be read: %w", ErrRefused, err)
+	}
+	answer, err := move(ctx, &job)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(answer)
+}
+
+// final tells whether another try is of no use.
 func final(err error) bool {
 	for _, e := range []error{ErrRefused, ErrTooLarge, ErrDamaged, content.ErrCrypto, content.ErrLimit, content.ErrMalformed, content.ErrUnsupported} {
 		if errors.Is(err, e) {
@@ -361,28 +366,33 @@ func (m *Mover) Clean(ctx context.Context) error {
 			break
 		}
 	}
+	if err := m.shrink(ctx); err != nil {
+		return err
+	}
+	_, err := m.Assets.Sweep(ctx)
+	return err
+}
+
+// shrink deletes the oldest assets of ours until the rest is within MaxTotal.
+func (m *Mover) shrink(ctx context.Context) error {
 	for m.MaxTotal > 0 {
 		total, err := m.DB.AssetBytes(ctx, store.Out)
 		if err != nil || total <= m.MaxTotal {
-			if err != nil {
-				return err
-			}
-			break
+			return err
 		}
 		old, err := m.DB.OldestAssets(ctx, store.Out, 10)
-		if err != nil {
+		if err != nil || len(old) == 0 {
 			return err
 		}
 		n := 0
 		for ; n < len(old) && total > m.MaxTotal; n++ {
 			total -= old[n].Size
 		}
-		if err := m.forget(ctx, old[:n]); err != nil || n == 0 {
+		if err := m.forget(ctx, old[:n]); err != nil {
 			return err
 		}
 	}
-	_, err := m.Assets.Sweep(ctx)
-	return err
+	return nil
 }
 
 // forget deletes assets: the row first, so that nothing is promised that is not there.

@@ -95,8 +95,20 @@ func (s *Store) Put(src io.Reader, limit int64, check func() error) (token strin
 	if err = os.Rename(f.Name(), path); err != nil {
 		return "", part, fmt.Errorf("keep an asset: %w", err)
 	}
+	// The names, too, must be there after a power failure: the row that promises the file follows.
+	if err = errors.Join(syncDir(filepath.Dir(path)), syncDir(s.dir)); err != nil {
+		return "", part, fmt.Errorf("keep an asset: %w", err)
+	}
 	part.URL = s.URL(token)
 	return token, part, nil
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // Delete removes the file of an asset. One that is not there is no error.

@@ -72,11 +72,7 @@ func (r *Reader) AssetsWith(ctx context.Context, room RoomID, data string) ([]As
 
 // AssetBytes is the size of all files of a direction.
 func (r *Reader) AssetBytes(ctx context.Context, d Direction) (int64, error) {
-	sum, err := column[int64](ctx, r, `SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM asset WHERE direction = $1`, d)
-	if err != nil || len(sum) == 0 {
-		return 0, err
-	}
-	return sum[0], nil
+	return value[int64](ctx, r, `SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM asset WHERE direction = $1`, d)
 }
 
 // OldestAssets returns the assets of a direction that were made first.
