@@ -268,7 +268,7 @@ func (o *Outbox) count(batch []store.Outbound, class string, res Result, now tim
 		if class == store.OutcomeDead {
 			reason = firstWord(res.Reason)
 		}
-		if class == store.OutcomeDead || row.AnswerTo == store.AnswerNone {
+		if class == store.OutcomeDead || !row.Answered() {
 			o.metrics.dead.WithLabelValues(side, reason).Inc()
 		}
 		o.cfg.Log.Warn().Str("fate", class).Stringer("room", row.Room).Str("lane", row.Dest).Int64("seq", row.Seq).Str("verb", row.Verb).

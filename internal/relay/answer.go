@@ -3,6 +3,7 @@ package relay
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
@@ -64,10 +65,32 @@ func (s *step) onAnswer(a *store.Answer) error {
 	if a.Dest == destMatrix {
 		return s.onMatrixRefused(a)
 	}
-	if a.Verb == verbNotify && a.Class == "dead" {
-		s.Alert("dead", "a delivery to "+strings.TrimPrefix(a.Dest, destMIMI)+" was given up")
+	if a.Verb == verbNotify && a.Class == store.OutcomeDead {
+		s.onGivenUp(strings.TrimPrefix(a.Dest, destMIMI))
 	}
 	return nil
+}
+
+// givenUpEvery is how often the people of a room are told at most that a follower did not get what they wrote.
+const givenUpEvery = 24 * time.Hour
+
+// onGivenUp: a follower did not get something in all its time. Who wrote it is told, in the room.
+func (s *step) onGivenUp(domain string) {
+	s.Alert("dead", "a delivery to "+domain+" was given up")
+	st := &s.room.st
+	if s.nowMS() < st.GivenUp[domain]+givenUpEvery.Milliseconds() {
+		return
+	}
+	for d, at := range st.GivenUp {
+		if s.nowMS() >= at+givenUpEvery.Milliseconds() {
+			delete(st.GivenUp, d)
+		}
+	}
+	if st.GivenUp == nil {
+		st.GivenUp = map[string]int64{}
+	}
+	st.GivenUp[domain] = s.nowMS()
+	s.notice("⚠ "+domain+" did not answer for too long. Its people did not get all of what was written here.", "")
 }
 
 // onUpdateAnswer: the hub's word on our commit (T7–T9).

@@ -86,13 +86,14 @@ func (s *step) fanout(providers []string, items ...wire.FanoutMessage) {
 	}
 	body := wire.MarshalNotify(items)
 	if len(providers) == 1 {
-		s.mimi(providers[0], verbNotify, body)
+		s.mimi(providers[0], verbNotify, body).AnswerTo = store.AnswerLink // of no link: onAnswer hears when it is given up
 		return
 	}
 	seq := s.seq()
 	s.fx.bodies = append(s.fx.bodies, sharedBody{seq, body})
 	for _, p := range providers {
-		s.mimi(p, verbNotify, nil).Body = seq
+		o := s.mimi(p, verbNotify, nil)
+		o.Body, o.AnswerTo = seq, store.AnswerLink
 	}
 }
 

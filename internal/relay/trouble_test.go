@@ -228,7 +228,6 @@ func TestJoinOfPrivateRoomIsRefused(t *testing.T) {
 	chat := p.b.hs.create(eve, "", "")
 	p.b.hs.invite(chat, eve, p.b.hs.mxid("mimibot"))
 	p.settle()
-	_ = eve
 	uri := p.a.room(p.room).URI
 	dave := p.nodesUser("b.example", "dave")
 	if err := p.b.relay.Join(context.Background(), dave, "mimi://a.example/r/nothing", ""); err != nil {
@@ -323,7 +322,6 @@ func TestPeerAway(t *testing.T) {
 	p.noTrouble()
 }
 
-// Power levels become roles, and roles power levels; what the hub refuses is taken back.
 // In rooms of version 12 creators stand above everybody and are not in the power levels (MSC4289).
 func TestCreatorsOfARoom(t *testing.T) {
 	p := newPair(t, warm)
@@ -364,6 +362,89 @@ func TestCreatorsOfARoom(t *testing.T) {
 	p.equal("role of alice", state.Role(state.RoleIndex("mimi://a.example/u/alice")).Name, "admin")
 }
 
+// giveUp closes what waits for a destination as dead, as the outbox does after limits.dead_after.
+func (w *world) giveUp(n *node, dest string) {
+	w.t.Helper()
+	ctx, given := context.Background(), 0
+	lanes, err := n.db.OldLanes(ctx, store.Never, 100)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, l := range lanes {
+		if l.Dest != dest {
+			continue
+		}
+		head, err := n.db.LaneRows(ctx, l, 100, 1<<20)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		var dead []store.Closing
+		for _, row := range head.Rows {
+			dead = append(dead, store.Closing{Row: row, Outcome: store.Outcome{Class: store.OutcomeDead, Reason: "expired"}})
+		}
+		given += len(dead)
+		err = n.db.Tx(ctx, func(tx *store.Tx) error {
+			lease, err := tx.ClaimLane(ctx, l, "test", 10_000, true)
+			if err != nil {
+				return err
+			}
+			_, _, _, err = tx.CloseOutbound(ctx, lease, dead, w.now.UnixMilli(), 10_000, true)
+			return err
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if given == 0 {
+		w.t.Fatalf("nothing waits for %s", dest)
+	}
+}
+
+// Who wrote what could not be delivered in all its time is told, whichever side leads the room; and it is a dead letter.
+func TestSenderIsToldOfWhatIsGivenUp(t *testing.T) {
+	p := newPair(t, warm).begin()
+	away := false
+	p.fault = func(_, _, _ string, _ []byte) fault {
+		if away {
+			return dropRequest
+		}
+		return deliver
+	}
+	for day := range 3 {
+		away = true
+		p.pass(24 * time.Hour)
+		p.a.hs.say(p.room, p.alice, "one")
+		p.a.hs.say(p.room, p.alice, "two")
+		id := p.b.hs.say(p.portal, p.bob, "three")
+		p.settle()
+		p.giveUp(p.a, destMIMI+"b.example")
+		p.giveUp(p.b, destMIMI+"a.example")
+		p.a.hs.say(p.room, p.alice, "four")
+		p.settle()
+		p.giveUp(p.a, destMIMI+"b.example")
+		p.settle()
+		p.equal("notices at A", strings.Count(strings.Join(p.a.hs.texts(p.room), "\n"), "notice mimibot: ⚠ b.example did not answer for too long. Its people did not get all of what was written here."), day+1)
+		p.last("B", p.b.hs.texts(p.portal), "bob: three", "notice mimibot: ⚠ Your message was not delivered: the room's provider could not be reached.")
+		var status string
+		for _, ev := range p.portal.timeline {
+			if ev.typ == event.TypeSendStatus && strings.Contains(string(ev.content), id) {
+				status = string(ev.content)
+			}
+		}
+		if !strings.Contains(status, "FAIL_RETRIABLE") || !strings.Contains(status, "m.foreign_network_error") {
+			t.Errorf("bob's client is told %q", status)
+		}
+		away = false
+		p.pass(time.Minute)
+		p.talk(1)
+	}
+	letters, err := p.a.db.DeadLetters(context.Background(), 100)
+	if err != nil || len(letters) < 3*3 || !strings.Contains(strings.Join(p.a.alerts, "\n"), "b.example was given up") {
+		t.Errorf("%d dead letters, %v; alerts %q", len(letters), err, p.a.alerts)
+	}
+}
+
+// Power levels become roles, and roles power levels; what the hub refuses is taken back.
 func TestPowerLevelsAndRoles(t *testing.T) { modes(t, testPowerLevelsAndRoles) }
 
 func testPowerLevelsAndRoles(t *testing.T, m mode) {

@@ -267,6 +267,11 @@ func answers(rows []Closing, nowMS int64) (inputs []NewInput, seqs []int64) {
 	return inputs, seqs
 }
 
+// Answered tells whether somebody learns that the row was refused: otherwise it becomes a dead letter.
+func (o *Outbound) Answered() bool {
+	return o.AnswerTo == AnswerInput || o.AnswerTo == AnswerLink && o.AnswerSeq != 0
+}
+
 func (tx *Tx) closeRow(ctx context.Context, c *Closing, nowMS int64) (bool, error) {
 	o, out := &c.Row, &c.Outcome
 	if out.Class == OutcomeTaken {
@@ -276,12 +281,12 @@ func (tx *Tx) closeRow(ctx context.Context, c *Closing, nowMS int64) (bool, erro
 	if err != nil || !was {
 		return was, err
 	}
-	if out.Class == OutcomeDead || out.Class == OutcomeRefused && o.AnswerTo == AnswerNone {
+	if out.Class == OutcomeDead || out.Class == OutcomeRefused && !o.Answered() {
 		if err := tx.addDeadLetter(ctx, o, out.Reason, nowMS); err != nil {
 			return true, err
 		}
 	}
-	if o.AnswerTo != AnswerLink {
+	if o.AnswerTo != AnswerLink || o.AnswerSeq == 0 {
 		return true, nil
 	}
 	state := LinkSent

@@ -18,7 +18,7 @@ type AnswerTo string
 // The kinds of answers. See Tx.CloseOutbound for what is written.
 const (
 	AnswerNone  AnswerTo = "none"
-	AnswerLink  AnswerTo = "link"  // link AnswerSeq gets the event id and the accepted time
+	AnswerLink  AnswerTo = "link"  // link AnswerSeq gets the event id and the accepted time; 0 is no link: only a failure is told
 	AnswerInput AnswerTo = "input" // the room gets an input of kind "answer"
 )
 
