@@ -336,7 +336,7 @@ func (s *step) settlePending(fate follower.Fate, why string) error {
 	case follower.Lost:
 		return s.dropPending(true, "")
 	case follower.Refused:
-		return s.dropPending(false, why)
+		return s.dropPending(s.loanEnded(), why)
 	case follower.Behind:
 		// The commits in between may be on their way: only when they do not come in time is the group joined anew.
 		if until := s.room.pending.CreatedMS + s.cfg.Waiting.Age.Milliseconds(); s.nowMS() < until {
@@ -351,6 +351,20 @@ func (s *step) settlePending(fate follower.Fate, why string) error {
 		s.later(timerAsk, s.now.Add(s.cfg.AskAfter).UnixMilli())
 	}
 	return nil
+}
+
+// loanEnded tells whether an external commit of ours may have been refused only because it came too late: the hub lends the
+// group's state for a short time. Then it is asked for anew, a join maxJoinTries times at most.
+func (s *step) loanEnded() bool {
+	p, j := s.room.pending, s.room.st.Join
+	if p.Kind == pendingMember || s.nowMS()-p.CreatedMS < lendFor.Milliseconds() {
+		return false
+	}
+	if j == nil {
+		return true
+	}
+	j.Tries++
+	return j.Tries <= maxJoinTries
 }
 
 // mergePending moves to the epoch of our own commit: the hub took it (T7).

@@ -1,8 +1,10 @@
 package relay
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,9 +159,21 @@ func testPortalLooks(t *testing.T, m mode) {
 	p.equal("name", p.portal.str("m.room.name", "name"), "Tea")
 	p.equal("topic", p.portal.str("m.room.topic", "topic"), "about tea")
 	head := p.a.room(p.room)
-	if string(p.portal.state["m.bridge\x00mimi:"+head.URI]) == "" {
-		t.Errorf("the portal has no m.bridge state for %s", head.URI)
+	var info struct {
+		Bot      string `json:"bridgebot"`
+		Protocol struct{ ID string }
+		Network  struct{ ID string }
+		Channel  struct {
+			ID   string
+			Name string `json:"displayname"`
+		}
 	}
+	if err := json.Unmarshal(p.portal.state["m.bridge\x00mimi:"+head.URI], &info); err != nil {
+		t.Fatalf("the portal has no m.bridge state for %s: %v", head.URI, err)
+	}
+	p.equal("m.bridge", []string{info.Bot, info.Protocol.ID, info.Network.ID, info.Channel.ID, info.Channel.Name},
+		[]string{p.b.hs.mxid("mimibot"), "mimi", "a.example", head.URI, "Tea"})
+	p.equal("members", p.b.hs.joined(p.portal), slices.Sorted(slices.Values([]string{p.bob, p.aliceAtB, p.b.ghost("mimi://a.example/u/mimibot"), p.b.hs.mxid("mimibot")})))
 	p.equal("kinds", []store.RoomKind{head.Kind, p.b.room(p.portal).Kind}, []store.RoomKind{store.RoomHub, store.RoomFollower})
 	p.noTrouble()
 }
