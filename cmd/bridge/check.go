@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/config"
@@ -15,14 +17,15 @@ import (
 )
 
 // checkFiles looks at the files that the settings name and prints one line
-// each, and a note on what may work but seldom does. It changes nothing. The
-// error says how many files are not good.
+// each: of one that is not good with the line of its setting and a remedy, and
+// a note on what may work but seldom does. It changes nothing. The error says
+// how many files are not good.
 func checkFiles(w io.Writer, cfg *config.Config) error {
 	bad := 0
-	report := func(what string, err error) {
+	report := func(what, key string, err error, remedy string) {
 		if err != nil {
 			bad++
-			fmt.Fprintf(w, "bad   %s: %v\n", what, err)
+			fmt.Fprintf(w, "bad   %s: %s\n", what, cfg.Problem(key, err.Error(), remedy))
 			return
 		}
 		fmt.Fprintf(w, "good  %s\n", what)
@@ -33,26 +36,26 @@ func checkFiles(w io.Writer, cfg *config.Config) error {
 			" a name of its own, such as mimi.%s, is easier\n", cfg.MIMI.Domain, cfg.Homeserver.Domain)
 	}
 	_, err := loadRegistration(cfg)
-	report("registration "+string(cfg.Appservice.RegistrationFile), err)
-	report("certificate "+string(cfg.MIMI.TLS.CertificateFile), checkCertificate(cfg, time.Now()))
+	report("registration "+string(cfg.Appservice.RegistrationFile), "appservice.registration_file", err, "")
+	report("certificate "+string(cfg.MIMI.TLS.CertificateFile), "mimi.tls.certificate_file", checkCertificate(cfg, time.Now()), "")
 	if lacksChain(cfg) {
 		fmt.Fprintf(w, "note  certificate %s: it comes without that of its authority; name the file with the whole chain, such as fullchain.pem\n", cfg.MIMI.TLS.CertificateFile)
 	}
 	for _, ca := range caFiles(cfg) {
-		report("certificate authorities "+string(ca), checkRoots(ca))
+		report("certificate authorities "+string(ca.file), ca.key, checkRoots(ca.file), "put the authorities' certificates there, in PEM form")
 	}
-	what := "sealing key " + string(cfg.Database.SealingKeyFile)
+	what, remedy := "sealing key "+string(cfg.Database.SealingKeyFile), "bring the file back that the database was made with"
 	_, err = sealed.LoadKeyFile(string(cfg.Database.SealingKeyFile))
 	switch {
 	case errors.Is(err, os.ErrNotExist) && freshSQLite(cfg):
 		what, err = what+" (will be made with the database)", nil
 	case errors.Is(err, os.ErrNotExist):
-		err = fmt.Errorf("%w; make it with: bridge keys make", err)
+		remedy = "make it with: bridge keys make, or bring the file back that the database was made with"
 	}
-	report(what, err)
+	report(what, "database.sealing_key_file", err, remedy)
 	if cfg.Database.PasswordFile != "" {
 		_, err := config.ReadSecret(cfg.Database.PasswordFile)
-		report("database password "+string(cfg.Database.PasswordFile), err)
+		report("database password "+string(cfg.Database.PasswordFile), "database.password_file", err, "write the password into it, for the bridge alone to read")
 	}
 	if bad > 0 {
 		return fmt.Errorf("%d of the files that the settings name are not good", bad)
@@ -98,18 +101,25 @@ func lacksChain(cfg *config.Config) bool {
 	return err == nil && !bytes.Equal(leaf.RawIssuer, leaf.RawSubject)
 }
 
+// caFile is a file with certificate authorities and the setting that names it.
+type caFile struct {
+	key  string
+	file config.Path
+}
+
 // caFiles lists the files with certificate authorities.
-func caFiles(cfg *config.Config) []config.Path {
-	var out []config.Path
-	if p := cfg.MIMI.PeerDefaults.CAFile; p != "" {
-		out = append(out, p)
-	}
-	for _, peer := range cfg.MIMI.Peers {
-		for _, file := range []config.Path{peer.CAFile, peer.CredentialCAFile} {
-			if file != "" {
-				out = append(out, file)
-			}
+func caFiles(cfg *config.Config) []caFile {
+	var out []caFile
+	add := func(key string, file config.Path) {
+		if file != "" {
+			out = append(out, caFile{key, file})
 		}
+	}
+	add("mimi.peer_defaults.ca_file", cfg.MIMI.PeerDefaults.CAFile)
+	for _, domain := range slices.Sorted(maps.Keys(cfg.MIMI.Peers)) {
+		peer := cfg.MIMI.Peers[domain]
+		add("mimi.peers."+domain+".ca_file", peer.CAFile)
+		add("mimi.peers."+domain+".credential_ca_file", peer.CredentialCAFile)
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -208,6 +210,60 @@ func TestConfigCheckNamesEveryFileThatIsNotGood(t *testing.T) {
 	}
 }
 
+// A file that is not good is named with the line of its setting and what to do about it.
+func TestConfigCheckSaysLineAndRemedy(t *testing.T) {
+	dir, cfg, _ := site(t)
+	text := `homeserver: {domain: hs.example}
+mimi:
+  domain: mimi.example
+  tls:
+    certificate_file: none.pem
+  peers:
+    two.example:
+      roots: file
+      ca_file: none-ca.pem
+database:
+  type: postgres
+  uri: postgres://bridge@localhost/bridge?sslmode=disable
+  password_file: none-password
+`
+	if err := os.WriteFile(cfg, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := do(t, "config", "check", "-c", cfg)
+	if err == nil || !strings.Contains(err.Error(), "5 of the files") {
+		t.Errorf("%v", err)
+	}
+	for _, want := range []string{
+		`registration\.yaml: .*config\.yaml: appservice\.registration_file: .*; make it with: bridge registration`,
+		`none\.pem: .*config\.yaml:5: mimi\.tls\.certificate_file: .*; get a certificate for mimi\.example`,
+		`none-ca\.pem: .*config\.yaml:9: mimi\.peers\.two\.example\.ca_file: .*; put the authorities' certificates there`,
+		`sealing\.key: .*config\.yaml:10: database\.sealing_key_file: .*; make it with: bridge keys make`,
+		`none-password: .*config\.yaml:13: database\.password_file: .*; write the password into it`,
+	} {
+		if ok, err := regexp.MatchString(`(?m)^bad   .*`+want, out); !ok || err != nil {
+			t.Errorf("no line like %s in\n%s", want, out)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 4 {
+		t.Errorf("the check changed something: %v, %v", entries, err)
+	}
+}
+
+// -r names another registration than the settings do.
+func TestRegistrationElsewhere(t *testing.T) {
+	dir, cfg, _ := site(t)
+	elsewhere := filepath.Join(t.TempDir(), "mimi.yaml")
+	must(t, "-g", "-c", cfg, "-r", elsewhere)
+	if _, err := os.Stat(filepath.Join(dir, "registration.yaml")); !os.IsNotExist(err) {
+		t.Errorf("the settings' file was written too: %v", err)
+	}
+	if _, err := do(t, "config", "check", "-c", cfg); err == nil {
+		t.Error("config check is content without a registration")
+	}
+	must(t, "config", "check", "-c", cfg, "-r", elsewhere)
+}
+
 func TestSealingKeyIsMadeShownAndRotated(t *testing.T) {
 	dir, cfg, _ := site(t)
 	must(t, "keys", "make", "-c", cfg)
@@ -250,8 +306,19 @@ func ready(ctx context.Context, admin string) error {
 	return nil
 }
 
+// shown is the serial number of the certificate that a listener shows.
+func shown(t *testing.T, addr string) string {
+	t.Helper()
+	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}) // only looked at
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
+}
+
 // The program itself: a first run makes its database and key, SIGHUP does not
-// end it, SIGTERM does within 20 s with exit code 0, and a second process on
+// end it but makes it show its new certificate, SIGTERM does within 20 s with exit code 0, and a second process on
 // the same SQLite file is refused.
 func TestRunStartsAndStops(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -306,6 +373,11 @@ func TestRunStartsAndStops(t *testing.T) {
 	if err := second.Stop(time.Second); err != nil || second.Err() == nil {
 		t.Errorf("a second process on the same file runs: %v", err)
 	}
+	before := shown(t, loaded.MIMI.Listen)
+	certify(t, dir, ca.Options{})
+	if after := shown(t, loaded.MIMI.Listen); after != before {
+		t.Error("another certificate is shown before SIGHUP")
+	}
 	if err := p.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -317,6 +389,9 @@ func TestRunStartsAndStops(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if after := shown(t, loaded.MIMI.Listen); after == before {
+		t.Error("the old certificate is shown after SIGHUP")
 	}
 	if err := p.Stop(20 * time.Second); err != nil {
 		t.Fatal(err)
@@ -399,5 +474,68 @@ func TestConfigCheckNotesWhatSeldomWorks(t *testing.T) {
 	}
 	if out, err := do(t, "config", "check", "-c", cfg); err == nil || !strings.Contains(out, "get a certificate for mimi.example") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// watched is an output that closes seen when a text has been written to it.
+type watched struct {
+	mu   sync.Mutex
+	buf  strings.Builder
+	text string
+	seen chan struct{}
+	once sync.Once
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.buf.Write(b)
+	if strings.Contains(w.buf.String(), w.text) {
+		w.once.Do(func() { close(w.seen) })
+	}
+	return len(b), nil
+}
+
+func (w *watched) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.buf.String()
+}
+
+// With --keep the demonstration goes on running until it is told to stop, and people can log in with what it prints.
+func TestDemoIsKept(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "script.txt")
+	if err := os.WriteFile(script, []byte("title \"small\"\nhomeserver one\nalice@one: creates public room \"A\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	out := &watched{text: "password", seen: make(chan struct{})}
+	ended := make(chan error, 1)
+	go func() { ended <- demo(ctx, out, demoOptions{keep: true, script: script}) }()
+	select {
+	case <-out.seen:
+	case err := <-ended:
+		t.Fatalf("it ended: %v\n%s", err, out)
+	}
+	m := regexp.MustCompile(`homeserver (\S+)  user (\S+)  password (\S+)\n`).FindStringSubmatch(out.String())
+	if m == nil {
+		t.Fatalf("it is not said how to log in:\n%s", out)
+	}
+	body := fmt.Sprintf(`{"type":"m.login.password","identifier":{"type":"m.id.user","user":%q},"password":%q}`, m[2], m[3])
+	resp, err := http.Post(m[1]+"/_matrix/client/v3/login", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("the login is answered with %s", resp.Status)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("it ends with %v", err)
+	}
+	if _, err := http.Get(m[1] + "/_matrix/client/versions"); err == nil {
+		t.Error("the homeserver still runs")
 	}
 }

@@ -8,6 +8,8 @@
 // remedy, and all of them are reported at once.
 package config
 
+import "cmp"
+
 // Config is the whole of the settings. Its zero value is of no use: start from
 // Default. The yaml tags are the keys of config.example.yaml, where each has
 // its default and one sentence; a test holds the two together.
@@ -225,3 +227,8 @@ type Admin struct {
 
 // File returns the name of the file that the settings came from.
 func (c *Config) File() string { return c.file }
+
+// Problem is something wrong with a setting, at its line or at that of the section that should have it.
+func (c *Config) Problem(key, what, remedy string) Problem {
+	return Problem{File: cmp.Or(c.file, "settings"), Line: c.lineOf(key), Key: key, What: what, Remedy: remedy}
+}

@@ -36,17 +36,13 @@ func (v *validator) want(ok bool, key, what, remedy string) {
 	if ok {
 		return
 	}
-	file := v.c.file
-	if file == "" {
-		file = "settings"
-	}
-	v.problems = append(v.problems, Problem{File: file, Line: v.lineOf(key), Key: key, What: what, Remedy: remedy})
+	v.problems = append(v.problems, v.c.Problem(key, what, remedy))
 }
 
-// lineOf finds the line of a key, or of the section that should have it.
-func (v *validator) lineOf(key string) int {
+// lineOf finds the line of a key, or of the section that should have it; 0 for neither.
+func (c *Config) lineOf(key string) int {
 	for key != "" {
-		if n, ok := v.c.lines[key]; ok {
+		if n, ok := c.lines[key]; ok {
 			return n
 		}
 		i := strings.LastIndexByte(key, '.')
