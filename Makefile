@@ -56,7 +56,7 @@ bench-mls: ## the MLS engine beside another, one process with many clients
 	go run -C test/interop ./bench $(BENCHFLAGS)
 
 crash: ## kill the process at every kill point, restart, audit
-	CRASH=all go test -tags $(TAGS) -count=1 -v -timeout 60m ./test/crash
+	CRASH=all go test -tags $(TAGS) -count=1 -v -parallel 4 -timeout 60m ./test/crash
 
 fuzz: ## every fuzz target for FUZZTIME (60s)
 	@for p in $$(go list -tags $(TAGS) ./...); do \

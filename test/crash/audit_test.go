@@ -196,25 +196,22 @@ func authenticator(ctx context.Context, db *store.DB, room store.RoomID) (string
 	return fmt.Sprintf("%d %x", g.Epoch(), g.EpochAuthenticator()), nil
 }
 
-// compare is the auditor's work on two stopped bridges.
-func compare(a, b *snapshot, m *made, rooms int) verdict {
+// compare is the auditor's work on two stopped bridges: the hub's, and another domain's.
+func compare(a, b *snapshot, domain string, m *made, rooms int) verdict {
 	var v verdict
 	if len(a.rooms) != rooms || len(b.rooms) != rooms {
 		v.forked++
-		v.note("%d rooms were made, the hub knows %d and the follower %d", rooms, len(a.rooms), len(b.rooms))
+		v.note("%d rooms were made, the hub knows %d and %s %d", rooms, len(a.rooms), domain, len(b.rooms))
 	}
 	for uri, at := range a.rooms {
 		other := b.rooms[uri]
 		if at.auth == "" || at.auth != other.auth || at.epoch != other.epoch {
 			v.forked++
-			v.note("%s: the hub is in epoch %s %q, the follower in %s %q", uri, at.epoch, at.auth, other.epoch, other.auth)
+			v.note("%s: the hub is in epoch %s %q, %s in %s %q", uri, at.epoch, at.auth, domain, other.epoch, other.auth)
 		}
 		// Every message that the hub accepted was made once, by the bridge whose user sent it, and written down there first.
 		for hash, sender := range a.log[uri] {
-			maker := hub
-			if strings.HasPrefix(sender, "mimi://"+follower+"/") {
-				maker = follower
-			}
+			maker, _, _ := strings.Cut(strings.TrimPrefix(sender, "mimi://"), "/")
 			if !m.all[maker][hash] {
 				v.reused++
 				v.note("%s: a ciphertext of %s was sent that its bridge has not written down", uri, sender)

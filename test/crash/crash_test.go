@@ -3,20 +3,30 @@ package crash
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/killpoint"
 	"github.com/matrix-mimi/bridge/test/fakes/stage"
 	"github.com/matrix-mimi/bridge/test/harness"
+)
+
+const (
+	// roundLimit is how long a round takes at most.
+	roundLimit = 4 * time.Minute
+	// maxTries is in how many rounds a point is waited for that a round without a kill passes.
+	maxTries = 4
 )
 
 // kill says whom to kill where: at the n-th time that the bridge passes a point in a round.
@@ -34,21 +44,17 @@ type theatre struct {
 	dir   string
 	n     int
 	total verdict
-	kills int
 	made  *made
-	names map[string]bool // points at which something was killed
 }
 
-func newTheatre(t *testing.T, bin string, postgres func(context.Context, string) (string, error)) *theatre {
+// newTheatre starts the hub's bridge, the follower's, and more.
+func newTheatre(t *testing.T, bin string, postgres func(context.Context, string) (string, error), more ...string) *theatre {
 	t.Helper()
 	dir := t.TempDir()
 	if keep := os.Getenv("CRASH_DIR"); keep != "" { // databases and logs are to be looked at afterwards
-		if err := os.MkdirAll(keep, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		dir = keep
+		dir = filepath.Join(keep, t.Name())
 	}
-	s, err := stage.New(t.Context(), stage.Options{Dir: dir, Bin: bin, Bridges: []string{hub, follower}, Postgres: postgres, LogLevel: "debug"})
+	s, err := stage.New(t.Context(), stage.Options{Dir: dir, Bin: bin, Bridges: append([]string{hub, follower}, more...), Postgres: postgres, LogLevel: "debug"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +63,7 @@ func newTheatre(t *testing.T, bin string, postgres func(context.Context, string)
 			t.Error(err)
 		}
 	})
-	th := &theatre{t: t, stage: s, dir: dir, names: map[string]bool{}, made: newMade()}
+	th := &theatre{t: t, stage: s, dir: dir, made: newMade()}
 	for _, b := range s.Bridges {
 		if err := b.Start(t.Context()); err != nil {
 			t.Fatal(err)
@@ -106,10 +112,10 @@ func (th *theatre) census() map[string]map[string]int {
 	return out
 }
 
-// round plays one round; with a kill the bridge is started again as soon as it is dead. killed says whether it died.
+// round plays one round; with a kill the bridge is started again as soon as it is dead. killed says whether it died of it.
 func (th *theatre) round(k *kill) (killed bool, err error) {
 	th.n++
-	ctx, cancel := context.WithTimeout(th.t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(th.t.Context(), roundLimit)
 	defer cancel()
 	a, b := th.stage.Bridges[hub], th.stage.Bridges[follower]
 	var watch sync.WaitGroup
@@ -117,16 +123,21 @@ func (th *theatre) round(k *kill) (killed bool, err error) {
 	var again error
 	if k != nil {
 		victim := th.stage.Bridges[k.domain]
-		if err := th.restart(k.domain, fmt.Sprintf("%s=%s:%d", killpoint.Env, k.point, k.hit)); err != nil {
+		if err := victim.Stop(); err != nil {
 			return false, err
 		}
-		dead := victim.Process().Done()
+		if err := victim.Launch(fmt.Sprintf("%s=%s:%d", killpoint.Env, k.point, k.hit)); err != nil {
+			return false, err
+		}
+		process := victim.Process()
 		watch.Go(func() {
 			select {
 			case <-over:
-			case <-dead:
-				killed = true
-				again = victim.Start(ctx)
+			case <-process.Done():
+				if killed = diedOfSIGKILL(process.Err()); !killed {
+					again = fmt.Errorf("%s ended by itself: %v; its log ends:\n%s", k.domain, process.Err(), process.LogTail(4000))
+				}
+				again = errors.Join(again, victim.Start(ctx))
 			}
 		})
 	}
@@ -142,9 +153,7 @@ func (th *theatre) round(k *kill) (killed bool, err error) {
 	}
 	close(over)
 	watch.Wait()
-	if err == nil {
-		err = again
-	}
+	err = errors.Join(err, again)
 	v := r.audit()
 	if err != nil {
 		v.lost = max(v.lost, 1) // what was not even finished
@@ -154,20 +163,31 @@ func (th *theatre) round(k *kill) (killed bool, err error) {
 	for _, n := range v.notes {
 		th.t.Errorf("kill %v: %s", k, n)
 	}
-	if killed {
-		th.kills++
-		th.names[k.point] = true
-	}
 	return killed, err
 }
 
-// perform plays a list of kills, one line each.
-func (th *theatre) perform(list []kill) {
-	for _, k := range list {
+// diedOfSIGKILL tells a process that a kill point ended from one that failed.
+func diedOfSIGKILL(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
+// perform plays a list of kills, one line each, and notes them in the report. It ends early after a round that failed, since what
+// follows would stand on broken ground, and when there is no time left.
+func (th *theatre) perform(list []kill, rep *report) {
+	for i, k := range list {
+		if !rep.end.IsZero() && time.Now().After(rep.end) {
+			th.t.Errorf("the time is over, not played: %v", list[i:])
+			return
+		}
 		began := time.Now()
 		killed, err := th.round(&k)
-		if err == nil && !killed && k.hit > 1 {
-			// This round passed the point less often than the first one, which depends on what is sent together.
+		// How often a round passes a point depends on what happens to be sent together.
+		for tries := 1; err == nil && !killed && tries < maxTries; tries++ {
 			k.hit = 1
 			killed, err = th.round(&k)
 		}
@@ -176,12 +196,13 @@ func (th *theatre) perform(list []kill) {
 		case err != nil:
 			word = "FAILED"
 		case !killed:
-			word = "not reached"
+			word = "NOT REACHED"
+			th.t.Errorf("%v is not reached in %d rounds", k, maxTries)
 		}
-		fmt.Printf("crash: %-4s %s hit %d: %s, %d ms\n", k.point, k.domain, k.hit, word, time.Since(began).Milliseconds())
+		rep.played(k, word, killed, time.Since(began))
 		if err != nil {
 			th.t.Logf("logs of the bridges end:\n%s\n%s", th.stage.Bridges[hub].Process().LogTail(6000), th.stage.Bridges[follower].Process().LogTail(6000))
-			return // what follows would stand on broken ground
+			return
 		}
 	}
 }
@@ -189,9 +210,8 @@ func (th *theatre) perform(list []kill) {
 // close stops the bridges and audits their databases.
 func (th *theatre) close() {
 	th.t.Helper()
-	var snaps []*snapshot
-	for _, domain := range []string{hub, follower} {
-		b := th.stage.Bridges[domain]
+	snaps := map[string]*snapshot{}
+	for domain, b := range th.stage.Bridges {
 		if err := b.Stop(); err != nil {
 			th.t.Error(err)
 		}
@@ -199,22 +219,21 @@ func (th *theatre) close() {
 		if err != nil {
 			th.t.Fatal(err)
 		}
-		snaps = append(snaps, snap)
+		snaps[domain] = snap
 	}
-	v := compare(snaps[0], snaps[1], th.made, th.n)
-	th.total.add(v)
-	for _, n := range v.notes {
-		if v.lost+v.doubled+v.reused+v.forked > 0 {
+	for domain, snap := range snaps {
+		if domain == hub {
+			continue
+		}
+		v := compare(snaps[hub], snap, domain, th.made, th.n)
+		th.total.add(v)
+		for _, n := range v.notes {
 			th.t.Error(n)
-		} else {
-			th.t.Log(n)
 		}
 	}
 	if th.total.lost+th.total.doubled+th.total.reused+th.total.forked > 0 {
 		th.t.Fail()
 	}
-	fmt.Printf("crash: %d kills at %d points, %d lost, %d doubled, %d reused, %d forked\n", th.kills, len(th.names), th.total.lost, th.total.doubled,
-		th.total.reused, th.total.forked)
 }
 
 // chosen are the kills of this run, from what a round passes.
@@ -231,6 +250,9 @@ func chosen(t *testing.T, passed map[string]map[string]int) []kill {
 	var all []kill
 	missing := map[string]bool{}
 	only, at, _ := strings.Cut(os.Getenv("CRASH_POINT"), ":")
+	if only != "" && !slices.Contains(killpoint.Names, only) {
+		t.Fatalf("CRASH_POINT: there is no kill point %q", only)
+	}
 	for _, point := range killpoint.Names {
 		missing[point] = true
 		for _, domain := range []string{hub, follower} {
@@ -262,37 +284,80 @@ func chosen(t *testing.T, passed map[string]map[string]int) []kill {
 		}
 	}
 	if len(never) > 0 {
-		t.Errorf("the conversation never passes %q", never)
+		t.Errorf("the conversation never passes %q, so nothing can be killed there", never)
 	}
-	if os.Getenv("CRASH") == "all" || only != "" {
-		return all
+	if os.Getenv("CRASH") != "all" && only == "" {
+		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	}
-	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	if os.Getenv("CRASH") == "every" {
-		return all
+	return all
+}
+
+// built is the bridge with kill points, which all tests share.
+var built struct {
+	once sync.Once
+	dir  string
+	bin  string
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir)
 	}
-	return all[:min(len(all), 20)]
+	os.Exit(code)
 }
 
 func buildBridge(t *testing.T) string {
 	t.Helper()
-	bin, err := harness.BuildBridge(t.Context(), t.TempDir(), "killpoint")
-	if err != nil {
-		t.Fatal(err)
+	built.once.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "mimi-crash-*"); built.err == nil {
+			built.bin, built.err = harness.BuildBridge(context.WithoutCancel(t.Context()), built.dir, "killpoint")
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
 	}
-	return bin
+	return built.bin
+}
+
+// perform plays kills in some theatres at the same time, and fails when a point is not reached or something is amiss after it.
+// All kills are played with CRASH=all, else at most few of those that were chosen.
+func perform(t *testing.T, name string, few, theatres int, postgres func(context.Context, string) (string, error)) {
+	rep := newReport(t)
+	bin := buildBridge(t)
+	first := newTheatre(t, bin, postgres)
+	list := chosen(t, first.census())
+	first.close()
+	rep.add(first.total)
+	if os.Getenv("CRASH") == "" && len(list) > few {
+		list = list[:few]
+	}
+	t.Run("kills", func(t *testing.T) {
+		for i := range min(theatres, len(list)) {
+			var part []kill
+			for j := i; j < len(list); j += theatres {
+				part = append(part, list[j])
+			}
+			t.Run(strconv.Itoa(i), func(t *testing.T) {
+				t.Parallel()
+				th := newTheatre(t, bin, postgres)
+				th.perform(part, rep)
+				th.close()
+				rep.add(th.total)
+			})
+		}
+	})
+	rep.print(name)
+	if never := rep.missed(list); len(never) > 0 {
+		t.Errorf("nothing was killed at %q", never)
+	}
 }
 
 // Nothing is lost, doubled, reused or forked wherever the process is killed (reliability.md §5).
-func TestKillPoints(t *testing.T) {
-	bin := buildBridge(t)
-	th := newTheatre(t, bin, nil)
-	list := chosen(t, th.census())
-	th.perform(list)
-	th.close()
-}
+func TestKillPoints(t *testing.T) { perform(t, "sqlite", 20, 2, nil) }
 
-// The same holds on PostgreSQL.
+// The same holds on PostgreSQL. There the leases of a dead process have to end by themselves, which takes 20 s: much is waiting.
 func TestKillPointsPostgres(t *testing.T) {
 	pg, err := harness.StartPostgres(t.Context(), harness.PostgresConfig{})
 	if err != nil {
@@ -303,15 +368,5 @@ func TestKillPointsPostgres(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	th := newTheatre(t, buildBridge(t), pg.Database)
-	list := chosen(t, th.census())
-	rng := rand.New(rand.NewPCG(uint64(len(list)), 2))
-	rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-	// With PostgreSQL the leases of a dead process have to end by themselves, which takes 20 s.
-	few := 2
-	if os.Getenv("CRASH") == "all" {
-		few = 10
-	}
-	th.perform(slices.Clone(list[:min(len(list), few)]))
-	th.close()
+	perform(t, "postgres", 2, 4, pg.Database)
 }

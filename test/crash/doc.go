@@ -6,6 +6,11 @@
 // the round goes on as if nothing had been. In the end the auditor compares what the homeservers sent and got with the
 // databases of both bridges.
 //
-// Without CRASH it plays 20 random kills, with CRASH=all every point that the conversation passes, on both sides.
-// CRASH_SEED repeats a run. CRASH_POINT=K11 or K11:2 plays only that point.
+// Without CRASH it plays 20 random kills, with CRASH=all every point that the conversation passes, on both sides and both
+// databases, in some theatres at the same time. It fails when the conversation never passes a point, or when nothing could be
+// killed there, and prints what became of every point and the totals. CRASH_SEED repeats a run. CRASH_POINT=K11 or K11:2 plays
+// only that point.
+//
+// What the conversation of two bridges cannot show has tests of its own: a hub killed between two followers, refusals, restores,
+// a failover of PostgreSQL, and a bridge that is told to stop while people talk.
 package crash

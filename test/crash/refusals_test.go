@@ -265,8 +265,6 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	notify := wire.MarshalNotify([]wire.FanoutMessage{{Timestamp: uint64(time.Now().UnixMilli()), Message: messageOf(t, compose())}})
-	forged := bytes.Clone(compose())
-	forged[len(forged)/2] ^= 1
 	broken := bytes.Clone(commit(true))
 	broken[150] ^= 1
 	before := settled(t, c.a)
