@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/appservice"
 
 	"github.com/matrix-mimi/bridge/internal/config"
@@ -248,6 +249,53 @@ database:
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 4 {
 		t.Errorf("the check changed something: %v, %v", entries, err)
 	}
+}
+
+// Tokens and the database's password come from files, which nobody else may read.
+func TestSecretsComeFromFiles(t *testing.T) {
+	dir, cfg, _ := site(t)
+	for name, text := range map[string]string{"as": "as-secret\n", "hs": "hs-secret\n", "password": "p@ss/word\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, "registration", "-c", cfg)
+	must(t, "keys", "make", "-c", cfg)
+	for key, value := range map[string]string{"APPSERVICE__AS_TOKEN_FILE": "as", "APPSERVICE__HS_TOKEN_FILE": "hs", "DATABASE__TYPE": "postgres",
+		"DATABASE__URI": "postgres://bridge@localhost/bridge?sslmode=disable", "DATABASE__PASSWORD_FILE": "password"} {
+		t.Setenv("MIMIBRIDGE_"+key, value)
+	}
+	loaded, err := config.Load(cfg, os.Environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg, err := loadRegistration(loaded)
+	if err != nil || reg.AppToken != "as-secret" || reg.ServerToken != "hs-secret" {
+		t.Errorf("tokens %q and %q, %v", reg.AppToken, reg.ServerToken, err)
+	}
+	sc, err := storeConfig(loaded, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(sc.DSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := u.User.Password(); got != "p@ss/word" || u.User.Username() != "bridge" {
+		t.Errorf("the database is asked as %q with %q", u.User.Username(), got)
+	}
+	for _, name := range []string{"as", "hs", "password"} {
+		if err := os.Chmod(filepath.Join(dir, name), 0o604); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := do(t, "config", "check", "-c", cfg); err == nil || !strings.Contains(out, "can be read by everybody") || strings.Contains(out, "secret\n") {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+		if err := os.Chmod(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, "config", "check", "-c", cfg)
 }
 
 // -r names another registration than the settings do.
