@@ -150,29 +150,36 @@ func (s *step) judgeSubmitted(in *store.Input) ([]byte, error) {
 }
 
 // Messages that a peer was told are taken come before anything else that it sends to the room: how long a request waits for them
-// at first, and how often, each time twice as long (about 4 s in all). Then it goes first, and what it overtakes is shown later.
+// at first, and how often, each time twice as long (about 4 s in all). Then, and as long as nobody judges messages here, it is to
+// come again.
 const (
 	submittedPause = time.Millisecond
 	submittedLooks = 12
 )
 
-// afterSubmitted waits until the messages of a peer that were taken before are judged.
-func (r *Relay) afterSubmitted(ctx context.Context, id store.RoomID, peer string) error {
-	if !r.running.Load() || !r.mayShare(peer, verbSubmitMessages) {
-		return nil
+// afterSubmitted waits until the messages of a peer that were taken before are judged, and tells whether they are. If not, the
+// answer is comeAgain.
+func (r *Relay) afterSubmitted(ctx context.Context, id store.RoomID, peer string) (bool, error) {
+	if !r.mayShare(peer, verbSubmitMessages) {
+		return true, nil
 	}
-	for look := range submittedLooks {
+	for look := 0; ; look++ {
 		n, _, err := r.Store.InputsOf(ctx, id, inputSubmit, peer)
 		if err != nil || n == 0 {
-			return err
+			return err == nil, err
 		}
 		r.Wake(id)
+		if look == submittedLooks || !r.running.Load() {
+			return false, nil
+		}
 		if !sleep(ctx, submittedPause<<look) {
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 	}
-	return nil
 }
+
+// comeAgain lets a request come again. It names no time: only the lane of its room waits, in its own time.
+var comeAgain = Reply{Status: http.StatusTooManyRequests}
 
 // SubmitVerdicts takes what a hub says of messages that it took from us before. It is stored when this returns.
 func (r *Relay) SubmitVerdicts(ctx context.Context, peer string, _ wire.IdentifierURI, body []byte) (Reply, error) {

@@ -108,6 +108,46 @@ func (p *pair) links(events []string) (out []store.Link) {
 	return out
 }
 
+// What a provider was told is taken comes before what it sends afterwards, also while the hub does not get round to judging it, as
+// right after a restart: a message or commit that would overtake it has to come again.
+func TestNothingOvertakesWhatWasTaken(t *testing.T) {
+	for _, verb := range []string{verbSubmitMessage, verbUpdate} {
+		p := sharingPair(t, warm)
+		send := func() {
+			p.deliverMatrix(p.b)
+			p.b.drainAll()
+			p.b.pump()
+		}
+		p.b.hs.say(p.portal, p.bob, "one")
+		p.b.hs.say(p.portal, p.bob, "two")
+		send()
+		p.equal("requests in bulk", p.calls[verbSubmitMessages], 1)
+		epoch, before := p.a.room(p.room).Epoch, p.calls[verb]
+		dave := p.b.hs.mxid("dave")
+		if verb == verbUpdate {
+			p.b.hs.invite(p.portal, p.bob, dave)
+			p.b.hs.join(p.portal, dave)
+		} else {
+			p.b.hs.say(p.portal, p.bob, "three")
+		}
+		send()
+		p.equal(verb+" requests", p.calls[verb], before+1)
+		p.equal("epoch", p.a.room(p.room).Epoch, epoch)
+		if n := len(p.b.waiting(t)); n == 0 {
+			t.Errorf("the %s was answered", verb)
+		}
+		p.pass(time.Minute)
+		want := []string{local(p.bobAtA) + ": one", local(p.bobAtA) + ": two"}
+		if verb == verbUpdate {
+			p.equal("dave's ghost", p.room.members[p.a.ghost("mimi://b.example/u/dave")], "join")
+		} else {
+			want = append(want, local(p.bobAtA)+": three")
+		}
+		p.equal("A", p.a.hs.texts(p.room), want)
+		p.noTrouble()
+	}
+}
+
 // A hub that never tells its verdict is asked again by the draft's request, and answers what it decided.
 func TestVerdictThatDoesNotCome(t *testing.T) {
 	p := sharingPair(t, warm)

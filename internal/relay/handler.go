@@ -121,8 +121,8 @@ func (r *Relay) Update(ctx context.Context, peer string, path wire.IdentifierURI
 	if err != nil {
 		return Reply{}, err
 	}
-	if err := r.afterSubmitted(ctx, id, peer); err != nil {
-		return Reply{}, err
+	if ok, err := r.afterSubmitted(ctx, id, peer); !ok {
+		return comeAgain, err
 	}
 	return r.answerOnce(ctx, id, peer, verbUpdate, path.Key(), body, func(s *step) ([]byte, error) { return s.onUpdate(peer, received) })
 }
@@ -220,8 +220,8 @@ func (r *Relay) SubmitMessage(ctx context.Context, peer string, path wire.Identi
 	if err != nil {
 		return Reply{Body: (&wire.SubmitMessageResponse{StatusCode: wire.SubmitNotAllowed}).Marshal()}, nil
 	}
-	if err := r.afterSubmitted(ctx, id, peer); err != nil {
-		return Reply{}, err
+	if ok, err := r.afterSubmitted(ctx, id, peer); !ok {
+		return comeAgain, err
 	}
 	return r.answerOnce(ctx, id, peer, verbSubmitMessage, path.Key(), body, func(s *step) ([]byte, error) { return s.onSubmit(peer, q) })
 }
