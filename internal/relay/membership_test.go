@@ -455,3 +455,37 @@ func TestSomeClientsAreEnough(t *testing.T) {
 	})
 	must0(t, err)
 }
+
+// A hub may end the group of a room to begin another (RFC 9420 §11.2): the room, its portal and what was said stay.
+func TestGroupThatIsBegunAnew(t *testing.T) {
+	p := newPair(t, warm).begin()
+	own := p.a.hs.say(p.room, p.alice, "in the first group")
+	p.settle()
+	p.commitBy(p.a, p.room, botURI, func(s *step, c *plan) {
+		c.proposals = append(c.proposals, mls.Proposal{Type: mls.ProposalReInit, ReInit: &mls.ReInit{GroupID: []byte("mimi://a.example/g/next"), Version: mls.VersionMLS10,
+			Suite: s.cfg.Suite, Extensions: s.room.group.Context().Extensions}})
+	})
+	p.equal("state at B", p.b.room(p.portal).State, stateClosed)
+	_, err := p.a.relay.runStep(t.Context(), p.a.room(p.room).ID, nil, store.Settle{}, func(s *step) error {
+		s.room.head.Group++
+		s.room.head.GroupID = []byte("mimi://a.example/g/next")
+		if err := s.newGroup(s.room.policy.Participants, s.cfg.Bot); err != nil {
+			return err
+		}
+		s.wish(intentAdd, s.bot, aliceURI, intentData{MXID: p.alice})
+		s.wish(intentAdd, s.bot, bobURI, intentData{MXID: p.bobAtA})
+		return s.advance()
+	})
+	must0(t, err)
+	p.settle()
+	p.equal("state at B", p.b.room(p.portal).State, stateActive)
+	p.equal("group at B", string(p.b.view(p.portal).group.GroupID()), "mimi://a.example/g/next")
+	p.equal("bob", p.portal.members[p.bob], "join")
+	p.b.hs.emit(p.portal, p.bob, event.TypeMessage, nil, merge(map[string]any{"msgtype": "m.text", "body": "an answer in the second"},
+		inReply(p.portal.find(t, event.TypeMessage, "in the first group").id)), 0)
+	p.settle()
+	p.equal("answer", p.room.find(t, event.TypeMessage, "an answer in the second").relation().ReplyTo, own)
+	p.talk(1)
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	p.noTrouble()
+}

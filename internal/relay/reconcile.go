@@ -336,10 +336,17 @@ func cutRunes(s string, n int) string {
 }
 
 // checkAlive closes a follower room when no client of ours is in the group any more: its secrets are gone, and what is
-// left of the group is of no use.
+// left of the group is of no use. Nor is a group that its hub ended by a ReInit to begin another: a Welcome leads into that one,
+// or who writes first joins it.
 func (s *step) checkAlive() error {
 	v := s.room
-	if v.head.Kind != store.RoomFollower || v.group == nil || len(v.group.OwnLeaves()) > 0 {
+	if v.head.Kind != store.RoomFollower || v.group == nil {
+		return nil
+	}
+	if v.group.Closed() {
+		return s.closeRoom()
+	}
+	if len(v.group.OwnLeaves()) > 0 {
 		return nil
 	}
 	for _, mxid := range sortedKeys(v.members.byMXID) {
