@@ -18,7 +18,7 @@ func (i *in) relation() (rel event.Relation, note string) {
 		if list := i.room.Links.ByID(m.InReplyTo); len(list) > 0 {
 			rel.ReplyTo = list[0].Ref()
 		} else {
-			note = i.room.historyNote()
+			note = historyNote
 		}
 	}
 	if len(m.TopicID) == 0 {

@@ -102,7 +102,7 @@ func (i *in) location(m *event.Message, text string) {
 		return
 	}
 	name := html.Line(geoName(text), 300)
-	if text != geoMarkdown(name, uri) && text != name+" "+uri {
+	if text != geoMarkdown(name, uri) {
 		return // the text says something else
 	}
 	*m = event.Message{MsgType: event.MsgLocation, Body: name, GeoURI: uri, Mentions: m.Mentions}
@@ -115,8 +115,7 @@ func geoName(text string) string {
 			return html.Text(html.FromMarkdown(text[1:end], nil))
 		}
 	}
-	name, _, _ := strings.Cut(text, " geo:")
-	return name
+	return ""
 }
 
 // bounded makes a file of a text that is too long for an event.

@@ -19,11 +19,11 @@ const (
 
 func TestOptions(t *testing.T) {
 	s := newSide(goldenPeople())
-	s.Options = Options{PlainOnly: true, Expires: 3600, SenderTime: true, ExternalID: "hs.example"}
+	s.Options = Options{Expires: 3600, SenderTime: true, ExternalID: "hs.example"}
 	e := evt("$e", "@alice:hs.example", event.TypeMessage, `{"msgtype":"m.text","body":"**b**","format":"org.matrix.custom.html","formatted_body":"<b>b</b>"}`)
 	o := s.ToMIMI(e, content.Salt{1}, nil)
-	if part, ok := o.Message.Body.Body.(content.SinglePart); !ok || part.ContentType != content.TypePlain || string(part.Content) != "**b**" {
-		t.Errorf("plain only: %+v", o.Message.Body)
+	if part, ok := o.Message.Body.Body.(content.SinglePart); !ok || part.ContentType != content.TypeMarkdownMIMI || string(part.Content) != "**b**" {
+		t.Errorf("%+v", o.Message.Body)
 	}
 	if x := o.Message.Expires; x == nil || !x.Relative || x.Time != 3600 || !reflect.DeepEqual(o.Expires, x) {
 		t.Errorf("expiry that the room demands: %+v", x)

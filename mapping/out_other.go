@@ -49,9 +49,6 @@ func (o *out) location(m event.Message) content.Part {
 	}
 	setPrivate(o.ext, keyMsgType, event.MsgLocation)
 	setPrivate(o.ext, keyGeo, m.GeoURI)
-	if o.room.PlainOnly {
-		return single(content.Render, content.TypePlain, name+" "+m.GeoURI)
-	}
 	return single(content.Render, content.TypeMarkdownMIMI, geoMarkdown(name, m.GeoURI))
 }
 

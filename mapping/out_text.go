@@ -40,7 +40,7 @@ func (o *out) formatted(m event.Message, body, prefix string) (content.Part, boo
 	mentions := o.mentions(m)
 	md := ""
 	marked := false
-	if m.HTML != "" && !o.room.PlainOnly {
+	if m.HTML != "" {
 		got := html.ToMarkdown(m.HTML, mentions.link)
 		md, marked = got.Text, !got.Plain || got.Lossy
 		if md == "" {
@@ -51,9 +51,6 @@ func (o *out) formatted(m event.Message, body, prefix string) (content.Part, boo
 		}
 	} else if strings.TrimSpace(body) == "" {
 		return content.Part{}, false
-	}
-	if o.room.PlainOnly {
-		return single(content.Render, content.TypePlain, prefix+body), true
 	}
 	rest := mentions.unlinked()
 	if !marked && len(rest) == 0 && !mentions.room {

@@ -128,8 +128,6 @@ type Room struct {
 
 // Options are choices of the operator and demands of the room's policy.
 type Options struct {
-	// PlainOnly sends no Markdown; for rooms whose members read only plain text.
-	PlainOnly bool
 	// MentionPrefix writes the name of a mentioned user before a text that does
 	// not hold it; off, that mention is lost.
 	MentionPrefix bool
@@ -145,17 +143,10 @@ type Options struct {
 	CallURL string
 	// Languages are the preferred languages of what comes in, best first.
 	Languages []string
-	// HistoryNote is put before replies to messages that are not known.
-	HistoryNote string
 }
 
-// historyNote is the note in the words of the operator or our own.
-func (o Options) historyNote() string {
-	if o.HistoryNote != "" {
-		return o.HistoryNote
-	}
-	return "(reply to an older message)"
-}
+// historyNote is put before answers to messages that are not known.
+const historyNote = "(reply to an older message)"
 
 // Drop says why nothing is sent. The words are a closed list.
 type Drop string

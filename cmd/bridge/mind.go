@@ -18,7 +18,7 @@ import (
 func relayConfig(cfg *config.Config, bot string) relay.Config {
 	waiting := follower.DefaultBounds
 	waiting.Rows, waiting.Bytes, waiting.Age = cfg.Limits.WaitingRows, int64(cfg.Limits.WaitingSize), cfg.Limits.WaitingAge.D()
-	m := mapping.Options{MentionPrefix: cfg.Bridge.PrefixSilentMentions, SenderTime: cfg.Bridge.SenderTimestamps, CallURL: cfg.Bridge.CallURL}
+	m := mapping.Options{MentionPrefix: cfg.Bridge.PrefixSilentMentions, SenderTime: cfg.Bridge.SenderTimestamps, CallURL: cfg.Bridge.CallURL, Languages: cfg.Bridge.Languages}
 	if cfg.Bridge.ExternalIDs {
 		m.ExternalID = cfg.Homeserver.Domain
 	}

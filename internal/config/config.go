@@ -78,6 +78,7 @@ type Bridge struct {
 	SenderTimestamps      bool          `yaml:"sender_timestamps"`
 	ExternalIDs           bool          `yaml:"external_ids"`
 	PrefixSilentMentions  bool          `yaml:"prefix_silent_mentions"`
+	Languages             []string      `yaml:"languages"` // language tags (RFC 5646), best first
 	ReadReceipts          ReceiptPolicy `yaml:"read_receipts"`
 	Typing                bool          `yaml:"typing"`
 	Presence              bool          `yaml:"presence"`

@@ -28,10 +28,10 @@ func Default() Config {
 		Bridge: Bridge{
 			Permissions: Permissions{}, CommandPrefix: "!mimi", GhostName: "{name} ({domain})",
 			MaxExport: 500, InviteTimeout: 14 * day, ConsistencyInterval: hour,
-			PrefixSilentMentions: true,
-			ReadReceipts:         ReceiptsRoom,
-			Typing:               true,
-			ShareProfiles:        true,
+			PrefixSilentMentions: true, Languages: []string{},
+			ReadReceipts:  ReceiptsRoom,
+			Typing:        true,
+			ShareProfiles: true,
 		},
 		Database: Database{Type: SQLite, URI: "bridge.db", SealingKeyFile: "sealing.key", MaxConnections: 20},
 		MIMI: MIMI{

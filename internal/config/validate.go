@@ -59,6 +59,7 @@ var (
 	serverName = regexp.MustCompile(`^([A-Za-z0-9.-]{1,230}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
 	localpart  = regexp.MustCompile(`^[a-z0-9._=/+-]{1,200}$`)
 	userID     = regexp.MustCompile(`^@[^:]{1,200}:.+$`)
+	language   = regexp.MustCompile(`^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}$`)
 	asID       = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 )
 
@@ -106,6 +107,9 @@ func (v *validator) bridge() {
 	v.want(b.CallURL == "" || err == nil && call.Scheme == "https" && call.Host != "", "bridge.call_url", "is no https address", "write for example https://call.example.com/room/#/?roomId={room}")
 	v.want(b.ReportRoom == "" || strings.HasPrefix(b.ReportRoom, "!") && !strings.ContainsAny(b.ReportRoom, " \t\n"), "bridge.report_room", "is no room id",
 		"write the room's id, which begins with !, and invite the bot")
+	for i, l := range b.Languages {
+		v.want(language.MatchString(l), fmt.Sprintf("bridge.languages[%d]", i), fmt.Sprintf("%q is no language tag", l), "write for example [de, en]")
+	}
 	v.positive("bridge.invite_timeout", int64(b.InviteTimeout))
 	v.positive("bridge.consistency_interval", int64(b.ConsistencyInterval))
 }
