@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -10,10 +11,11 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/matrix-mimi/bridge/internal/obs"
+	"github.com/matrix-mimi/bridge/internal/store"
 )
 
 // greeter fetches the directories of the providers that something was ever sent
-// to when the bridge starts. Who answers is there: what waits for it is tried at
+// to, and of those that lead rooms of ours, when the bridge starts. Who answers is there: what waits for it is tried at
 // once. And a bridge of this kind sees who fetched its directory, and tries in
 // its turn what waits for us. Otherwise both would wait for up to ten minutes.
 type greeter struct {
@@ -31,7 +33,7 @@ const (
 )
 
 func (a *app) newGreeter(p *provider, called func(dest string)) part {
-	g := greeter{known: a.db.Destinations, called: called, log: a.log.With().Str(obs.FieldComponent, "greeting").Logger(),
+	g := greeter{known: acquaintances(a.db), called: called, log: a.log.With().Str(obs.FieldComponent, "greeting").Logger(),
 		greet: func(ctx context.Context, domain string) error {
 			_, err := p.client.Directory(ctx, domain)
 			return err
@@ -41,6 +43,24 @@ func (a *app) newGreeter(p *provider, called func(dest string)) part {
 		<-ctx.Done()
 		return nil
 	}}
+}
+
+// acquaintances lists the destinations that something was ever sent to, and the hubs that may have something for us although they never
+// got anything: nobody of ours has spoken in their rooms.
+func acquaintances(db *store.DB) func(ctx context.Context, prefix string, limit int) ([]string, error) {
+	return func(ctx context.Context, prefix string, limit int) ([]string, error) {
+		dests, err := db.Destinations(ctx, prefix, limit)
+		if err != nil {
+			return nil, err
+		}
+		hubs, err := db.Hubs(ctx, limit)
+		for _, hub := range hubs {
+			dests = append(dests, prefix+hub)
+		}
+		slices.Sort(dests)
+		dests = slices.Compact(dests)
+		return dests[:min(len(dests), limit)], err
+	}
 }
 
 // all greets everybody once, in any order and not all at one moment.

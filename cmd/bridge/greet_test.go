@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/internal/store/storetest"
 )
 
 // Everybody who is known is greeted once, not all together; what waits for those who answer is tried at once.
@@ -64,4 +67,31 @@ func TestProvidersAreGreeted(t *testing.T) {
 			t.Errorf("%d at once, in %v", most.Load(), took)
 		}
 	})
+}
+
+// The hub of a room in which ours only listen is greeted as well: after an outage it would leave us alone for up to ten minutes.
+func TestHubsAreGreeted(t *testing.T) {
+	db, ctx := storetest.Open(t, storetest.Config(t, "sqlite")), t.Context()
+	err := db.Tx(ctx, func(tx *store.Tx) error {
+		for n, r := range []store.Room{{Kind: store.RoomFollower, Hub: "silent.example"}, {Kind: store.RoomFollower, Hub: "known.example"}, {Kind: store.RoomHub}} {
+			r.ID, r.Epoch, r.CreatedMS = store.DerivedRoomID("test", fmt.Sprint(n)), -1, 1
+			if err := tx.CreateRoom(ctx, r); err != nil {
+				return err
+			}
+			if r.Hub != "known.example" {
+				continue
+			}
+			if _, err := tx.AddOutbound(ctx, []store.Outbound{{Room: r.ID, Dest: "mimi:known.example", Seq: 1, Verb: "v"}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := acquaintances(db)(ctx, "mimi:", 10)
+	if want := []string{"mimi:known.example", "mimi:silent.example"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("greeted are %q %v, want %q", got, err, want)
+	}
 }

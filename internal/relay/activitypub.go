@@ -33,7 +33,9 @@ type ActivityPub struct {
 	// Blocked tells that a host is not spoken with; nil: none is.
 	Blocked func(host string) bool
 
-	mls    mls.Config
+	mls mls.Config
+	// looks bounds what is fetched at once of those whom others put into groups.
+	looks  *ap.Lookups
 	making singleflight.Group // two requests must not make two keys for one actor
 
 	mu    sync.Mutex
@@ -62,7 +64,7 @@ type apPerson struct {
 
 // NewActivityPub makes the face of a relay.
 func NewActivityPub(r *Relay, site ap.Site, people *ap.People) *ActivityPub {
-	a := &ActivityPub{Relay: r, Site: site, People: people, mls: mls.Config{Limits: r.cfg.Limits},
+	a := &ActivityPub{Relay: r, Site: site, People: people, mls: mls.Config{Limits: r.cfg.Limits}, looks: ap.NewLookups(maxLooks, maxLooksPerDomain),
 		forks: map[store.RoomID]*ap.Fork{}, known: map[string]apPerson{}, pulled: map[store.RoomID]time.Time{}, selves: map[string]ownProfile{}, toldSelves: map[string]string{}}
 	r.threads, r.channels, a.mls.Validator = a, a, a.validator()
 	return a

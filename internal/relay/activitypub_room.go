@@ -77,7 +77,7 @@ func (a *ActivityPub) runInput(ctx context.Context, room store.RoomID, in *store
 			return err
 		})
 		if err != nil && try < maxNeeds {
-			again, needErr := a.satisfy(needs, err, packages)
+			again, needErr := a.satisfy(needs, err, packages, in == nil)
 			if again && needErr == nil {
 				continue
 			}

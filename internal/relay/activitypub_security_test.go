@@ -105,3 +105,42 @@ func TestNothingIsSaidBeforeAnInvitationIsTaken(t *testing.T) {
 		t.Errorf("after declining bob is %q", m)
 	}
 }
+
+// TestLookupsForOthersAreBounded: what a request makes the bridge fetch of a domain waits for its turn; the request is refused for now, nothing is written, and it
+// is taken when it comes again.
+func TestLookupsForOthersAreBounded(t *testing.T) {
+	c := newChannelWorld(t)
+	c.must(c.a.face.StartChat(context.Background(), c.alice, "@bob@b.example"))
+	rooms, err := c.a.db.Rooms(context.Background(), store.RoomID{}, 100)
+	c.must(err)
+	for _, r := range rooms {
+		c.a.drain(r.ID)
+	}
+	rows := c.deliveries(c.a)
+	if len(rows) == 0 {
+		t.Fatal("nothing is to be sent")
+	}
+	alice := c.a.face.Site.User("alice")
+	var turns []func()
+	for range maxLooksPerDomain { // others ask for people of the same domain, which answers slowly
+		done, err := c.b.face.looks.Begin(context.Background(), "http://www.a.example/somebody")
+		c.must(err)
+		turns = append(turns, done)
+	}
+	if code := c.push(c.a, alice, rows[0].Target, rows[0].Data); code != 429 {
+		t.Errorf("beyond the bound: %d", code)
+	}
+	if c.b.hs.roomOf(c.bob, "invite") != nil {
+		t.Error("somebody was invited by it")
+	}
+	for _, done := range turns {
+		done()
+	}
+	if code := c.push(c.a, alice, rows[0].Target, rows[0].Data); code != 202 {
+		t.Errorf("when it comes again: %d", code)
+	}
+	c.settle()
+	if c.b.hs.roomOf(c.bob, "invite") == nil {
+		t.Error("nobody was invited in the end")
+	}
+}

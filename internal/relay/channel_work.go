@@ -147,8 +147,23 @@ const (
 	needsTime = time.Minute
 )
 
-// satisfy gets what a step needs from other servers before it is made anew. false: it was something else that went wrong.
-func (a *ActivityPub) satisfy(ctx context.Context, need error, packages map[string]fetched) (bool, error) {
+// Bounds on what is fetched at once in steps that the requests of others wait for: in all, and of one registered domain.
+const (
+	maxLooks          = 32
+	maxLooksPerDomain = 4
+)
+
+// look begins a look-up of an actor. For a request of another server, which can come again, it has to wait for its turn.
+func (a *ActivityPub) look(ctx context.Context, actor string, request bool) (done func(), err error) {
+	if !request {
+		return func() {}, nil
+	}
+	return a.looks.Begin(ctx, actor)
+}
+
+// satisfy gets what a step needs from other servers before it is made anew. false: it was something else that went wrong. request
+// says that another server waits for the step.
+func (a *ActivityPub) satisfy(ctx context.Context, need error, packages map[string]fetched, request bool) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
 	var person needPerson
@@ -157,16 +172,22 @@ func (a *ActivityPub) satisfy(ctx context.Context, need error, packages map[stri
 	var key needKey
 	switch {
 	case errors.As(need, &key):
+		done, err := a.look(ctx, key.actor, request)
+		if err != nil {
+			return true, err
+		}
+		defer done()
 		return true, a.learnKey(ctx, key)
 	case errors.As(need, &person):
-		_, err := a.person(ctx, person.actor)
-		if err != nil {
-			err = fmt.Errorf("%w: %w", errLater, err)
-		}
-		return true, err
+		return true, a.meet(ctx, person.actor, request)
 	case errors.As(need, &people):
-		return true, a.people(ctx, people)
+		return true, a.people(ctx, people, request)
 	case errors.As(need, &pack):
+		done, err := a.look(ctx, pack.actor, request)
+		if err != nil {
+			return true, err
+		}
+		defer done()
 		kp, err := a.fetchPackage(ctx, pack.actor, pack.by)
 		if errors.Is(err, errBusyKey) {
 			return true, fmt.Errorf("%w: %w", errLater, err)
@@ -192,14 +213,27 @@ type needPeople []string
 func (n needPeople) Error() string { return fmt.Sprintf("%d actors are not known yet", len(n)) }
 
 // people finds what is known of several actors: what was written down, after a restart, before their servers are asked.
-func (a *ActivityPub) people(ctx context.Context, actors []string) error {
+func (a *ActivityPub) people(ctx context.Context, actors []string, request bool) error {
 	for _, actor := range actors {
 		if _, err := a.recallPerson(ctx, actor, errLater); err == nil {
 			continue
 		}
-		if _, err := a.person(ctx, actor); err != nil {
-			return fmt.Errorf("%w: %w", errLater, err)
+		if err := a.meet(ctx, actor, request); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// meet gets to know an actor.
+func (a *ActivityPub) meet(ctx context.Context, actor string, request bool) error {
+	done, err := a.look(ctx, actor, request)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if _, err := a.person(ctx, actor); err != nil {
+		return fmt.Errorf("%w: %w", errLater, err)
 	}
 	return nil
 }

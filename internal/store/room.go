@@ -94,6 +94,11 @@ func (r *Reader) Rooms(ctx context.Context, after RoomID, limit int) ([]Room, er
 	return list[Room](ctx, r, `SELECT `+roomColumns+` FROM room WHERE room > $1 ORDER BY room LIMIT $2`, after, limit)
 }
 
+// Hubs lists the providers that lead rooms which we follow, at most limit.
+func (r *Reader) Hubs(ctx context.Context, limit int) ([]string, error) {
+	return column[string](ctx, r, `SELECT DISTINCT hub FROM room WHERE kind = 'follower' AND hub <> '' ORDER BY hub LIMIT `+number(limit))
+}
+
 // DueRooms returns rooms of the owner's shards that have something to do, the longest waiting first.
 func (r *Reader) DueRooms(ctx context.Context, owner string, limit int) ([]RoomID, error) {
 	return column[RoomID](ctx, r, `SELECT room FROM room WHERE due_ms <= {now}

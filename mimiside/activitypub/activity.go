@@ -119,7 +119,7 @@ func (a *Activity) fetchObject(ctx context.Context, g *Gate, hostsGroup bool) er
 	if !sameOrigin(a.ObjectID, a.Actor) {
 		return fmt.Errorf("%w: its object is not of its actor's origin", ErrActivity)
 	}
-	done, err := g.lookups.begin(ctx, a.ObjectID)
+	done, err := g.lookups.Begin(ctx, a.ObjectID)
 	if err != nil {
 		return err
 	}

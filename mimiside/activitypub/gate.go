@@ -29,7 +29,7 @@ type Gate struct {
 	// origins and keys count requests whose signature verified, claimed those that name a key which did not verify them yet: nobody uses up the
 	// quota of others by naming their keys.
 	origins, keys, claimed *peer.Quota
-	lookups                *lookups
+	lookups                *Lookups
 }
 
 // GateConfig says what a Gate allows.
@@ -68,7 +68,7 @@ func NewGate(c GateConfig) *Gate {
 	if c.LookupsPerDomain == 0 {
 		c.LookupsPerDomain = 4
 	}
-	return &Gate{people: c.People, blocked: c.Blocked, now: c.Now, lookups: newLookups(c.Lookups, c.LookupsPerDomain),
+	return &Gate{people: c.People, blocked: c.Blocked, now: c.Now, lookups: NewLookups(c.Lookups, c.LookupsPerDomain),
 		origins: peer.NewQuota(c.PerOrigin, time.Minute, maxGateKeys, c.Now), claimed: peer.NewQuota(c.PerOrigin, time.Minute, maxGateKeys, c.Now), keys: peer.NewQuota(c.PerKey, time.Minute, maxGateKeys, c.Now)}
 }
 
@@ -106,7 +106,7 @@ func (g *Gate) Signer(ctx context.Context, in Incoming) (actor string, err error
 	if g.claimed.Take(originOf(sig.KeyID)) != nil {
 		return "", ErrTooMany
 	}
-	done, err := g.lookups.begin(ctx, sig.KeyID)
+	done, err := g.lookups.Begin(ctx, sig.KeyID)
 	if err != nil {
 		return "", err
 	}

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
-// lookups bounds what is fetched at once because strangers ask: in all, and of one registered domain, so that a server which answers slowly, under however many
+// Lookups bounds what is fetched at once because strangers ask: in all, and of one registered domain, so that a server which answers slowly, under however many
 // names, holds up nobody else. It is safe for concurrent use.
-type lookups struct {
+type Lookups struct {
 	all chan struct{}
 	per int
 
@@ -19,12 +19,13 @@ type lookups struct {
 	busy map[string]int // by registered domain
 }
 
-func newLookups(all, perDomain int) *lookups {
-	return &lookups{all: make(chan struct{}, all), per: perDomain, busy: map[string]int{}}
+// NewLookups makes the bounds: so many at once in all, and of one registered domain.
+func NewLookups(all, perDomain int) *Lookups {
+	return &Lookups{all: make(chan struct{}, all), per: perDomain, busy: map[string]int{}}
 }
 
-// begin waits for its turn to fetch an address; done ends the turn. ErrTooMany when the domain has as many as it may have, or the context ends first.
-func (l *lookups) begin(ctx context.Context, address string) (done func(), err error) {
+// Begin waits for its turn to fetch an address; done ends the turn. ErrTooMany when the domain has as many as it may have, or the context ends first.
+func (l *Lookups) Begin(ctx context.Context, address string) (done func(), err error) {
 	domain := registered(address)
 	l.mu.Lock()
 	if l.busy[domain] >= l.per {

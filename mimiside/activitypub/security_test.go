@@ -314,7 +314,7 @@ func TestWhatIsTakenFromABlockedServer(t *testing.T) {
 
 // TestOneDomainDoesNotHoldUpOthers (row "Inbox flooding"): a domain that answers slowly, under whatever names below it, has its share of what is looked up at once, and no more.
 func TestOneDomainDoesNotHoldUpOthers(t *testing.T) {
-	l := newLookups(6, 2)
+	l := NewLookups(6, 2)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	var done []func()
@@ -330,7 +330,7 @@ func TestOneDomainDoesNotHoldUpOthers(t *testing.T) {
 		if n == 8 {
 			c = ctx
 		}
-		end, err := l.begin(c, tc.address)
+		end, err := l.Begin(c, tc.address)
 		if !errors.Is(err, tc.err) {
 			t.Fatalf("%s: %v", tc.address, err)
 		}

@@ -310,7 +310,7 @@ func TestOthersDoNotUseUpAQuota(t *testing.T) {
 		}
 	}
 	before := len(w.requests)
-	if _, err := g.lookups.begin(context.Background(), "https://slow.example/key"); err != nil { // somebody's server does not answer
+	if _, err := g.lookups.Begin(context.Background(), "https://slow.example/key"); err != nil { // somebody's server does not answer
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
