@@ -337,21 +337,9 @@ func TestSealingKeyIsMadeShownAndRotated(t *testing.T) {
 	}
 }
 
-// ready waits until the bridge answers that it is.
+// ready asks once whether the bridge is ready.
 func ready(ctx context.Context, admin string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("/readyz answers %s", resp.Status)
-	}
-	return nil
+	return harness.GetOK(ctx, "http://"+admin+"/readyz")
 }
 
 // shown is the serial number of the certificate that a listener shows.

@@ -125,18 +125,25 @@ func (s *Server) room(w http.ResponseWriter, r *http.Request, token, sub string)
 	return "", ErrNotFound
 }
 
+// member demands that a member of a room asks, and returns all its members.
+func (s *Server) member(r *http.Request, token string) (signer string, members []string, err error) {
+	if signer, err = s.requester(r); err != nil {
+		return signer, nil, err
+	}
+	if members, err = s.cfg.Backend.Members(r.Context(), token); err != nil {
+		return signer, nil, err
+	}
+	if !slices.Contains(members, signer) {
+		return signer, nil, ErrForbidden
+	}
+	return signer, members, nil
+}
+
 // groupInfo is the state of the group of a room, for its members: by it a client that lost its own comes back (RFC 9420 §11.2.1). S000-059, S000-085.
 func (s *Server) groupInfo(w http.ResponseWriter, r *http.Request, token, id string) (string, error) {
-	signer, err := s.requester(r)
+	signer, _, err := s.member(r, token)
 	if err != nil {
 		return signer, err
-	}
-	list, err := s.cfg.Backend.Members(r.Context(), token)
-	if err != nil {
-		return signer, err
-	}
-	if !slices.Contains(list, signer) {
-		return signer, ErrForbidden
 	}
 	info, err := s.cfg.Backend.GroupInfo(r.Context(), token)
 	if err != nil {
@@ -148,16 +155,9 @@ func (s *Server) groupInfo(w http.ResponseWriter, r *http.Request, token, id str
 
 // members is the followers collection of a room, for its members. S000-057.
 func (s *Server) members(w http.ResponseWriter, r *http.Request, token, id string) (string, error) {
-	signer, err := s.requester(r)
+	signer, list, err := s.member(r, token)
 	if err != nil {
 		return signer, err
-	}
-	list, err := s.cfg.Backend.Members(r.Context(), token)
-	if err != nil {
-		return signer, err
-	}
-	if !slices.Contains(list, signer) {
-		return signer, ErrForbidden
 	}
 	o := EmptyCollection(id, len(list))
 	items := make([]any, len(list))

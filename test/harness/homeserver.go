@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -133,29 +132,12 @@ func (h *Homeserver) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err = proc.Await(ctx, h.URL()+" to answer", func(ctx context.Context) error {
-		return httpOK(ctx, h.URL()+"/_matrix/client/versions")
+		return GetOK(ctx, h.URL()+"/_matrix/client/versions")
 	})
 	if err != nil {
 		proc.Kill()
 	}
 	return err
-}
-
-// httpOK makes one GET and returns nil when the answer is 200.
-func httpOK(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answered %s", url, resp.Status)
-	}
-	return nil
 }
 
 // Stop ends the homeserver with SIGTERM. Start brings it back.
