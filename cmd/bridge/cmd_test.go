@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -574,4 +575,18 @@ func TestDemoIsKept(t *testing.T) {
 	if _, err := http.Get(m[1] + "/_matrix/client/versions"); err == nil {
 		t.Error("the homeserver still runs")
 	}
+}
+
+// A step that takes long says every 15 s that it goes on.
+func TestLongStepsShowProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &watched{seen: make(chan struct{})}
+		stop := progress(out, "still building")
+		<-time.After(40 * time.Second) // in the bubble's time
+		stop()
+		<-time.After(time.Minute)
+		if got := out.String(); got != "still building (15 s)\nstill building (30 s)\n" {
+			t.Errorf("%q", got)
+		}
+	})
 }

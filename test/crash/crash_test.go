@@ -357,7 +357,7 @@ func perform(t *testing.T, name string, few, theatres int, postgres func(context
 // Nothing is lost, doubled, reused or forked wherever the process is killed (reliability.md §5).
 func TestKillPoints(t *testing.T) { perform(t, "sqlite", 20, 2, nil) }
 
-// The same holds on PostgreSQL. There the leases of a dead process have to end by themselves, which takes 20 s: much is waiting.
+// The same holds on PostgreSQL. There much is waiting: leases of a dead process may have to end by themselves, in up to 20 s.
 func TestKillPointsPostgres(t *testing.T) {
 	pg, err := harness.StartPostgres(t.Context(), harness.PostgresConfig{})
 	if err != nil {
