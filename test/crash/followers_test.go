@@ -2,10 +2,14 @@ package crash
 
 import (
 	"context"
+	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/killpoint"
+	"github.com/matrix-mimi/bridge/test/fakes"
 	"github.com/matrix-mimi/bridge/test/fakes/stage"
 )
 
@@ -139,6 +143,68 @@ func TestStopWhilePeopleTalk(t *testing.T) {
 		if n := b.Homeserver.Repeats(); n > 0 {
 			t.Errorf("%s sent %d messages again that its homeserver had acknowledged", b.Domain, n)
 		}
+	}
+	v := r.audit()
+	if v.lost+v.doubled+v.reused > 0 {
+		t.Errorf("%d lost, %d doubled, %d reused: %q", v.lost, v.doubled, v.reused, v.notes)
+	}
+	th.close()
+}
+
+// It ends in time also while its homeserver and the other provider take requests and do not answer them, and what was on its way
+// is in the rooms once.
+func TestStopWhileNobodyAnswers(t *testing.T) {
+	th := newTheatre(t, buildBridge(t), nil)
+	th.n = 1
+	ctx, cancel := context.WithTimeout(t.Context(), roundLimit)
+	defer cancel()
+	r := &round{ctx: ctx, n: th.n, a: th.stage.Bridges[hub], b: th.stage.Bridges[follower], made: th.made}
+	r.names()
+	must := func(err error) {
+		if t.Helper(); err != nil {
+			t.Fatalf("%v\n%s\n%s", err, r.a.Process().LogTail(4000), r.b.Process().LogTail(4000))
+		}
+	}
+	must(r.invite())
+	must(r.talk(1))
+	for _, victim := range []*stage.Bridge{r.a, r.b} {
+		other := r.a
+		if victim == r.a {
+			other = r.b
+		}
+		var silent atomic.Int64
+		victim.Homeserver.SetFault(func(q *http.Request) fakes.Fault {
+			if strings.Contains(q.URL.Path, "/send/") {
+				silent.Add(1)
+				return fakes.NoAnswer
+			}
+			return fakes.Fine
+		})
+		if victim == r.a {
+			r.say(r.bob, r.bobAtA, false)
+		} else {
+			r.say(r.alice, r.aliceAtB, true)
+		}
+		must(poll(ctx, "a request that is not answered", r.stir, func() (bool, error) { return silent.Load() > 0, nil }))
+		other.Link.Hold()
+		asked := other.Link.Answered.Load()
+		r.say(r.alice, r.aliceAtB, true)
+		r.say(r.bob, r.bobAtA, false)
+		must(r.wait(victim.Homeserver, "all events to be taken", victim.Homeserver.Idle))
+		began := time.Now()
+		err := victim.Stop()
+		t.Logf("%s stopped in %v", victim.Domain, time.Since(began))
+		if other.Link.Answered.Load() != asked {
+			t.Error("the other provider answered")
+		}
+		other.Link.Release()
+		must(err)
+		victim.Homeserver.SetFault(nil)
+		must(victim.Start(ctx))
+		must(r.heard())
+	}
+	for _, b := range th.stage.Bridges {
+		must(quiet(ctx, b))
 	}
 	v := r.audit()
 	if v.lost+v.doubled+v.reused > 0 {
