@@ -6,12 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/matrix-mimi/bridge/test/harness"
+	"github.com/matrix-mimi/bridge/test/harness/nodejs"
 )
 
 // node is a peer that is a program of Node.
 type node struct {
-	*harness.Node
+	*nodejs.Process
 	t *testing.T
 }
 
@@ -19,15 +19,15 @@ type node struct {
 // no Node or a peer's packages are not installed the test is skipped and says so.
 func startNode(t *testing.T, dir string, env ...string) *node {
 	t.Helper()
-	n, err := harness.StartNode(dir, env...)
-	if errors.Is(err, harness.ErrNoNode) {
+	n, err := nodejs.Start(dir, env...)
+	if errors.Is(err, nodejs.ErrNone) {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.Close)
-	return &node{Node: n, t: t}
+	return &node{Process: n, t: t}
 }
 
 const nodeTimeout = 60 * time.Second

@@ -15,13 +15,14 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"github.com/matrix-mimi/bridge/test/harness"
+	"github.com/matrix-mimi/bridge/test/harness/nodejs"
 )
 
 // browser is a person at a client built on matrix-js-sdk, as Element Web is.
 type browser struct {
 	t    *testing.T
 	w    *World
-	node *harness.Node
+	node *nodejs.Process
 	id   id.UserID
 }
 
@@ -49,8 +50,8 @@ func newBrowser(t *testing.T, ctx context.Context, w *World, name string) *brows
 	if _, err := hs.User(ctx, local); err != nil {
 		t.Fatal(err)
 	}
-	n, err := harness.StartNode("jssdk")
-	if errors.Is(err, harness.ErrNoNode) {
+	n, err := nodejs.Start("jssdk")
+	if errors.Is(err, nodejs.ErrNone) {
 		t.Skip(err)
 	}
 	if err != nil {

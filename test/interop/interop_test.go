@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	if theNode != nil {
-		theNode.stop()
+		theNode.Close()
 	}
 	os.Exit(code)
 }

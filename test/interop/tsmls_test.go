@@ -1,67 +1,40 @@
 package interop
 
 import (
-	"bufio"
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"os"
 	"os/exec"
-	"sync"
 
 	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/test/harness/nodejs"
 )
 
 // node is the process that holds all clients of ts-mls.
-type node struct {
-	mu  sync.Mutex
-	in  io.WriteCloser
-	out *bufio.Reader
-	cmd *exec.Cmd
-	id  int
-}
-
-var errNoNode = errors.New("ts-mls is left out: there is no program \"node\"")
+type node struct{ *nodejs.Process }
 
 // startNode starts node/peer.mjs. The packages are installed first when they are not there yet.
 func startNode() (*node, error) {
-	path, err := exec.LookPath("node")
-	if err != nil {
-		return nil, errNoNode
-	}
 	if _, err := os.Stat("node/node_modules/ts-mls"); err != nil {
 		install := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--silent")
 		install.Dir = "node"
 		if out, err := install.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("ts-mls is left out: npm ci: %w: %s", err, out)
+			return nil, fmt.Errorf("%w: npm ci: %w: %s", nodejs.ErrNone, err, out)
 		}
 	}
-	n := &node{cmd: exec.Command(path, "peer.mjs")}
-	n.cmd.Dir, n.cmd.Stderr = "node", os.Stderr
-	out, err := n.cmd.StdoutPipe()
+	p, err := nodejs.Start("node")
 	if err != nil {
 		return nil, err
 	}
-	n.out = bufio.NewReaderSize(out, 1<<20)
-	if n.in, err = n.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	return n, n.cmd.Start()
-}
-
-func (n *node) stop() {
-	_ = n.in.Close()
-	_ = n.cmd.Wait()
+	return &node{p}, nil
 }
 
 // fields is a request or an answer; bytes travel as base64.
 type fields map[string]any
 
 type answer struct {
-	ID            int
-	OK            bool
-	Error         string
 	KeyPackage    []byte
 	SignatureKey  []byte
 	Commit        []byte
@@ -79,32 +52,21 @@ type answer struct {
 }
 
 func (n *node) do(client, op string, f fields) (*answer, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.id++
-	request := fields{"id": n.id, "client": client, "op": op}
-	for k, v := range f {
-		request[k] = v
+	request := maps.Clone(f)
+	if request == nil {
+		request = fields{}
 	}
-	b, err := json.Marshal(request)
+	request["client"] = client
+	got, err := n.Ask(context.Background(), op, request)
+	if err != nil {
+		return nil, fmt.Errorf("ts-mls: %w", err)
+	}
+	b, err := json.Marshal(got)
 	if err != nil {
 		return nil, err
-	}
-	if _, err := n.in.Write(append(b, '\n')); err != nil {
-		return nil, err
-	}
-	line, err := n.out.ReadBytes('\n')
-	if err != nil {
-		return nil, fmt.Errorf("node: %w", err)
 	}
 	var a answer
-	if err := json.Unmarshal(line, &a); err != nil {
-		return nil, err
-	}
-	if !a.OK || a.ID != n.id {
-		return nil, fmt.Errorf("ts-mls: %s: %s", op, a.Error)
-	}
-	return &a, nil
+	return &a, json.Unmarshal(b, &a)
 }
 
 // tsPeer is a client of ts-mls. Known defects that node/peer.mjs does not get around, and what is done about them:

@@ -1,4 +1,5 @@
-package harness
+// Package nodejs runs programs of Node that tests talk to.
+package nodejs
 
 import (
 	"bufio"
@@ -13,13 +14,13 @@ import (
 	"sync"
 )
 
-// ErrNoNode says that a program of Node cannot be run: there is no Node, or the packages of the program are not installed.
-var ErrNoNode = errors.New("NOT TESTED AGAINST a program of Node")
+// ErrNone says that a program of Node cannot be run: there is no Node, or the packages of the program are not installed.
+var ErrNone = errors.New("NOT TESTED AGAINST a program of Node")
 
-// Node is a running program of Node, `peer.mjs`, which answers requests and tells events, one JSON object a line: a request has
+// Process is a running program of Node, `peer.mjs`, which answers requests and tells events, one JSON object a line: a request has
 // `id` and `op`, its answer the same `id` and maybe `error`, an event has `event`.
-type Node struct {
-	// Events are the events in their order. Whoever starts a Node must read them: it stops when 100 are waiting.
+type Process struct {
+	// Events are the events in their order. Whoever starts a program must read them: it stops when 100 are waiting.
 	Events <-chan map[string]any
 
 	cmd  *exec.Cmd
@@ -31,15 +32,15 @@ type Node struct {
 	quit chan struct{}
 }
 
-// StartNode starts dir/peer.mjs with what env adds to the environment. Its standard error is ours. The error wraps ErrNoNode when that
+// Start starts dir/peer.mjs with what env adds to the environment. Its standard error is ours. The error wraps ErrNone when that
 // cannot be. The caller ends it with Close.
-func StartNode(dir string, env ...string) (*Node, error) {
+func Start(dir string, env ...string) (*Process, error) {
 	path, err := exec.LookPath("node")
 	if err != nil {
-		return nil, fmt.Errorf("%w in %s: there is no node", ErrNoNode, dir)
+		return nil, fmt.Errorf("%w in %s: there is no node", ErrNone, dir)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "node_modules")); err != nil {
-		return nil, fmt.Errorf("%w: run npm ci in %s", ErrNoNode, dir)
+		return nil, fmt.Errorf("%w: run npm ci in %s", ErrNone, dir)
 	}
 	cmd := exec.Command(path, "peer.mjs")
 	cmd.Dir, cmd.Env, cmd.Stderr = dir, append(os.Environ(), env...), os.Stderr
@@ -55,12 +56,12 @@ func StartNode(dir string, env ...string) (*Node, error) {
 		return nil, err
 	}
 	events := make(chan map[string]any, 100)
-	n := &Node{Events: events, cmd: cmd, in: in, wait: map[int]chan map[string]any{}, done: make(chan struct{}), quit: make(chan struct{})}
+	n := &Process{Events: events, cmd: cmd, in: in, wait: map[int]chan map[string]any{}, done: make(chan struct{}), quit: make(chan struct{})}
 	go n.read(out, events)
 	return n, nil
 }
 
-func (n *Node) read(out io.Reader, events chan<- map[string]any) {
+func (n *Process) read(out io.Reader, events chan<- map[string]any) {
 	defer close(n.done)
 	s := bufio.NewScanner(out)
 	s.Buffer(nil, 16<<20)
@@ -88,7 +89,7 @@ func (n *Node) read(out io.Reader, events chan<- map[string]any) {
 }
 
 // Ask makes a request and returns its answer; the program's error is one.
-func (n *Node) Ask(ctx context.Context, op string, args map[string]any) (map[string]any, error) {
+func (n *Process) Ask(ctx context.Context, op string, args map[string]any) (map[string]any, error) {
 	c := make(chan map[string]any, 1)
 	n.mu.Lock()
 	n.next++
@@ -120,7 +121,7 @@ func (n *Node) Ask(ctx context.Context, op string, args map[string]any) (map[str
 }
 
 // Close ends the program, which ends itself when its input does, and waits for it.
-func (n *Node) Close() {
+func (n *Process) Close() {
 	_ = n.in.Close()
 	close(n.quit)
 	<-n.done
