@@ -244,3 +244,18 @@ func TestExpiryOfWhatNobodyReads(t *testing.T) {
 		}
 	})
 }
+
+// What a homeserver refuses to show is accepted in the MIMI room all the same: people are told once, and its ghost comes in again with the next.
+func TestMessageThatTheHomeserverRefuses(t *testing.T) {
+	p := newPair(t, warm).begin()
+	p.a.hs.member(p.room, p.bobAtA, p.bobAtA, "leave", "")
+	p.a.hs.queue = nil // the bridge does not hear of it
+	p.b.hs.say(p.portal, p.bob, "one")
+	p.settle()
+	p.last("A", p.a.hs.texts(p.room), "notice mimibot: A message of "+local(p.bobAtA)+" could not be shown here.")
+	p.b.hs.say(p.portal, p.bob, "two")
+	p.settle()
+	p.last("A", p.a.hs.texts(p.room), local(p.bobAtA)+": two")
+	p.equal("bob's statuses", p.portal.statuses(p.portal.find(t, event.TypeMessage, "one").id), []string{})
+	p.noTrouble()
+}
