@@ -129,7 +129,7 @@ func New(cfg Config) (*Client, error) {
 	c.verbs = map[event.Verb]func(context.Context, call) Result{
 		event.VerbRegister: c.register, event.VerbProfile: c.profile, event.VerbMutePush: c.mutePush,
 		event.VerbCreateRoom: c.createRoom, event.VerbJoin: c.join, event.VerbKnock: c.knock, event.VerbLeave: c.leave,
-		event.VerbInvite: c.invite, event.VerbKick: c.kick, event.VerbBan: c.ban, event.VerbUnban: c.unban,
+		event.VerbInvite: c.change, event.VerbKick: c.change, event.VerbBan: c.change, event.VerbUnban: c.change,
 		event.VerbSend: c.send, event.VerbRedact: c.redact, event.VerbState: c.state,
 		event.VerbReceipt: c.receipt, event.VerbTyping: c.typing, event.VerbAlias: c.alias, event.VerbVisibility: c.visibility,
 		event.VerbMarkDirect: c.markDirect,

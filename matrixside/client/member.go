@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"maunium.net/go/mautrix"
@@ -29,14 +30,8 @@ func (c *Client) satisfied(ctx context.Context, r Result, room id.RoomID, user i
 	if r.Class != Refused {
 		return r
 	}
-	now, known := c.current(ctx, room, user)
-	if !known {
-		return r
-	}
-	for _, m := range ok {
-		if m == now {
-			return done(map[string]any{"already": true})
-		}
+	if now, known := c.current(ctx, room, user); known && slices.Contains(ok, now) {
+		return done(map[string]any{"already": true})
 	}
 	return r
 }
@@ -49,78 +44,46 @@ func (c *Client) repeats(ctx context.Context, k call, target id.UserID, was even
 	return c.moved(ctx, k.Room, target, was, wanted...)
 }
 
-// membership carries out invite, kick, ban and unban.
-func (c *Client) membership(ctx context.Context, room id.RoomID, action string, sender, target id.UserID, reason string, direct bool) Result {
-	if action == "invite" {
-		// A ghost that does not exist yet can be invited, but has no name then.
-		if err := c.ensure(ctx, target); err != nil {
-			return classify(nil, nil, err)
-		}
-	}
-	if action == "invite" && direct {
-		path := mautrix.ClientURLPath{"v3", "rooms", room, "state", event.TypeMember, target}
-		r := c.request(ctx, sender, http.MethodPut, path, nil, map[string]any{"membership": "invite", "is_direct": true, "reason": reason})
-		return c.satisfied(ctx, r, room, target, event.Invite, event.Join)
-	}
-	body := map[string]string{"user_id": string(target)}
-	if reason != "" {
-		body["reason"] = reason
-	}
-	r := c.request(ctx, sender, http.MethodPost, mautrix.ClientURLPath{"v3", "rooms", room, action}, nil, body)
-	switch action {
-	case "invite":
-		return c.satisfied(ctx, r, room, target, event.Invite, event.Join)
-	case "kick":
-		return c.satisfied(ctx, r, room, target, event.None, event.Leave, event.Ban)
-	case "ban":
-		return c.satisfied(ctx, r, room, target, event.Ban)
-	default:
-		return c.satisfied(ctx, r, room, target, event.None, event.Leave, event.Invite, event.Join, event.Knock)
-	}
+// goals are the memberships that a change of another's membership is for: who has one of them already needs no change.
+var goals = map[event.Verb][]event.Membership{
+	event.VerbInvite: {event.Invite, event.Join},
+	event.VerbKick:   {event.None, event.Leave, event.Ban},
+	event.VerbBan:    {event.Ban},
+	event.VerbUnban:  {event.None, event.Leave, event.Invite, event.Join, event.Knock},
 }
 
-func (c *Client) invite(ctx context.Context, k call) Result {
+// change carries out [event.InviteUser], [event.KickUser], [event.BanUser] and [event.UnbanUser], which have the same members.
+func (c *Client) change(ctx context.Context, k call) Result {
 	a, bad := read[event.InviteUser](k)
 	if bad != nil {
 		return *bad
 	}
-	if r := c.repeats(ctx, k, a.Target, a.Was, event.Invite, event.Join); r != nil {
+	if r := c.repeats(ctx, k, a.Target, a.Was, goals[k.Verb]...); r != nil {
 		return *r
 	}
-	return c.membership(ctx, k.Room, "invite", a.Sender, a.Target, a.Reason, a.Direct)
+	return c.membership(ctx, k.Room, k.Verb, a)
 }
 
-func (c *Client) kick(ctx context.Context, k call) Result {
-	a, bad := read[event.KickUser](k)
-	if bad != nil {
-		return *bad
+// membership makes the request of a verb of goals, and takes a refusal for success where there is nothing to do.
+func (c *Client) membership(ctx context.Context, room id.RoomID, verb event.Verb, a event.InviteUser) Result {
+	if verb == event.VerbInvite {
+		// A ghost that does not exist yet can be invited, but has no name then.
+		if err := c.ensure(ctx, a.Target); err != nil {
+			return classify(nil, nil, err)
+		}
 	}
-	if r := c.repeats(ctx, k, a.Target, a.Was, event.None, event.Leave, event.Ban); r != nil {
-		return *r
+	var r Result
+	if verb == event.VerbInvite && a.Direct {
+		path := mautrix.ClientURLPath{"v3", "rooms", room, "state", event.TypeMember, a.Target}
+		r = c.request(ctx, a.Sender, http.MethodPut, path, nil, map[string]any{"membership": "invite", "is_direct": true, "reason": a.Reason})
+	} else {
+		body := map[string]string{"user_id": string(a.Target)}
+		if a.Reason != "" {
+			body["reason"] = a.Reason
+		}
+		r = c.request(ctx, a.Sender, http.MethodPost, mautrix.ClientURLPath{"v3", "rooms", room, string(verb)}, nil, body)
 	}
-	return c.membership(ctx, k.Room, "kick", a.Sender, a.Target, a.Reason, false)
-}
-
-func (c *Client) ban(ctx context.Context, k call) Result {
-	a, bad := read[event.BanUser](k)
-	if bad != nil {
-		return *bad
-	}
-	if r := c.repeats(ctx, k, a.Target, a.Was, event.Ban); r != nil {
-		return *r
-	}
-	return c.membership(ctx, k.Room, "ban", a.Sender, a.Target, a.Reason, false)
-}
-
-func (c *Client) unban(ctx context.Context, k call) Result {
-	a, bad := read[event.UnbanUser](k)
-	if bad != nil {
-		return *bad
-	}
-	if r := c.repeats(ctx, k, a.Target, a.Was, event.None, event.Leave, event.Invite, event.Join, event.Knock); r != nil {
-		return *r
-	}
-	return c.membership(ctx, k.Room, "unban", a.Sender, a.Target, a.Reason, false)
+	return c.satisfied(ctx, r, room, a.Target, goals[verb]...)
 }
 
 func (c *Client) join(ctx context.Context, k call) Result {
@@ -152,7 +115,7 @@ func (c *Client) join(ctx context.Context, k call) Result {
 	}
 	r := try()
 	if r.Class == Refused && a.InviteFirst && room != "" {
-		if in := c.membership(ctx, room, "invite", "", a.Sender, "", false); in.Class != Done {
+		if in := c.membership(ctx, room, event.VerbInvite, event.InviteUser{Target: a.Sender}); in.Class != Done {
 			return in
 		}
 		r = try()

@@ -80,7 +80,7 @@ func (c *Client) existing(ctx context.Context, a event.CreateRoom) Result {
 		return made
 	}
 	for _, u := range a.Invite {
-		res := c.membership(ctx, room, "invite", sender, u, "", a.Direct)
+		res := c.membership(ctx, room, event.VerbInvite, event.InviteUser{Sender: sender, Target: u, Direct: a.Direct})
 		if res.Class == Retry {
 			return res
 		}
