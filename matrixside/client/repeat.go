@@ -1,10 +1,10 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -132,13 +132,5 @@ func has(object, members json.RawMessage) bool {
 // sameJSON compares two values regardless of the order of keys and of white space.
 func sameJSON(a, b json.RawMessage) bool {
 	var x, y any
-	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
-		return false
-	}
-	p, err := json.Marshal(x)
-	if err != nil {
-		return false
-	}
-	q, err := json.Marshal(y)
-	return err == nil && bytes.Equal(p, q)
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
