@@ -56,7 +56,7 @@ type Config struct {
 	DownloadTimeout time.Duration // for a proxyDownload; 0: 10 min
 
 	Connections           int // open at once, of everybody; 0: 8,192
-	ConnectionsPerAddress int // open at once from one address; 0: 512
+	ConnectionsPerAddress int // open at once from one public address; 0: 512
 
 	KeyMaterialPerUser int // requests an hour for one target by one peer; 0: 10
 	KeyMaterialPerPeer int // requests an hour by one peer; 0: 1,000
