@@ -30,8 +30,17 @@ func TestLive(t *testing.T) {
 
 // lockedHS is a homeserver of which several may ask at once.
 type lockedHS struct {
-	mu sync.Mutex
+	mu      sync.Mutex
+	changed *sync.Cond // of mu: something was done at the homeserver
 	*fakeHS
+}
+
+// do does something at the homeserver, and wakes those who wait for something to be done.
+func (h *lockedHS) do(what func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	defer h.changed.Broadcast()
+	what()
 }
 
 func (h *lockedHS) UserExists(ctx context.Context, mxid string) (bool, error) {
@@ -74,6 +83,7 @@ func newLive(t *testing.T, driver string, processes int) *live {
 	for _, d := range liveDomains {
 		cfg := storetest.Config(t, driver)
 		hs := &lockedHS{}
+		hs.changed = sync.NewCond(&hs.mu)
 		hs.fakeHS = newHS("hs."+d, time.Now, func(mxid string) bool { return l.worlds[0].nodes[d].relay.ours(mxid) })
 		l.hs = append(l.hs, hs)
 		for _, w := range l.worlds {
@@ -100,11 +110,13 @@ func (l *live) process(w *world, domain string, cfg store.Config, hs *lockedHS) 
 		l.t.Fatal(err)
 	}
 	send := func(_ context.Context, rows []store.Outbound) outbox.Result {
+		var o store.Outcome
+		var ok bool
 		if strings.HasPrefix(rows[0].Dest, destMatrix) {
-			hs.mu.Lock()
-			defer hs.mu.Unlock()
+			hs.do(func() { o, ok = n.send(rows[0]) })
+		} else {
+			o, ok = n.send(rows[0])
 		}
-		o, ok := n.send(rows[0])
 		if !ok {
 			return outbox.Result{Class: outbox.Retry}
 		}
@@ -134,44 +146,50 @@ func (l *live) process(w *world, domain string, cfg store.Config, hs *lockedHS) 
 
 // push brings the events of a homeserver to a process.
 func (l *live) push(hs *lockedHS, to *Relay) {
-	for l.ctx.Err() == nil {
-		hs.mu.Lock()
-		d, ok := hs.delivery()
-		hs.mu.Unlock()
+	defer context.AfterFunc(l.ctx, func() { hs.do(func() {}) })()
+	for {
+		d, ok := hs.next(l.ctx)
 		if !ok {
-			time.Sleep(2 * time.Millisecond)
-			continue
+			return
 		}
 		// What was taken is brought until it is accepted.
 		for {
 			_, err := to.Accept(context.WithoutCancel(l.ctx), d)
-			if err == nil || l.ctx.Err() != nil {
+			if err == nil || !sleep(l.ctx, 10*time.Millisecond) {
 				break
 			}
 			l.t.Logf("%s: not accepted: %v", hs.server, err)
-			time.Sleep(10 * time.Millisecond)
 		}
 	}
+}
+
+// next waits for the next delivery; false when the context ends.
+func (h *lockedHS) next(ctx context.Context) (Delivery, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for ctx.Err() == nil {
+		if d, ok := h.delivery(); ok {
+			return d, true
+		}
+		h.changed.Wait()
+	}
+	return Delivery{}, false
 }
 
 // wait waits until something is so, which is asked of one homeserver under its lock.
 func (l *live) wait(hs *lockedHS, what func() string) {
 	l.t.Helper()
-	end := time.Now().Add(90 * time.Second)
-	ask := func() string {
-		hs.mu.Lock()
-		defer hs.mu.Unlock()
-		return what()
-	}
-	for {
-		missing := ask()
-		if missing == "" {
-			return
-		}
-		if time.Now().After(end) || l.t.Failed() {
+	ctx, cancel := context.WithTimeout(l.ctx, 90*time.Second)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { hs.do(func() {}) })()
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	defer hs.changed.Broadcast() // who asks may do something, too
+	for missing := what(); missing != ""; missing = what() {
+		if ctx.Err() != nil {
 			l.t.Fatalf("%s: %s", hs.server, missing)
 		}
-		time.Sleep(20 * time.Millisecond)
+		hs.changed.Wait()
 	}
 }
 
@@ -203,21 +221,19 @@ func (l *live) converse(i, lines int) {
 	for k, d := range liveDomains {
 		local := fmt.Sprintf("user%d", i)
 		users, uris = append(users, l.hs[k].mxid(local)), append(uris, "mimi://"+d+"/u/"+local)
-		l.hs[k].mu.Lock()
-		l.hs[k].users[users[k]] = true
-		l.hs[k].mu.Unlock()
+		l.hs[k].do(func() { l.hs[k].users[users[k]] = true })
 	}
 	hub := i % len(liveDomains)
 	seen := make([]*hsRoom, len(liveDomains))
 	own := l.hs[hub]
-	own.mu.Lock()
-	seen[hub] = own.create(users[hub], fmt.Sprintf("Room %d", i), "")
-	for k := range liveDomains {
-		if k != hub {
-			own.invite(seen[hub], users[hub], l.worlds[0].nodes[liveDomains[hub]].ghost(uris[k]))
+	own.do(func() {
+		seen[hub] = own.create(users[hub], fmt.Sprintf("Room %d", i), "")
+		for k := range liveDomains {
+			if k != hub {
+				own.invite(seen[hub], users[hub], l.worlds[0].nodes[liveDomains[hub]].ghost(uris[k]))
+			}
 		}
-	}
-	own.mu.Unlock()
+	})
 	for k, hs := range l.hs {
 		if k == hub {
 			continue
@@ -247,10 +263,8 @@ func (l *live) converse(i, lines int) {
 	for k, hs := range l.hs {
 		wg.Go(func() {
 			for n := range lines {
-				hs.mu.Lock()
-				hs.say(seen[k], users[k], fmt.Sprintf("%d of %d", n, k))
-				hs.mu.Unlock()
-				time.Sleep(time.Duration(1+(i+k+n)%7) * time.Millisecond)
+				hs.do(func() { hs.say(seen[k], users[k], fmt.Sprintf("%d of %d", n, k)) })
+				sleep(l.ctx, time.Duration(1+(i+k+n)%7)*time.Millisecond) // people do not say all at once
 			}
 		})
 	}
