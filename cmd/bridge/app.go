@@ -114,7 +114,7 @@ func (a *app) run(ctx context.Context, hup <-chan os.Signal) error {
 			return errors.Join(err, a.close())
 		}
 	}
-	a.log.Info().Str("version", buildVersion()).Str("domain", a.cfg.MIMI.Domain).Str(obs.FieldHS, a.cfg.Homeserver.Domain).Msg("starting")
+	a.log.Info().Str("version", buildVersion()).Str("domain", a.cfg.MIMI.Domain).Str("hs", a.cfg.Homeserver.Domain).Msg("starting")
 	intake := append([]part{{"heartbeat", func(ctx context.Context) error { return a.beat(ctx, hup) }}}, a.intake...)
 	a.health.Started()
 	err := runParts(ctx, a.log, intake, a.work)

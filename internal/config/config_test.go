@@ -173,9 +173,9 @@ func TestEveryKeyCanBeSetByEnvironment(t *testing.T) {
 		before := v.Interface()
 		name := EnvPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "__"))
 		value := values[v.Kind().String()]
-		switch before.(type) {
+		switch before := before.(type) {
 		case bool:
-			if before.(bool) {
+			if before {
 				value = "false"
 			}
 		case Duration:

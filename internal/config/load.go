@@ -115,11 +115,7 @@ type decoder struct {
 }
 
 func (d *decoder) fail(n ast.Node, key, what, remedy string) {
-	line := 0
-	if n != nil && n.GetToken() != nil && n.GetToken().Position != nil {
-		line = n.GetToken().Position.Line
-	}
-	d.problems = append(d.problems, Problem{File: d.file, Line: line, Key: key, What: what, Remedy: remedy})
+	d.problems = append(d.problems, Problem{File: d.file, Line: line(n), Key: key, What: what, Remedy: remedy})
 }
 
 // syntax turns the parser's error into a problem with its line.
@@ -135,10 +131,8 @@ var textType = reflect.TypeFor[encoding.TextUnmarshaler]()
 
 // decode puts what a node says into v. key is the dotted path so far.
 func (d *decoder) decode(n ast.Node, v reflect.Value, key string) {
-	if c := n.GetToken(); c != nil && c.Position != nil && key != "" {
-		if _, seen := d.lines[key]; !seen {
-			d.lines[key] = c.Position.Line
-		}
+	if at := line(n); at > 0 && key != "" && d.lines[key] == 0 {
+		d.lines[key] = at
 	}
 	switch n.Type() {
 	case ast.AnchorType, ast.AliasType, ast.TagType, ast.MergeKeyType:

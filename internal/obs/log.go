@@ -15,34 +15,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// The names of log fields. Lines hold ids only (never contents, keys or
-// tokens), so these are all there is to say; hashes are cut to 12 characters by
-// ShortHash.
-const (
-	FieldComponent = "component"
-	FieldRoom      = "room"
-	FieldGroup     = "group"
-	FieldEpoch     = "epoch"
-	FieldPeer      = "peer"
-	FieldHS        = "hs"
-	FieldEventID   = "event_id"
-	FieldMIMIID    = "mimi_id"
-	FieldTxnID     = "txn_id"
-	FieldReqHash   = "req_hash"
-	FieldLane      = "lane"
-	FieldAttempt   = "attempt"
-	FieldNextTry   = "next_try"
-	FieldClass     = "class"
-	FieldFate      = "fate" // delivered, refused, dead, broken or ignored: one line a message
-)
-
-// ShortHash cuts a hash in text form for the log.
-func ShortHash(s string) string {
-	if len(s) > 12 {
-		return s[:12]
-	}
-	return s
-}
+// FieldComponent is the log field with the part of the process that writes. Lines hold ids only, never contents, keys or tokens;
+// docs/operations.md lists the fields.
+const FieldComponent = "component"
 
 // LogOptions says what a logger writes.
 type LogOptions struct {

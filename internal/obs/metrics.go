@@ -3,7 +3,6 @@ package obs
 import (
 	"net/http"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,35 +62,4 @@ func (r *Registry) Seconds(name, help string, labels ...string) *prometheus.Hist
 // Handler serves /metrics.
 func (r *Registry) Handler() http.Handler {
 	return promhttp.HandlerFor(r.reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
-}
-
-// Gather returns what /metrics would show, for tests and /statusz.
-func (r *Registry) Gather() prometheus.Gatherer { return r.reg }
-
-// MaxPeers bounds the values of a peer label.
-const MaxPeers = 200
-
-// PeerLabel bounds the number of values that a label with domains of peers
-// takes: the first 200 domains keep their names, the rest share "other".
-// Without the bound anybody who calls from many domains could fill the memory.
-type PeerLabel struct {
-	mu   sync.Mutex
-	seen map[string]struct{}
-}
-
-// Value returns what the label says for a domain.
-func (p *PeerLabel) Value(domain string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, ok := p.seen[domain]; ok {
-		return domain
-	}
-	if len(p.seen) >= MaxPeers {
-		return "other"
-	}
-	if p.seen == nil {
-		p.seen = map[string]struct{}{}
-	}
-	p.seen[domain] = struct{}{}
-	return domain
 }

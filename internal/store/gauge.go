@@ -46,7 +46,7 @@ func (r *Reader) Gauges(ctx context.Context) (Gauges, error) {
 		Oldest int64  `db:"oldest"`
 	}
 	sides, err := list[side](ctx, r, `SELECT side, COUNT(*) AS n, MIN(created_ms) AS oldest FROM (SELECT created_ms,
-		CASE WHEN dest LIKE 'mimi:%' THEN 'mimi' WHEN dest LIKE 'ap:%' THEN 'ap' ELSE 'matrix' END AS side FROM outbound) AS o GROUP BY side`)
+		CASE WHEN dest LIKE 'mimi:%' OR dest LIKE 'aside:%' THEN 'mimi' WHEN dest LIKE 'ap:%' THEN 'ap' ELSE 'matrix' END AS side FROM outbound) AS o GROUP BY side`)
 	if err != nil {
 		return g, err
 	}

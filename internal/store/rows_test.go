@@ -287,6 +287,11 @@ func TestGaugesAndCleanup(t *testing.T) {
 		// The lane of the dead letter is claimed still.
 		want.LanesClaimed = g.LanesClaimed
 		same(t, "gauges", g, want)
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.AddOutbound(ctx, []store.Outbound{{Room: room.ID, Dest: "aside:a", Seq: 900, Verb: "profiles"}})
+			return err
+		})
+		same(t, "what goes to providers aside is counted for them", ok(db.Gauges(ctx))(t).Outbound, map[string]int64{"matrix": 1, "mimi": 2})
 		failing := ok(db.FailingLanes(ctx, 5))(t)
 		if len(failing) != 1 || failing[0].Rows != 1 || failing[0].LastError != "no ? route" || failing[0].FailingSince != 11 {
 			t.Errorf("failing lanes: %+v", failing)
