@@ -48,9 +48,9 @@ func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
 			return false, err
 		}
 	}
-	var rooms []store.RoomID
+	var inputs []store.NewInput
 	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
-		rooms, dup = nil, false
+		inputs, dup = nil, false
 		if d.ID != "" {
 			t, err := tx.MarkTransaction(ctx, r.Naming.Server+"/"+d.Source, d.ID, d.Hash, r.Clock().UnixMilli())
 			if err != nil {
@@ -63,36 +63,8 @@ func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
 				r.Alert("transaction-reused", "the homeserver used a transaction id again for other events")
 			}
 		}
-		var inputs []store.NewInput
-		for i := range d.Events {
-			if d.ID == "" {
-				d.Events[i].Raw = withRoom(&d.Events[i])
-			}
-			in, ok, err := r.accept(ctx, tx, &d.Events[i])
-			if err != nil {
-				return err
-			}
-			if ok {
-				inputs = append(inputs, in)
-				rooms = append(rooms, in.Room)
-			}
-			if in, ok, err = r.acceptChannel(ctx, tx, &d.Events[i]); err != nil {
-				return err
-			}
-			if ok {
-				inputs = append(inputs, in)
-				rooms = append(rooms, in.Room)
-			}
-		}
-		for i := range d.Ephemeral {
-			in, ok, err := r.acceptReceipts(ctx, tx, &d.Ephemeral[i])
-			if err != nil {
-				return err
-			}
-			if ok {
-				inputs = append(inputs, in)
-				rooms = append(rooms, in.Room)
-			}
+		if inputs, err = r.deliveryInputs(ctx, tx, &d); err != nil {
+			return err
 		}
 		if _, err := tx.AddInputs(ctx, inputs); err != nil {
 			return err
@@ -107,12 +79,42 @@ func (r *Relay) Accept(ctx context.Context, d Delivery) (dup bool, err error) {
 		return false, err
 	}
 	killpoint.Hit("K3")
-	r.Wake(rooms...)
+	for i := range inputs {
+		r.Wake(inputs[i].Room)
+	}
 	for i := range d.Ephemeral {
 		r.setTyping(&d.Ephemeral[i])
 		r.setPresence(d.Ephemeral[i].Presence)
 	}
 	return dup, nil
+}
+
+// deliveryInputs makes inputs of what concerns rooms in a delivery.
+func (r *Relay) deliveryInputs(ctx context.Context, tx *store.Tx, d *Delivery) (inputs []store.NewInput, err error) {
+	add := func(in store.NewInput, ok bool, err error) error {
+		if err == nil && ok {
+			inputs = append(inputs, in)
+		}
+		return err
+	}
+	for i := range d.Events {
+		ev := &d.Events[i]
+		if d.ID == "" {
+			ev.Raw = withRoom(ev)
+		}
+		if err := add(r.accept(ctx, tx, ev)); err != nil {
+			return nil, err
+		}
+		if err := add(r.acceptChannel(ctx, tx, ev)); err != nil {
+			return nil, err
+		}
+	}
+	for i := range d.Ephemeral {
+		if err := add(r.acceptReceipts(ctx, tx, &d.Ephemeral[i])); err != nil {
+			return nil, err
+		}
+	}
+	return inputs, nil
 }
 
 // concerned tells whether one of the events can have an effect. A room that becomes a channel after this look was none when the event came.

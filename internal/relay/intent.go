@@ -69,36 +69,8 @@ func (s *step) wish(kind, actor, target string, d intentData) *store.Intent {
 		if old.Dedupe != dedupe {
 			continue
 		}
-		if old.State == store.IntentOpen && kind == intentMetadata {
-			had, err := dataOf(old)
-			if err == nil {
-				if d.Topic == nil {
-					d.TopicHTML = had.TopicHTML
-				}
-				d.Name, d.Topic = firstOf(d.Name, had.Name), firstOf(d.Topic, had.Topic)
-				d.Avatar, d.Mood = firstOf(d.Avatar, had.Avatar), firstOf(d.Mood, had.Mood)
-				d.NotBefore = had.NotBefore
-			}
-			old.Actor = actor
-			s.setIntent(old, store.IntentOpen, "", d)
-			return old
-		}
-		if old.State == store.IntentOpen && kind == intentRole { // the newest counts
-			old.Actor = actor
-			s.setIntent(old, store.IntentOpen, "", d)
-			return old
-		}
-		if old.State == store.IntentOpen && kind == intentPolicy {
-			had, err := dataOf(old)
-			if err == nil {
-				for id, data := range had.Components {
-					if _, newer := d.Components[id]; !newer {
-						d.Components[id] = data
-					}
-				}
-			}
-			s.setIntent(old, store.IntentOpen, "", d)
-			return old
+		if old.State == store.IntentOpen {
+			s.wishAnew(old, actor, d)
 		}
 		if old.State != store.IntentStaged {
 			return old
@@ -110,6 +82,37 @@ func (s *step) wish(kind, actor, target string, d intentData) *store.Intent {
 	s.room.intents = append(s.room.intents, i)
 	s.fx.addIntents = append(s.fx.addIntents, i)
 	return &s.room.intents[len(s.room.intents)-1]
+}
+
+// wishAnew lets a wish about which nothing was done be what was wished last, and what was wished before besides. Those of most
+// kinds say nothing but that they are, and stay.
+func (s *step) wishAnew(old *store.Intent, actor string, d intentData) {
+	had, err := dataOf(old)
+	switch old.Kind {
+	case intentMetadata:
+		if err == nil {
+			if d.Topic == nil {
+				d.TopicHTML = had.TopicHTML
+			}
+			d.Name, d.Topic = firstOf(d.Name, had.Name), firstOf(d.Topic, had.Topic)
+			d.Avatar, d.Mood = firstOf(d.Avatar, had.Avatar), firstOf(d.Mood, had.Mood)
+			d.NotBefore = had.NotBefore
+		}
+		old.Actor = actor
+	case intentRole:
+		old.Actor = actor
+	case intentPolicy:
+		if err == nil {
+			for id, data := range had.Components {
+				if _, newer := d.Components[id]; !newer {
+					d.Components[id] = data
+				}
+			}
+		}
+	default:
+		return
+	}
+	s.setIntent(old, store.IntentOpen, "", d)
 }
 
 func firstOf(a, b *string) *string {

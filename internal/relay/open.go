@@ -173,18 +173,51 @@ func (v *roomView) reader(bot string) string {
 // news like any other: what people did is taken as if it had just come, and perhaps it is yet to come.
 func (s *step) onRead(state []json.RawMessage) error {
 	v := s.room
-	there := v.head.State == stateActive && v.group != nil
-	if there {
-		waiting, err := s.waitingForMatrix()
-		if err != nil {
-			return err
-		}
-		if waiting {
-			s.checkAgain(busyPause)
-			return nil // what was read is older than what was decided
-		}
+	if v.head.State == stateActive && v.group != nil {
+		return s.onReadAgain(state)
 	}
-	busy := v.pending != nil || len(v.intents) > 0
+	r, err := s.takeState(state, false)
+	if err != nil || v.head.State != stateOpening || v.group != nil || v.st.Opening == nil {
+		return err
+	}
+	if why, unwise := mapping.Unbridgeable(r); why != "" && !(unwise && s.cfg.AllowWorldReadable) {
+		return s.notOpened(why)
+	}
+	if s.joinedElsewhere() {
+		return s.notOpened("another bridge beside this homeserver has joined the room to MIMI already")
+	}
+	return s.makeRoom()
+}
+
+// onReadAgain takes the state of a Matrix room that is there already, and compares it when nothing is under way.
+func (s *step) onReadAgain(state []json.RawMessage) error {
+	v := s.room
+	waiting, err := s.waitingForMatrix()
+	if err != nil {
+		return err
+	}
+	if waiting {
+		s.checkAgain(busyPause)
+		return nil // what was read is older than what was decided
+	}
+	busy := func() bool { return v.pending != nil || len(v.intents) > 0 }
+	before := busy()
+	if _, err := s.takeState(state, true); err != nil {
+		return err
+	}
+	if !busy() && !before {
+		return s.compare()
+	}
+	s.followPower("", "")
+	if !before { // by what was read
+		s.checkAgain(busyPause)
+	}
+	return nil
+}
+
+// takeState notes the state of the Matrix room and returns it; there says that what people did is news.
+func (s *step) takeState(state []json.RawMessage, there bool) (event.Room, error) {
+	v := s.room
 	var r event.Room
 	var rest []event.Event
 	for _, raw := range state {
@@ -214,31 +247,10 @@ func (s *step) onRead(state []json.RawMessage) error {
 	// What follows from the rest depends on who has which power.
 	for _, ev := range rest {
 		if err := s.readRest(ev, there); err != nil {
-			return err
+			return r, err
 		}
 	}
-	switch {
-	case !there:
-	case busy:
-		s.followPower("", "")
-		return nil
-	case v.pending != nil || len(v.intents) > 0: // by what was read
-		s.followPower("", "")
-		s.checkAgain(busyPause)
-		return nil
-	default:
-		return s.compare()
-	}
-	if v.head.State != stateOpening || v.group != nil || v.st.Opening == nil {
-		return nil
-	}
-	if why, unwise := mapping.Unbridgeable(r); why != "" && !(unwise && s.cfg.AllowWorldReadable) {
-		return s.notOpened(why)
-	}
-	if s.joinedElsewhere() {
-		return s.notOpened("another bridge beside this homeserver has joined the room to MIMI already")
-	}
-	return s.makeRoom()
+	return r, nil
 }
 
 // readRest takes a state event that was read after those that say who may what.
