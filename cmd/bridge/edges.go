@@ -134,7 +134,7 @@ func (a *app) mimiListener(p *provider, h server.Handler, webFinger, other http.
 			}
 			if e.Word != "" {
 				refused.WithLabelValues(e.Word).Inc()
-				log.Info().Str("peer", e.Peer).Str("verb", string(e.Verb)).Int("status", e.Status).Str("word", e.Word).Err(e.Err).Msg("refused a request")
+				log.Info().Str("peer", e.Peer).Str("claims", e.Claimed).Str("verb", string(e.Verb)).Int("status", e.Status).Str("word", e.Word).Err(e.Err).Msg("refused a request")
 			}
 		},
 	})

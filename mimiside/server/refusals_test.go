@@ -82,7 +82,8 @@ func TestSenderRefused(t *testing.T) {
 			if body.read.Load() {
 				t.Errorf("%s, %s: the body was asked for", name, verb)
 			}
-			if e := <-w.events; e.Word != c.word || e.Status != http.StatusForbidden || e.In != 0 {
+			claimed, said := strings.CutPrefix(c.from, "mimi@")
+			if e := <-w.events; e.Word != c.word || e.Status != http.StatusForbidden || e.In != 0 || e.Peer != "" || said && e.Claimed != claimed {
 				t.Errorf("%s, %s: counted as %+v", name, verb, e)
 			}
 		}

@@ -23,13 +23,14 @@ const DefaultPrefix = "/mimi/v1"
 
 // Event tells an observer how a request ended, for metrics and logs.
 type Event struct {
-	Verb   wire.Verb // "" before it is known
-	Peer   string    // "" before it is known
-	Status int
-	Word   string // "" for success
-	Err    error  // what was wrong, for the log; never for the peer
-	Took   time.Duration
-	In     int // bytes of the body
+	Verb    wire.Verb // "" before it is known
+	Peer    string    // "" before it is known
+	Claimed string    // who a peer that is not known says that it is, "" when it does not
+	Status  int
+	Word    string // "" for success
+	Err     error  // what was wrong, for the log; never for the peer
+	Took    time.Duration
+	In      int // bytes of the body
 }
 
 // Config says what a Server is made of. Domain, Handler, Book and Directory are needed.
@@ -205,6 +206,7 @@ func (s *Server) endpoint(w http.ResponseWriter, r *http.Request, name wire.Verb
 		}
 		domain, err := s.identify.Identify(r)
 		if err != nil {
+			e.Claimed, _ = peer.ParseFrom(r.Header.Get("From"))
 			return 0, err
 		}
 		e.Peer = domain
