@@ -77,7 +77,8 @@ func (f *Fetcher) Despite() *Fetcher {
 
 // Document is a document from another server whose id is the address that it came from.
 type Document struct {
-	URL string
+	URL  string
+	Size int // octets of the JSON
 	Object
 }
 
@@ -96,7 +97,7 @@ func (f *Fetcher) Document(ctx context.Context, address string) (*Document, erro
 		}
 		id := o.Str("id", "@id")
 		if idOnly, _, _ := strings.Cut(id, "#"); idOnly == final || id == final {
-			return &Document{URL: final, Object: o}, nil
+			return &Document{URL: final, Size: len(body), Object: o}, nil
 		}
 		if again > 0 || !sameOrigin(id, final) {
 			return nil, unfit(address, "its id is another address")

@@ -6,22 +6,26 @@ import (
 	"time"
 )
 
-// cache is a bounded map with expiry: the least recently used entry goes first. It is safe for concurrent use.
+// cache is a map with expiry that is bounded by the number of entries and by their size together: the least recently used go first. It is safe for
+// concurrent use.
 type cache[V any] struct {
-	mu    sync.Mutex
-	max   int
-	order *list.List // front: most recently used
-	items map[string]*list.Element
+	mu        sync.Mutex
+	max, room int
+	used      int        // of room
+	order     *list.List // front: most recently used
+	items     map[string]*list.Element
 }
 
 type cached[V any] struct {
 	key   string
 	value V
+	size  int
 	until time.Time
 }
 
-func newCache[V any](max int) *cache[V] {
-	return &cache[V]{max: max, order: list.New(), items: map[string]*list.Element{}}
+// newCache makes a cache of max entries; room bounds the sum of the sizes that put is told.
+func newCache[V any](max, room int) *cache[V] {
+	return &cache[V]{max: max, room: room, order: list.New(), items: map[string]*list.Element{}}
 }
 
 func (c *cache[V]) get(key string, now time.Time) (v V, ok bool) {
@@ -33,35 +37,36 @@ func (c *cache[V]) get(key string, now time.Time) (v V, ok bool) {
 	}
 	item := e.Value.(*cached[V])
 	if now.After(item.until) {
-		c.order.Remove(e)
-		delete(c.items, key)
+		c.remove(e)
 		return v, false
 	}
 	c.order.MoveToFront(e)
 	return item.value, true
 }
 
-func (c *cache[V]) put(key string, v V, until time.Time) {
+func (c *cache[V]) put(key string, v V, size int, until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.items[key]; e != nil {
-		e.Value = &cached[V]{key, v, until}
-		c.order.MoveToFront(e)
-		return
-	}
-	c.items[key] = c.order.PushFront(&cached[V]{key, v, until})
-	for len(c.items) > c.max {
-		last := c.order.Back()
-		c.order.Remove(last)
-		delete(c.items, last.Value.(*cached[V]).key)
+	c.remove(c.items[key])
+	c.items[key] = c.order.PushFront(&cached[V]{key, v, size, until})
+	c.used += size
+	for len(c.items) > c.max || c.used > c.room {
+		c.remove(c.order.Back())
 	}
 }
 
 func (c *cache[V]) drop(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.items[key]; e != nil {
-		c.order.Remove(e)
-		delete(c.items, key)
+	c.remove(c.items[key])
+}
+
+// remove takes an entry out; nil is none.
+func (c *cache[V]) remove(e *list.Element) {
+	if e == nil {
+		return
 	}
+	item := c.order.Remove(e).(*cached[V])
+	delete(c.items, item.key)
+	c.used -= item.size
 }

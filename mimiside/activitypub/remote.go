@@ -130,15 +130,17 @@ type People struct {
 
 // How long actors and failures to get them are remembered, and how soon a key that does not verify is looked up again.
 const (
-	actorAge    = time.Hour
-	failureAge  = 10 * time.Minute
-	maxActors   = 5000
-	maxFailures = 5000
+	actorAge     = time.Hour
+	failureAge   = 10 * time.Minute
+	maxActors    = 5000
+	maxFailures  = 5000
+	actorsRoom   = 16 << 20 // octets of their documents; what is read of one may take a dozen times as much
+	failuresRoom = 4 << 20  // octets of their addresses
 )
 
 // NewPeople makes a People over a Fetcher.
 func NewPeople(f *Fetcher) *People {
-	return &People{fetch: f, actors: newCache[*RemoteActor](maxActors), gone: newCache[error](maxFailures), now: f.cfg.Now}
+	return &People{fetch: f, actors: newCache[*RemoteActor](maxActors, actorsRoom), gone: newCache[error](maxFailures, failuresRoom), now: f.cfg.Now}
 }
 
 // Actor returns an actor by its id, from memory unless fresh is set.
@@ -162,11 +164,11 @@ func (p *People) Actor(ctx context.Context, id string, fresh bool) (*RemoteActor
 	}
 	if err != nil {
 		if (errors.Is(err, ErrGone) || errors.Is(err, ErrUnfit) || errors.Is(err, ErrActor)) && !errors.Is(err, ErrBlocked) {
-			p.gone.put(id, err, now.Add(failureAge))
+			p.gone.put(id, err, len(id), now.Add(failureAge))
 		}
 		return nil, err
 	}
-	p.actors.put(id, a, now.Add(actorAge))
+	p.actors.put(id, a, d.Size, now.Add(actorAge))
 	return a, nil
 }
 

@@ -23,7 +23,7 @@ type SchemeMemory struct {
 
 // NewSchemeMemory makes a memory. fixed is the only scheme to be used, or "" for what each origin takes: cavage first.
 func NewSchemeMemory(fixed Scheme) *SchemeMemory {
-	return &SchemeMemory{fixed: fixed, known: newCache[Scheme](10000)}
+	return &SchemeMemory{fixed: fixed, known: newCache[Scheme](10000, 4<<20)}
 }
 
 // First is the scheme to try first.
@@ -43,7 +43,7 @@ func (m *SchemeMemory) First(origin string, now time.Time) Scheme {
 // Took notes that an origin took a scheme.
 func (m *SchemeMemory) Took(origin string, s Scheme, now time.Time) {
 	if m != nil {
-		m.known.put(origin, s, now.Add(schemeAge))
+		m.known.put(origin, s, len(origin), now.Add(schemeAge))
 	}
 }
 
