@@ -45,6 +45,7 @@ func TestDendriteEncryptedRooms(t *testing.T) {
 		t.Run("somebody joins later", func(t *testing.T) { joinsLater(t, ctx, w, room, alice) })
 		t.Run("a new device", func(t *testing.T) { newDevice(t, ctx, w, room) })
 		t.Run("a device that turns up late", func(t *testing.T) { lateDevice(t, ctx, w, room) })
+		t.Run("a first device", func(t *testing.T) { firstDevice(t, ctx, w, room) })
 		t.Run("who gets no old key", func(t *testing.T) { notTheirs(t, ctx, w, room, alice) })
 		t.Run("encrypted later", func(t *testing.T) { encryptedLater(t, ctx, w, alice) })
 		t.Run("the key comes late", func(t *testing.T) { lateKey(t, ctx, w, room, alice) })
@@ -207,6 +208,25 @@ func lateDevice(t *testing.T, ctx context.Context, w *world, room id.RoomID) {
 				w.hear(t, ctx)
 			}
 		})
+	}
+}
+
+// Somebody without any device that encrypts has one later.
+func firstDevice(t *testing.T, ctx context.Context, w *world, room id.RoomID) {
+	cli, err := w.hs.User(ctx, "erin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.do(t, ctx, room, "invite erin", event.InviteUser{Target: cli.UserID})
+	if _, err := cli.JoinRoomByID(ctx, room); err != nil {
+		t.Fatal(err)
+	}
+	w.sawMember(t, ctx, room, cli.UserID, event.Join)
+	ev := w.say(t, ctx, room, text("hello erin"))
+	erin := w.newPerson(t, ctx, "erin", false)
+	defer erin.leave()
+	if got := erin.read(t, ctx, ev).Content.AsMessage().Body; got != "hello erin" {
+		t.Errorf("erin reads %q", got)
 	}
 }
 
