@@ -89,11 +89,7 @@ func showKeys(_ context.Context, w io.Writer, cfg *config.Config) error {
 // showAuthority prints the authorities that the bridge made when it first ran with
 // mls.credential: x509.
 func showAuthority(ctx context.Context, w io.Writer, cfg *config.Config) error {
-	sc, err := storeConfig(cfg, zerolog.Nop())
-	if err != nil {
-		return err
-	}
-	db, err := store.Open(ctx, sc)
+	db, _, err := openStore(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -138,16 +134,21 @@ const resealBatch = 500
 // key in the database, which seals. A run that is cut short leaves the old keys
 // in place and can be repeated.
 func rotateKeys(ctx context.Context, w io.Writer, cfg *config.Config) error {
+	db, file, err := openStore(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return errors.Join(rotate(ctx, w, db, file), db.Close())
+}
+
+// openStore opens the database of a command, and its sealing key.
+func openStore(ctx context.Context, cfg *config.Config) (*store.DB, *sealed.KeyFile, error) {
 	sc, err := storeConfig(cfg, zerolog.Nop())
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	db, err := store.Open(ctx, sc)
-	if err != nil {
-		return err
-	}
-	err = rotate(ctx, w, db, sc.Sealer)
-	return errors.Join(err, db.Close())
+	return db, sc.Sealer, err
 }
 
 func rotate(ctx context.Context, w io.Writer, db *store.DB, file *sealed.KeyFile) error {

@@ -81,6 +81,24 @@ func (r *Relay) act(ctx context.Context, id store.RoomID, a action) error {
 	return err
 }
 
+// actIn stores a command about a Matrix room. ErrNoRoom when it is not known.
+func (r *Relay) actIn(ctx context.Context, roomID string, a action) error {
+	id, err := r.roomNamed(ctx, roomID)
+	if err != nil {
+		return err
+	}
+	return r.act(ctx, id, a)
+}
+
+// roomNamed finds a room by the id of its Matrix room, or ErrNoRoom.
+func (r *Relay) roomNamed(ctx context.Context, roomID string) (store.RoomID, error) {
+	id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, roomID)
+	if errors.Is(err, store.ErrNotFound) {
+		err = ErrNoRoom
+	}
+	return id, err
+}
+
 // Invite adds a MIMI user to a Matrix room, in the name of a Matrix user. A room that is not joined to MIMI becomes a hub
 // room. What comes of it is told in the room.
 func (r *Relay) Invite(ctx context.Context, roomID, by, user, eventID string) error {
@@ -90,38 +108,17 @@ func (r *Relay) Invite(ctx context.Context, roomID, by, user, eventID string) er
 	if r.Naming.Own(wire.IdentifierURI(user)) {
 		return fmt.Errorf("invite %q: it is a user of this bridge: invite them on Matrix", user)
 	}
-	id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, roomID)
-	if errors.Is(err, store.ErrNotFound) {
-		return ErrNoRoom
-	}
-	if err != nil {
-		return err
-	}
-	return r.act(ctx, id, action{Do: actInvite, By: by, User: user, Event: eventID})
+	return r.actIn(ctx, roomID, action{Do: actInvite, By: by, User: user, Event: eventID})
 }
 
 // Plumb makes an existing Matrix room, which the bot is in, a hub room without inviting anybody yet.
 func (r *Relay) Plumb(ctx context.Context, roomID, by, eventID string) error {
-	id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, roomID)
-	if errors.Is(err, store.ErrNotFound) {
-		return ErrNoRoom
-	}
-	if err != nil {
-		return err
-	}
-	return r.act(ctx, id, action{Do: actPlumb, By: by, Event: eventID})
+	return r.actIn(ctx, roomID, action{Do: actPlumb, By: by, Event: eventID})
 }
 
 // Unplumb ends the MIMI side of a hub room: all MIMI users are removed and their ghosts leave.
 func (r *Relay) Unplumb(ctx context.Context, roomID, by, eventID string) error {
-	id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, roomID)
-	if errors.Is(err, store.ErrNotFound) {
-		return ErrNoRoom
-	}
-	if err != nil {
-		return err
-	}
-	return r.act(ctx, id, action{Do: actUnplug, By: by, Event: eventID})
+	return r.actIn(ctx, roomID, action{Do: actUnplug, By: by, Event: eventID})
 }
 
 // StartChat makes a direct chat of a Matrix user and MIMI users: a room of fixed membership, the one that exactly these people

@@ -418,16 +418,21 @@ func (x *apStep) speak(ev event.Event) error {
 	if _, err := x.Store.LinkByEvent(x.ctx, x.room.head.ID, string(ev.ID)); err == nil {
 		return x.sendMLS(actor, e.Message, x.thread.Actors())
 	}
-	mimiID := ap.MIMIID(x.room.head.GroupID, actor, data.AS2)
-	link := store.Link{Room: x.room.head.ID, Seq: x.seq(), EventID: string(ev.ID), MIMIID: mimiID[:], Direction: store.Out, Kind: string(out.Kind), Sender: actor,
-		SenderMXID: sender, FirstEvent: string(out.FirstEvent), Target: string(out.Target), State: store.LinkSent, Data: string(mustJSON(data)),
+	x.keepAssets(assets, x.linkSaid(ev, &out, data))
+	return x.sendMLS(actor, e.Message, x.thread.Actors())
+}
+
+// linkSaid links an event with the message that it became, and returns the number of the link.
+func (x *apStep) linkSaid(ev event.Event, out *mapping.Outgoing, data apLink) int64 {
+	mimiID := ap.MIMIID(x.room.head.GroupID, data.Author, data.AS2)
+	link := store.Link{Room: x.room.head.ID, Seq: x.seq(), EventID: string(ev.ID), MIMIID: mimiID[:], Direction: store.Out, Kind: string(out.Kind), Sender: data.Author,
+		SenderMXID: string(ev.Sender), FirstEvent: string(out.FirstEvent), Target: string(out.Target), State: store.LinkSent, Data: string(mustJSON(data)),
 		AcceptedMS: x.nowMS(), CreatedMS: x.nowMS()}
 	if !out.First.IsZero() {
 		link.FirstID = out.First[:]
 	}
 	x.fx.links = append(x.fx.links, link)
-	x.keepAssets(assets, link.Seq)
-	return x.sendMLS(actor, e.Message, x.thread.Actors())
+	return link.Seq
 }
 
 // mention is the actor and the handle that a mention stands for.

@@ -400,7 +400,9 @@ func (s *step) mergePending() error {
 		if j := s.room.st.Join; j != nil && s.actorOf(j.By) == blob.User {
 			s.joinEnds()
 		}
-		s.rejoined(blob.User)
+		if err := s.dropResync(blob.User); err != nil {
+			return err
+		}
 	}
 	if err := s.reconcile(was, cause{actor: blob.Actor, ours: true}); err != nil {
 		return err

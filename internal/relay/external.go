@@ -317,27 +317,16 @@ func (s *step) mergeExternal(blob *pendingBlob) error {
 	if err := s.joined(g, 0); err != nil {
 		return err
 	}
-	if left != nil {
-		v.st.Resync = left
-		s.rejoined(blob.User)
-		if v.st.Resync != nil {
-			return s.tryResync()
-		}
-	}
-	return nil
+	v.st.Resync = left
+	return s.dropResync(blob.User)
 }
 
-// rejoined notes that a client is back.
-func (s *step) rejoined(user string) {
-	if s.room.st.Resync == nil {
-		return
-	}
-	_ = s.dropResync(user)
-}
-
-// dropResync takes a user off the list of those who are to come back.
+// dropResync takes a user off the list of those who are to come back, and goes on with the next.
 func (s *step) dropResync(user string) error {
 	v := s.room
+	if v.st.Resync == nil {
+		return nil
+	}
 	var left []string
 	for _, u := range v.st.Resync.Left {
 		if u != user {

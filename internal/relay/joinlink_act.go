@@ -39,28 +39,17 @@ func (r *Relay) CreateLink(ctx context.Context, roomID, by, eventID string, o Li
 	case o.Passphrase != "" && len(o.Passphrase) < minPassphrase, len(o.Passphrase) > wire.MaxPassphrase:
 		return fmt.Errorf("a passphrase has %d to %d letters", minPassphrase, wire.MaxPassphrase)
 	}
-	return r.linkAction(ctx, roomID, action{Do: actLink, By: by, Event: eventID, Link: &o})
+	return r.actIn(ctx, roomID, action{Do: actLink, By: by, Event: eventID, Link: &o})
 }
 
 // ListLinks tells the links of a room in the room, without their codes.
 func (r *Relay) ListLinks(ctx context.Context, roomID, by, eventID string) error {
-	return r.linkAction(ctx, roomID, action{Do: actLinks, By: by, Event: eventID})
+	return r.actIn(ctx, roomID, action{Do: actLinks, By: by, Event: eventID})
 }
 
 // RevokeLink ends a link by its id.
 func (r *Relay) RevokeLink(ctx context.Context, roomID, by, eventID, id string) error {
-	return r.linkAction(ctx, roomID, action{Do: actUnlink, By: by, Event: eventID, Text: id})
-}
-
-func (r *Relay) linkAction(ctx context.Context, roomID string, a action) error {
-	id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, roomID)
-	if errors.Is(err, store.ErrNotFound) {
-		return ErrNoRoom
-	}
-	if err != nil {
-		return err
-	}
-	return r.act(ctx, id, a)
+	return r.actIn(ctx, roomID, action{Do: actUnlink, By: by, Event: eventID, Text: id})
 }
 
 // mayLink says why somebody may not make or end links here, "" when they may: it takes what inviting and changing the join

@@ -228,10 +228,7 @@ func (s *step) actRetry(a action) error {
 // Retry tries again what failed at an event of a Matrix room: it fetches the file that a notice says could not be had, or says a
 // user's message that did not get through. ErrNotFound when nothing failed there.
 func (r *Relay) Retry(ctx context.Context, roomID, eventID string) error {
-	id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, roomID)
-	if errors.Is(err, store.ErrNotFound) {
-		return ErrNoRoom
-	}
+	id, err := r.roomNamed(ctx, roomID)
 	if err != nil {
 		return err
 	}

@@ -104,34 +104,7 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 		frank = item.Frank.Marshal()
 	}
 	for i := range res.Events {
-		out := &res.Events[i]
-		if out.Redacts != "" && !s.prepareRedaction(out) {
-			continue
-		}
-		var job *media.Fetch
-		if out.File != nil {
-			job = s.fetchJob(in, out)
-		}
-		if job != nil {
-			s.blank()
-		} else {
-			s.matrixRequest(out.Request())
-		}
-		if out.Kind == "" {
-			continue
-		}
-		link := store.Link{Room: v.head.ID, Seq: s.seq(), MIMIID: in.ID[:], Part: int64(out.Part), Direction: store.In, Kind: string(out.Kind),
-			Sender: in.SenderURI, SenderMXID: string(in.Sender), FirstEvent: string(out.FirstEvent), Topic: hex.EncodeToString(out.Topic), Frank: frank,
-			Data: string(mustJSON(linkData{Memory: out.Memory})), AcceptedMS: int64(in.AcceptedMS), CreatedMS: s.nowMS()}
-		if !out.First.IsZero() {
-			link.FirstID = out.First[:]
-		}
-		o := &s.fx.out[len(s.fx.out)-1]
-		o.AnswerTo, o.AnswerSeq = store.AnswerLink, link.Seq
-		s.fx.links = append(s.fx.links, link)
-		if job != nil {
-			s.fetch(job, out, link.Seq, o.Seq)
-		}
+		s.showEvent(in, &res.Events[i], frank)
 	}
 	if len(res.Events) > 0 {
 		s.expire(in.ID, in.Message.Expires)
@@ -139,6 +112,37 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 	}
 	s.passes("K19", "")
 	return nil
+}
+
+// showEvent queues an event that a message becomes, with its link; in the place of one with a file, the file is fetched first.
+func (s *step) showEvent(in *mapping.Incoming, out *mapping.Out, frank []byte) {
+	if out.Redacts != "" && !s.prepareRedaction(out) {
+		return
+	}
+	var job *media.Fetch
+	if out.File != nil {
+		job = s.fetchJob(in, out)
+	}
+	if job != nil {
+		s.blank()
+	} else {
+		s.matrixRequest(out.Request())
+	}
+	if out.Kind == "" {
+		return
+	}
+	link := store.Link{Room: s.room.head.ID, Seq: s.seq(), MIMIID: in.ID[:], Part: int64(out.Part), Direction: store.In, Kind: string(out.Kind),
+		Sender: in.SenderURI, SenderMXID: string(in.Sender), FirstEvent: string(out.FirstEvent), Topic: hex.EncodeToString(out.Topic), Frank: frank,
+		Data: string(mustJSON(linkData{Memory: out.Memory})), AcceptedMS: int64(in.AcceptedMS), CreatedMS: s.nowMS()}
+	if !out.First.IsZero() {
+		link.FirstID = out.First[:]
+	}
+	o := &s.fx.out[len(s.fx.out)-1]
+	o.AnswerTo, o.AnswerSeq = store.AnswerLink, link.Seq
+	s.fx.links = append(s.fx.links, link)
+	if job != nil {
+		s.fetch(job, out, link.Seq, o.Seq)
+	}
 }
 
 // onUnreadable shows that a message could not be decrypted.

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"strings"
 
@@ -31,10 +30,7 @@ type RoleInfo struct {
 
 // RolesOf lists the roles of the MIMI room that a Matrix room is joined to, without role 0. ErrNoRoom when there is none.
 func (r *Relay) RolesOf(ctx context.Context, roomID string) ([]RoleInfo, error) {
-	id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, roomID)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, ErrNoRoom
-	}
+	id, err := r.roomNamed(ctx, roomID)
 	if err != nil {
 		return nil, err
 	}
@@ -58,14 +54,7 @@ func (r *Relay) RolesOf(ctx context.Context, roomID string) ([]RoleInfo, error) 
 // Moderate puts somebody out of a room that another provider leads, bans or unbans them, or gives them a role by its name or
 // number, in the name of a Matrix user. target is a Matrix id or a MIMI user. What comes of it is told in the room.
 func (r *Relay) Moderate(ctx context.Context, roomID, by, what, target, role, eventID string) error {
-	id, err := r.Store.RoomIDByName(ctx, store.NameMatrix, roomID)
-	if errors.Is(err, store.ErrNotFound) {
-		return ErrNoRoom
-	}
-	if err != nil {
-		return err
-	}
-	return r.act(ctx, id, action{Do: actModerate, By: by, User: target, Text: what, Target: role, Event: eventID})
+	return r.actIn(ctx, roomID, action{Do: actModerate, By: by, User: target, Text: what, Target: role, Event: eventID})
 }
 
 // actModerate makes a wish of a moderator's command.

@@ -66,7 +66,7 @@ func newSQLiteWriter(ctx context.Context, pool *sql.DB) (*sqliteWriter, error) {
 }
 
 func (w *sqliteWriter) close() error {
-	_ = w.enter(context.Background()) // it fails only when the database is closed, which happens once
+	_ = w.enter(context.Background()) // who keeps the turn longer than writerPatience is not waited for
 	close(w.gone)
 	// The log is emptied into the file, so that the file alone is a copy of the database.
 	_, err := w.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
