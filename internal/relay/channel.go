@@ -53,6 +53,7 @@ const (
 	refChannelSay    = "channel-say"
 	refChannelFollow = "channel-follow"
 	refChannelPortal = "channel-portal"
+	refChannelUpdate = "channel-update:" // what is to be changed stands behind the colon
 )
 
 // acctGhost tells whether a Matrix user is the ghost of somebody known by an acct: URI.

@@ -201,30 +201,63 @@ func (x *apStep) onChannelState(ev event.Event) error {
 		if name == v.matrix.Name {
 			return nil
 		}
+		was := v.matrix.Name
 		v.matrix.Name = name
-		return x.tellUpdate(ev, ap.Object{"name": name})
+		return x.tellUpdate(ev, ap.Object{"name": name}, was, name)
 	case event.TypeTopic:
 		topic := ev.Content.Str("topic")
 		if topic == v.matrix.Topic {
 			return nil
 		}
+		was := v.matrix.Topic
 		v.matrix.Topic = topic
-		return x.tellUpdate(ev, ap.Object{"summary": topic})
+		return x.tellUpdate(ev, ap.Object{"summary": topic}, was, topic)
 	case event.TypeAvatar:
 		mxc := ev.Content.Str("url")
 		if mxc == v.matrix.Avatar {
 			return nil
 		}
+		was := v.matrix.Avatar
 		v.matrix.Avatar = mxc
 		if address, ok := x.publicURL(mxc); ok {
-			return x.tellUpdate(ev, ap.Object{"icon": ap.Object{"type": "Image", "url": address}})
+			return x.tellUpdate(ev, ap.Object{"icon": ap.Object{"type": "Image", "url": address}}, was, mxc)
 		}
 	}
 	return nil
 }
 
-// tellUpdate says that the channel's metadata are others now: to all members as its host, to the channel as a member of it (AIM figure 9).
-func (x *apStep) tellUpdate(ev event.Event, changes ap.Object) error {
+// channelUpdate is a change of a channel's metadata that its server is asked for: what a state event changed, from what to what.
+type channelUpdate struct {
+	Event string `json:"event"`
+	Type  string `json:"type"`
+	Was   string `json:"was"`
+	Now   string `json:"now"`
+}
+
+// notUpdated tells who changed a channel's metadata that its server refuses it, and puts back what Matrix shows, unless it was changed again.
+func (x *apStep) notUpdated(u channelUpdate, why string) {
+	m := &x.room.matrix
+	what, by := "picture", userID(x.cfg.Bot)
+	switch {
+	case u.Type == event.TypeName:
+		what = "name"
+		if m.Name == u.Now {
+			x.setText(by, event.TypeName, "name", u.Was, &m.Name)
+		}
+	case u.Type == event.TypeTopic:
+		what = "topic"
+		if m.Topic == u.Now {
+			x.setText(by, event.TypeTopic, "topic", u.Was, &m.Topic)
+		}
+	case m.Avatar == u.Now:
+		x.showAvatar(u.Was)
+	}
+	x.notice("The "+what+" of this room was not changed: "+why+".", u.Event)
+}
+
+// tellUpdate says that the channel's metadata are others now, after a state event that changed something in Matrix: to all members as its host, to the channel as a
+// member of it (AIM figure 9).
+func (x *apStep) tellUpdate(ev event.Event, changes ap.Object, was, now string) error {
 	c := x.room.st.Channel
 	if x.thread == nil {
 		return nil
@@ -239,7 +272,8 @@ func (x *apStep) tellUpdate(ev event.Event, changes ap.Object) error {
 			return nil
 		}
 		env.Actor = actor
-		x.postOne(ap.Post{Inbox: c.Inbox, Body: x.face.Site.ChannelUpdate(env, c.ID, changes)})
+		row := x.postOne(ap.Post{Inbox: c.Inbox, Body: x.face.Site.ChannelUpdate(env, c.ID, changes)})
+		ask(row, refChannelUpdate+string(mustJSON(channelUpdate{string(ev.ID), ev.Type, was, now})), 0)
 		return nil
 	}
 	to, err := x.channelTo(x.thread.Actors(), "")

@@ -327,6 +327,17 @@ func (x *apStep) overChannel() error {
 // onChannelAnswer takes the outcome of a request of ours.
 func (x *apStep) onChannelAnswer(a *store.Answer) error {
 	v := x.room
+	if asked, ok := strings.CutPrefix(a.Ref, refChannelUpdate); ok {
+		var u channelUpdate
+		switch {
+		case a.Class == "done" || unmarshalString(asked, &u) != nil:
+		case a.Class == "dead":
+			x.notUpdated(u, "the channel's server did not answer")
+		default:
+			x.notUpdated(u, "the channel does not allow it")
+		}
+		return nil
+	}
 	switch a.Ref {
 	case refChannelCommit:
 		if v.pending == nil || v.pending.OutboundSeq != a.Seq || x.thread == nil {

@@ -50,3 +50,33 @@ func TestWhoInvitesIsToldThatAChannelRefuses(t *testing.T) {
 	c.settle()
 	c.hears(c.a.hs, c.room, "still here", 1)
 }
+
+// TestAChannelThatKeepsItsName: a change of name and topic that the channel refuses goes back in Matrix, and who made it is told; one that it allows stays.
+func TestAChannelThatKeepsItsName(t *testing.T) {
+	c := newChannelWorld(t)
+	c.invite()
+	was := c.there.str(event.TypeTopic, "topic")
+	c.b.hs.set(c.there, c.bob, event.TypeName, map[string]string{"name": "Bob's garden"})
+	c.b.hs.set(c.there, c.bob, event.TypeTopic, map[string]string{"topic": "Bob's plants"})
+	c.settle()
+	if name, topic := c.there.str(event.TypeName, "name"), c.there.str(event.TypeTopic, "topic"); name != "Garden" || topic != was {
+		t.Errorf("the portal is called %q, its topic is %q", name, topic)
+	}
+	texts := c.b.hs.texts(c.there)
+	for _, what := range []string{"name", "topic"} {
+		if told := "notice mimibot: The " + what + " of this room was not changed: the channel does not allow it."; !slices.Contains(texts, told) {
+			t.Errorf("who changed the %s is told %q", what, texts)
+		}
+	}
+	if name := c.room.str(event.TypeName, "name"); name != "Garden" {
+		t.Errorf("the channel is called %q", name)
+	}
+	ghost := "@acct_bob=40b.example:" + c.a.hs.server
+	c.a.hs.set(c.room, c.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{c.alice: 100, c.a.hs.mxid("mimibot"): 100, ghost: 50}})
+	c.settle()
+	c.b.hs.set(c.there, c.bob, event.TypeName, map[string]string{"name": "Our garden"})
+	c.settle()
+	if here, there := c.room.str(event.TypeName, "name"), c.there.str(event.TypeName, "name"); here != "Our garden" || there != "Our garden" {
+		t.Errorf("the channel is called %q, the portal %q", here, there)
+	}
+}
