@@ -137,7 +137,7 @@ func (s *step) onProposals() error {
 // onEarly makes an item wait for what must come before it, within bounds (T11).
 func (s *step) onEarly(in *store.Input, item *wire.FanoutMessage) error {
 	v := s.room
-	rows, size, _, err := s.Store.Waiting(s.ctx, v.head.ID)
+	rows, size, err := s.Store.Waiting(s.ctx, v.head.ID)
 	if err != nil {
 		return err
 	}

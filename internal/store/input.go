@@ -263,36 +263,27 @@ func (tx *Tx) WaitInput(ctx context.Context, room RoomID, seq, epoch int64, reas
 
 // InputsOf counts the ready inputs of a kind that came from a peer, and their bytes.
 func (r *Reader) InputsOf(ctx context.Context, room RoomID, kind, peer string) (rows, size int64, err error) {
-	type sum struct {
-		Rows int64 `db:"n"`
-		Size int64 `db:"size"`
-	}
-	s, err := get[sum](ctx, r, `SELECT COUNT(*) AS n, CAST(COALESCE(SUM(size), 0) AS BIGINT) AS size FROM input
-		WHERE shard = $1 AND room = $2 AND state = 'ready' AND kind = $3 AND peer = $4`, room.Shard(), room, kind, peer)
-	return s.Rows, s.Size, err
+	return r.countInputs(ctx, `state = 'ready' AND kind = $3 AND peer = $4`, room.Shard(), room, kind, peer)
 }
 
 // Unread counts the inputs of a room that came from a peer and are not worked off, ready or waiting, and their bytes.
 func (r *Reader) Unread(ctx context.Context, room RoomID, peer string) (rows, size int64, err error) {
+	return r.countInputs(ctx, `state <> 'broken' AND peer = $3`, room.Shard(), room, peer)
+}
+
+// Waiting counts a room's waiting inputs, and their bytes.
+func (r *Reader) Waiting(ctx context.Context, room RoomID) (rows, size int64, err error) {
+	return r.countInputs(ctx, `state = 'waiting'`, room.Shard(), room)
+}
+
+func (r *Reader) countInputs(ctx context.Context, which string, args ...any) (rows, size int64, err error) {
 	type sum struct {
 		Rows int64 `db:"n"`
 		Size int64 `db:"size"`
 	}
 	s, err := get[sum](ctx, r, `SELECT COUNT(*) AS n, CAST(COALESCE(SUM(size), 0) AS BIGINT) AS size FROM input
-		WHERE shard = $1 AND room = $2 AND state <> 'broken' AND peer = $3`, room.Shard(), room, peer)
+		WHERE shard = $1 AND room = $2 AND `+which, args...)
 	return s.Rows, s.Size, err
-}
-
-// Waiting counts a room's waiting inputs, their bytes, and the time of the oldest (0 if none).
-func (r *Reader) Waiting(ctx context.Context, room RoomID) (rows, size, oldestMS int64, err error) {
-	type sum struct {
-		Rows   int64 `db:"n"`
-		Size   int64 `db:"size"`
-		Oldest int64 `db:"oldest"`
-	}
-	s, err := get[sum](ctx, r, `SELECT COUNT(*) AS n, CAST(COALESCE(SUM(size), 0) AS BIGINT) AS size, COALESCE(MIN(created_ms), 0) AS oldest
-		FROM input WHERE shard = $1 AND room = $2 AND state = 'waiting'`, room.Shard(), room)
-	return s.Rows, s.Size, s.Oldest, err
 }
 
 // ReleaseWaiting makes the inputs ready again that wait for an epoch up to the given one, and the room

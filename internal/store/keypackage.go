@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,11 +45,7 @@ func (tx *Tx) AddKeyPackages(ctx context.Context, kps ...KeyPackage) error {
 			if err != nil {
 				return err
 			}
-			state := k.State
-			if state == "" {
-				state = KeyPackageReady
-			}
-			args = append(args, k.Ref, k.UserURI, k.ClientURI, k.Suite, state, bit(k.LastResort), k.Public, box, k.ClaimedBy, k.ClaimedRoom, k.ClaimedMS,
+			args = append(args, k.Ref, k.UserURI, k.ClientURI, k.Suite, cmp.Or(k.State, KeyPackageReady), bit(k.LastResort), k.Public, box, k.ClaimedBy, k.ClaimedRoom, k.ClaimedMS,
 				k.NotAfterMS, k.CreatedMS)
 		}
 		_, err := tx.exec(ctx, `INSERT INTO keypackage (ref, user_uri, client_uri, suite, state, last_resort, public, sealed_private, claimed_by, claimed_room, claimed_ms, not_after_ms, created_ms) VALUES `+
