@@ -3,6 +3,7 @@ package mapping
 import (
 	"encoding/json"
 	"math"
+	"strings"
 
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
@@ -95,14 +96,26 @@ func Unbridgeable(m event.Room) (reason string, unwise bool) {
 }
 
 // Told is what the bridge tells the people of a portal about a room's policy
-// once: that it is logged, and that receipts are sent on.
+// once: that it is logged.
 func Told(s *policy.State) []string {
-	var out []string
 	if s.Logging.Active() {
-		out = append(out, "Messages in this room are logged.")
+		return []string{"Messages in this room are logged."}
 	}
-	if s.Status.ReadReceipts == policy.Required {
+	return nil
+}
+
+// StatusTold is what people are told of a room's status notification policy, ""
+// when it leaves them the choice.
+func StatusTold(p policy.StatusNotificationPolicy) string {
+	var out []string
+	switch p.ReadReceipts {
+	case policy.Required:
 		out = append(out, "This room asks everybody to tell what they have read: read receipts are sent on, private ones, too.")
+	case policy.Forbidden:
+		out = append(out, "Read receipts are not sent on in this room.")
 	}
-	return out
+	if p.DeliveryNotifications == policy.Required {
+		out = append(out, "This room asks everybody's provider to tell when messages have arrived.")
+	}
+	return strings.Join(out, " ")
 }

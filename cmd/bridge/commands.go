@@ -38,7 +38,7 @@ func (a *app) newBot(hs *matrix.Client, p *provider, mind *relay.Relay) (*bot.Bo
 	if err == nil {
 		b.Register(bot.Consent(mind)...)
 		b.Register(bot.Search(mind)...)
-		b.Register(bot.Link(mind))
+		b.Register(bot.Link(mind), bot.Receipts(mind))
 		b.Register(bot.Introduction(mind)...)
 		b.Register(bot.Knock(mind)...)
 		b.Register(bot.QR(func(ctx context.Context, data []byte, contentType, name string) (string, error) {

@@ -30,8 +30,10 @@ type action struct {
 	Event string `json:"event,omitempty"`
 	Text  string `json:"text,omitempty"`
 	// Link is a join link that is to be made.
-	Link  *LinkOptions `json:"link,omitempty"`
-	Ghost string       `json:"ghost,omitempty"` // MXID
+	Link *LinkOptions `json:"link,omitempty"`
+	// Status is a change of the room's status notification policy.
+	Status *StatusChange `json:"status,omitempty"`
+	Ghost  string        `json:"ghost,omitempty"` // MXID
 	// Domains are providers.
 	Domains []string `json:"domains,omitempty"`
 	Users   []string `json:"users,omitempty"` // MIMI user URIs
@@ -56,6 +58,8 @@ const (
 	actUnlink  = "unlink"
 	actKnock   = "knock"
 	actUnknock = "unknock"
+
+	actStatusPolicy = "status-policy"
 
 	actTellDeleted = "tell-deleted"
 	actForgetUser  = "forget-user"
@@ -293,6 +297,8 @@ func (s *step) onAction(body []byte) error {
 		return s.actUnlink(a)
 	case actKnock, actUnknock:
 		return s.actKnock(a)
+	case actStatusPolicy:
+		return s.actStatusPolicy(a)
 	case actTellDeleted:
 		s.actTellDeleted(a)
 	case actForgetUser:

@@ -75,7 +75,8 @@
 //	relations.go expiry.go          edits, replies, reactions, deletions; messages that end
 //	media.go media_in.go media_out.go assetpolicy.go
 //	                                files
-//	receipts.go status.go delay.go  read and delivery reports; what the sender is told of failure
+//	receipts.go statuspolicy.go     read and delivery reports, and what the room's policy says of them
+//	status.go delay.go              what the sender is told of failure
 //	encrypted.go                    encrypted Matrix rooms
 //	current.go current_status.go presence.go profiles.go
 //	                                typing, presence, names and pictures of people

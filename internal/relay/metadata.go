@@ -77,7 +77,7 @@ func (s *step) conditions(roles policy.RoleData, list policy.ParticipantList) ma
 	}
 	var status policy.StatusNotificationPolicy
 	if len(s.room.members.byMXID) > s.cfg.MaxExport {
-		status = policy.StatusNotificationPolicy{DeliveryNotifications: policy.Forbidden, ReadReceipts: policy.Forbidden}
+		status = forbiddenStatus
 	}
 	out[policy.ComponentStatus] = status.Marshal()
 	maps.Copy(out, s.linkComponents())
@@ -96,7 +96,7 @@ func (s *step) followConditions(eventID, by string) {
 	changed := map[uint16][]byte{}
 	for id, data := range s.conditions(v.policy.Roles, v.policy.Participants) {
 		if id == policy.ComponentStatus {
-			continue // set once: it is not worth a commit whenever somebody comes or goes
+			continue // set at first, then by command: it is not worth a commit whenever somebody comes or goes
 		}
 		if had, ok := v.policy.Data(id); !ok || !bytes.Equal(had, data) {
 			changed[id] = data

@@ -165,3 +165,78 @@ func TestExpiry(t *testing.T) {
 		}
 	})
 }
+
+// Who may change powers in a room that is led here decides about receipts; both sides do so from then on, and are told.
+func TestReceiptsByCommand(t *testing.T) {
+	p := newPair(t, warm).begin()
+	ctx := context.Background()
+	const required, forbidden, optional = "required", "forbidden", "optional"
+	ask := func(n *node, r *hsRoom, by string, c StatusChange) {
+		must0(t, n.relay.StatusPolicy(ctx, r.id, by, "", c))
+	}
+	both := func(what, text string) {
+		p.last(what+" at A", p.a.hs.texts(p.room), "notice mimibot: "+text)
+		p.last(what+" at B", p.b.hs.texts(p.portal), "notice mimibot: "+text)
+	}
+	// read lets both sides read something new, and tells whether the other side hears of it.
+	read := func(text string) (a, b bool) {
+		one, two := p.a.hs.say(p.room, p.alice, text), p.b.hs.say(p.portal, p.bob, text+" too")
+		p.settle()
+		p.b.hs.read(p.portal, p.bob, p.portal.find(t, event.TypeMessage, text).id, false)
+		p.a.hs.read(p.room, p.alice, p.room.find(t, event.TypeMessage, text+" too").id, false)
+		p.pass(6 * time.Second)
+		return p.portal.reads[p.aliceAtB] == two, p.room.reads[p.bobAtA] == one
+	}
+	if a, b := read("as everybody likes"); !a || !b {
+		t.Fatalf("at first: %t, %t", a, b)
+	}
+	ask(p.a, p.room, p.alice, StatusChange{Read: forbidden})
+	p.settle()
+	both("forbidden", "Read receipts are not sent on in this room.")
+	if a, b := read("unread"); a || b {
+		t.Errorf("forbidden: %t, %t", a, b)
+	}
+
+	// Each wish leaves the other half as it was.
+	ask(p.a, p.room, p.alice, StatusChange{Read: required})
+	ask(p.a, p.room, p.alice, StatusChange{Delivery: required})
+	p.settle()
+	p.equal("policy at B", p.b.view(p.portal).policy.Status, policy.StatusNotificationPolicy{DeliveryNotifications: policy.Required, ReadReceipts: policy.Required})
+	both("required", "This room asks everybody to tell what they have read: read receipts are sent on, private ones, too. "+
+		"This room asks everybody's provider to tell when messages have arrived.")
+	if a, b := read("demanded"); !a || !b {
+		t.Errorf("required: %t, %t", a, b)
+	}
+
+	if err := p.a.relay.StatusPolicy(ctx, p.room.id, p.alice, "", StatusChange{Read: "perhaps"}); err == nil {
+		t.Error("a word that says nothing is taken")
+	}
+
+	// Nobody else decides.
+	ask(p.b, p.portal, p.bob, StatusChange{Read: optional})
+	ask(p.b, p.portal, p.bob, StatusChange{})
+	p.settle()
+	p.last("who follows", p.b.hs.texts(p.portal), "notice mimibot: That is decided at a.example, which leads this room.",
+		"notice mimibot: Read receipts in this room: required. Reports that messages have arrived: required.")
+	mallory := p.a.hs.mxid("mallory")
+	p.a.hs.invite(p.room, p.alice, mallory)
+	p.a.hs.join(p.room, mallory)
+	p.settle()
+	ask(p.a, p.room, mallory, StatusChange{Read: optional})
+	ask(p.a, p.room, p.alice, StatusChange{Read: required})
+	p.settle()
+	p.last("who has no power", p.a.hs.texts(p.room), "notice mimibot: You may not change that in this room: it needs power level 50.", "notice mimibot: So it is.")
+
+	ask(p.a, p.room, p.alice, StatusChange{Read: optional, Delivery: optional})
+	p.settle()
+	both("optional", "Everybody decides again whether their read receipts are sent on in this room.")
+	if a, b := read("as before"); !a || !b {
+		t.Errorf("optional: %t, %t", a, b)
+	}
+	p.a.conf.MaxExport = 2
+	p.a.start()
+	ask(p.a, p.room, p.alice, StatusChange{Read: required})
+	p.settle()
+	p.last("large", p.a.hs.texts(p.room), "notice mimibot: This room is larger than 2 people: receipts would flood it.")
+	p.noTrouble()
+}

@@ -65,6 +65,7 @@ func (s *step) reconcile(was before, why cause) error {
 	s.placePower(was, why)
 	s.placeMetadata(why)
 	s.placeConditions()
+	s.tellStatus()
 	s.followProviders(was.policy)
 	return s.checkAlive()
 }

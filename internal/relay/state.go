@@ -28,6 +28,8 @@ type roomState struct {
 	Told map[string]bool `json:"told,omitempty"`
 	// GivenUp is when people were told that a follower did not get all, by its domain, in milliseconds since 1970 (as hub).
 	GivenUp map[string]int64 `json:"given_up,omitempty"`
+	// StatusTold is what people were told last of the room's status notification policy.
+	StatusTold string `json:"status_told,omitempty"`
 	// Asked is the question for the group's state that is under way (as follower).
 	Asked *asked `json:"asked,omitempty"`
 	// Compared is when the hub was last asked whether it has the same group, in milliseconds since 1970 (as follower).

@@ -2,7 +2,9 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	"math"
+	"slices"
 
 	"github.com/matrix-mimi/bridge/internal/tlspl"
 )
@@ -16,6 +18,22 @@ const (
 	Required  Optionality = 1
 	Forbidden Optionality = 2
 )
+
+var optionalities = []string{Optional: "optional", Required: "required", Forbidden: "forbidden"}
+
+// String is the draft's word.
+func (o Optionality) String() string {
+	if int(o) < len(optionalities) {
+		return optionalities[o]
+	}
+	return fmt.Sprintf("optionality %d", uint8(o))
+}
+
+// ParseOptionality reads the draft's word; false for any other.
+func ParseOptionality(word string) (Optionality, bool) {
+	n := slices.Index(optionalities, word)
+	return Optionality(max(0, n)), n >= 0
+}
 
 func readOptionality(r *tlspl.Reader) Optionality { return readEnum(r, Forbidden) }
 

@@ -112,6 +112,9 @@ func (b *Bridge) settings(ctx context.Context, w *World) (section, error) {
 			shared = shared || other.plan.Homeserver == b.plan.Homeserver
 		}
 	}
+	for domain, p := range w.strangers {
+		peers[domain] = section{"address": p.Addr(), "allow_private_address": true}
+	}
 	id, bot := "mimi", "mimibot"
 	if shared {
 		// Two bridges at one homeserver: every name that must be unique there

@@ -105,7 +105,7 @@ func play(t *testing.T, s *Script, allPostgres bool) {
 	if err := prepare(ctx, len(s.Bridges) > 0); err != nil {
 		t.Fatal(err)
 	}
-	w, err := NewWorld(ctx, Plan{Homeservers: s.Homeservers, Bridges: s.Bridges}, Options{
+	w, err := NewWorld(ctx, Plan{Homeservers: s.Homeservers, Bridges: s.Bridges, Providers: s.Providers}, Options{
 		Dir: t.TempDir(), Software: stage.software, Bridge: stage.bridge, Postgres: postgres, AllPostgres: allPostgres, Log: t.Logf,
 	})
 	if errors.Is(err, harness.ErrNoPostgres) {
@@ -183,7 +183,7 @@ func TestReadmeHasTheWholeVocabulary(t *testing.T) {
 	if !strings.Contains(string(data), want.String()) {
 		t.Errorf("README.md should have these rows:\n%s", want.String())
 	}
-	if n := len(regexp.MustCompile(`(?m)^\| (person|bridge|homeserver) \|`).FindAll(data, -1)); n != len(Vocabulary()) {
+	if n := len(regexp.MustCompile(`(?m)^\| (person|bridge|homeserver|provider) \|`).FindAll(data, -1)); n != len(Vocabulary()) {
 		t.Errorf("README.md has %d rows, there are %d words", n, len(Vocabulary()))
 	}
 }

@@ -28,7 +28,7 @@ func addEvents() {
 		}
 		return p.Await(ctx, "its own event", func(rooms map[id.RoomID]*RoomView) bool { return rooms[room] != nil && rooms[room].has(sent.EventID) })
 	})
-	say("sees STR with STR from WHO", "gets an event of a type whose content holds at least this", func(ctx context.Context, r *runner, p *Person, a []string) error {
+	say("sees STR with STR from WHO", "gets an event of a type whose content holds at least this; null stands for what is not there", func(ctx context.Context, r *runner, p *Person, a []string) error {
 		_, want, err := p.content(a[1])
 		if err != nil {
 			return err
@@ -159,7 +159,8 @@ func raw(e *event.Event) map[string]any {
 	return content
 }
 
-// holds tells whether a value has everything that is wanted: members of objects may be more, all else is the same.
+// holds tells whether a value has everything that is wanted: members of objects may be more, what is null is not there, all else
+// is the same.
 func holds(got, want any) bool {
 	w, ok := want.(map[string]any)
 	if !ok {
@@ -171,6 +172,9 @@ func holds(got, want any) bool {
 	}
 	for key, value := range w {
 		have, there := g[key]
+		if value == nil && !there {
+			continue
+		}
 		if !there || !holds(have, value) {
 			return false
 		}

@@ -93,11 +93,13 @@ func addMedia() {
 		dir := filepath.Join(r.world.bridges[name].dir, "assets")
 		return errors.Join(os.RemoveAll(dir), os.Rename(dir+".lost", dir))
 	})
-	machine("bridge", "keeps files", "its store of files comes to hold something", func(ctx context.Context, r *runner, name string) error {
-		return untilFiles(ctx, filepath.Join(r.world.bridges[name].dir, "assets"), true)
-	})
-	machine("bridge", "keeps no files", "its store of files becomes empty", func(ctx context.Context, r *runner, name string) error {
-		return untilFiles(ctx, filepath.Join(r.world.bridges[name].dir, "assets"), false)
+	for _, does := range []string{"spoils", "mends"} {
+		machine("bridge", does+" its files", "each file in its store is changed, or is as it was", func(_ context.Context, r *runner, name string) error {
+			return invert(filepath.Join(r.world.bridges[name].dir, "assets"))
+		})
+	}
+	machineWith("bridge", "keeps NUM files", "its store of files comes to hold so many", func(ctx context.Context, r *runner, name string, a []string) error {
+		return untilFiles(ctx, filepath.Join(r.world.bridges[name].dir, "assets"), a[0])
 	})
 }
 
@@ -141,14 +143,31 @@ func (p *Person) seePicture(ctx context.Context, name string) error {
 	}
 }
 
-// untilFiles waits until a store of files holds some, or none.
-func untilFiles(ctx context.Context, dir string, some bool) error {
+// invert turns the first octet of each file of a store around, or back.
+func invert(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err == nil && len(files) == 0 {
+		err = errors.New("the store has no files")
+	}
+	for _, name := range files {
+		data, bad := os.ReadFile(name)
+		if bad == nil && len(data) > 0 {
+			data[0] ^= 0xff
+			bad = os.WriteFile(name, data, 0o600)
+		}
+		err = errors.Join(err, bad)
+	}
+	return err
+}
+
+// untilFiles waits until a store of files holds so many.
+func untilFiles(ctx context.Context, dir, want string) error {
 	for {
 		files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
 		if err != nil {
 			return err
 		}
-		if (len(files) > 0) == some {
+		if strconv.Itoa(len(files)) == want {
 			return nil
 		}
 		select {

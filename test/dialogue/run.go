@@ -98,7 +98,7 @@ func (r *runner) step(ctx context.Context, step Step) error {
 	defer cancel()
 	if step.verb.machine != nil {
 		_, name, _ := strings.Cut(step.Actor, " ")
-		return step.verb.machine(ctx, r, name)
+		return step.verb.machine(ctx, r, name, step.args)
 	}
 	if step.Actor != "everybody" {
 		p, err := r.world.Person(ctx, step.Actor)

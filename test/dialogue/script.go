@@ -16,6 +16,7 @@ type Script struct {
 	Title       string
 	Homeservers []string     // short names
 	Bridges     []BridgePlan // in the order of the script
+	Providers   []string     // domains of MIMI providers that are no bridges
 	Steps       []Step
 }
 
@@ -30,7 +31,7 @@ type BridgePlan struct {
 // Step is one spoken line.
 type Step struct {
 	Line  int    // in the script, from 1
-	Actor string // "alice@one", "everybody", "bridge two.example", "homeserver one"
+	Actor string // "alice@one", "everybody", "bridge two.example", "homeserver one", "provider three.example"
 	Text  string // what is said of the actor
 	verb  *verb
 	args  []string
@@ -82,10 +83,16 @@ func (s *Script) line(n int, line string) error {
 		return nil
 	case words[0] == "bridge" && len(words) >= 4 && words[2] == "at":
 		return s.bridge(words)
+	case words[0] == "provider" && len(words) == 2 && !strings.HasSuffix(words[1], ":"):
+		if !bridgeDom.MatchString(words[1]) || slices.Contains(s.Providers, words[1]) {
+			return fmt.Errorf("%q is no domain for a provider, or taken", words[1])
+		}
+		s.Providers = append(s.Providers, words[1])
+		return nil
 	}
 	actor, rest, ok := strings.Cut(line, ": ")
 	if !ok {
-		return fmt.Errorf("a line is \"somebody: does something\", or homeserver, bridge or title")
+		return fmt.Errorf("a line is \"somebody: does something\", or homeserver, bridge, provider or title")
 	}
 	step := Step{Line: n, Actor: actor, Text: strings.TrimSpace(rest)}
 	if err := s.checkActor(actor); err != nil {
@@ -174,7 +181,7 @@ func (s *Script) checkActor(actor string) error {
 		return nil
 	case !ok:
 		return s.checkPerson(actor)
-	case kind == "homeserver" && s.hasHomeserver(name):
+	case kind == "homeserver" && s.hasHomeserver(name), kind == "provider" && slices.Contains(s.Providers, name):
 		return nil
 	case kind == "bridge":
 		for _, b := range s.Bridges {

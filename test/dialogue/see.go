@@ -96,7 +96,7 @@ func addSights() {
 			})
 		})
 	})
-	say("never sees STR", "has no such message in any room when the script ends", func(_ context.Context, r *runner, p *Person, a []string) error {
+	say("never sees STR", "has no message of others with this text, or that fits the /expression/, in any room when the script ends", func(_ context.Context, r *runner, p *Person, a []string) error {
 		r.never = append(r.never, func() error { return p.neverSaw(a[0]) })
 		return nil
 	})
@@ -252,25 +252,53 @@ func addMembership() {
 		})
 	})
 	say("sees STR read by WHO", "sees somebody's read receipt for a message", func(ctx context.Context, r *runner, p *Person, a []string) error {
-		who, err := p.world.MXID(p.short, a[1])
+		read, err := p.readBy(a[0], a[1])
 		if err != nil {
 			return err
 		}
-		_, target, err := p.message(a[0])
-		if err != nil {
-			return err
-		}
-		return p.inRoom(ctx, fmt.Sprintf("%q read by %s", a[0], a[1]), func(v *RoomView) bool {
-			return slices.ContainsFunc(v.Timeline, func(e *Seen) bool {
-				c, ok := e.Content.Parsed.(*event.ReceiptEventContent)
-				if !ok {
-					return false
-				}
-				_, read := (*c)[target.ID][event.ReceiptTypeRead][who]
-				return read
-			})
-		})
+		return p.inRoom(ctx, fmt.Sprintf("%q read by %s", a[0], a[1]), read)
 	})
+	say("never sees STR read by WHO", "has no read receipt of somebody for this message when the script ends", func(_ context.Context, r *runner, p *Person, a []string) error {
+		room, err := p.room("")
+		if err != nil {
+			return err
+		}
+		read, err := p.readBy(a[0], a[1])
+		if err != nil {
+			return err
+		}
+		r.never = append(r.never, func() error {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if read(p.rooms[room]) {
+				return fmt.Errorf("%s has seen %q read by %s after all", p.Name, a[0], a[1])
+			}
+			return nil
+		})
+		return nil
+	})
+}
+
+// readBy tells of a view of the current room whether somebody's receipt for a message is in it.
+func (p *Person) readBy(text, who string) (func(*RoomView) bool, error) {
+	mxid, err := p.world.MXID(p.short, who)
+	if err != nil {
+		return nil, err
+	}
+	_, target, err := p.message(text)
+	if err != nil {
+		return nil, err
+	}
+	return func(v *RoomView) bool {
+		return slices.ContainsFunc(v.Timeline, func(e *Seen) bool {
+			c, ok := e.Content.Parsed.(*event.ReceiptEventContent)
+			if !ok {
+				return false
+			}
+			_, read := (*c)[target.ID][event.ReceiptTypeRead][mxid]
+			return read
+		})
+	}, nil
 }
 
 func edit(m *event.MessageEventContent) bool {
@@ -411,12 +439,22 @@ func (p *Person) seeInvite(ctx context.Context, label, name, from string) error 
 	return err
 }
 
+// neverSaw demands that no message is the text, or fits it where it is an
+// /expression/.
 func (p *Person) neverSaw(text string) error {
+	is := func(got string) bool { return got == text }
+	if len(text) > 1 && text[0] == '/' && text[len(text)-1] == '/' {
+		want, err := expr(text)
+		if err != nil {
+			return err
+		}
+		is = want.MatchString
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, v := range p.rooms {
 		for _, e := range v.Timeline {
-			if got, ok := messageText(e.Event); ok && got == text {
+			if got, ok := messageText(e.Event); ok && e.Sender != p.UserID && is(got) {
 				return fmt.Errorf("%s has seen %q after all, in %q", p.Name, text, p.label(v.ID))
 			}
 		}

@@ -11,12 +11,12 @@ import (
 // verb is one thing that a line can say. pattern is its words; WHO stands for a
 // person or an address, STR for a "text", NUM for a number.
 type verb struct {
-	kind    string // who can say it: person, bridge, homeserver
+	kind    string // who can say it: person, bridge, homeserver, provider
 	pattern []string
 	argAt   []int // positions of the placeholders in pattern
 	help    string
 	person  func(ctx context.Context, r *runner, p *Person, args []string) error
-	machine func(ctx context.Context, r *runner, name string) error
+	machine func(ctx context.Context, r *runner, name string, args []string) error
 }
 
 // Word is a verb as README.md lists it.
@@ -46,6 +46,11 @@ func say(pattern, help string, f personFunc) {
 }
 
 func machine(kind, pattern, help string, f func(ctx context.Context, r *runner, name string) error) {
+	machineWith(kind, pattern, help, func(ctx context.Context, r *runner, name string, _ []string) error { return f(ctx, r, name) })
+}
+
+// machineWith is machine for patterns with placeholders.
+func machineWith(kind, pattern, help string, f func(ctx context.Context, r *runner, name string, args []string) error) {
 	verbs = append(verbs, &verb{kind: kind, pattern: strings.Fields(pattern), help: help, machine: f})
 }
 
@@ -57,6 +62,7 @@ func init() {
 	addMedia()
 	addPeople()
 	addEncryption()
+	addStrangers()
 	for _, v := range verbs {
 		for i, w := range v.pattern {
 			if placeholder(w) {

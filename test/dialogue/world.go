@@ -36,6 +36,7 @@ type Options struct {
 type Plan struct {
 	Homeservers []string // short names
 	Bridges     []BridgePlan
+	Providers   []string // domains of providers that are no bridges
 }
 
 // World is a stage: homeservers, bridges beside them, people on them.
@@ -46,6 +47,7 @@ type World struct {
 	bridges     map[string]*Bridge
 	order       []string // domains of the bridges, as planned
 	people      map[string]*Person
+	strangers   map[string]stranger
 }
 
 // ServerName returns the server_name of the homeserver with a short name.
@@ -61,7 +63,8 @@ func NewWorld(ctx context.Context, plan Plan, o Options) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &World{opts: o, ca: authority, homeservers: map[string]*harness.Homeserver{}, bridges: map[string]*Bridge{}, people: map[string]*Person{}}
+	w := &World{opts: o, ca: authority, homeservers: map[string]*harness.Homeserver{}, bridges: map[string]*Bridge{}, people: map[string]*Person{},
+		strangers: map[string]stranger{}}
 	if err := w.build(ctx, plan); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
@@ -85,6 +88,9 @@ func (w *World) build(ctx context.Context, plan Plan) error {
 		w.bridges[p.Domain] = b
 		presence[p.Homeserver] = presence[p.Homeserver] || p.Settings["bridge.presence"] == "true"
 		w.order = append(w.order, p.Domain)
+	}
+	if err := w.startStrangers(plan.Providers); err != nil {
+		return err
 	}
 	for _, domain := range w.order {
 		b := w.bridges[domain]
@@ -226,6 +232,9 @@ func (w *World) Close() error {
 	}
 	for _, h := range w.homeservers {
 		errs = append(errs, h.Stop())
+	}
+	for _, p := range w.strangers {
+		p.Close()
 	}
 	return errors.Join(errs...)
 }

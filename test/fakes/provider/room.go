@@ -163,6 +163,12 @@ func (p *Provider) Group(key string, f func(hub string, g *mls.Group) error) err
 
 // Compose encrypts a text of a user and returns the body of a submitMessage.
 func (p *Provider) Compose(key, user, text string) (hub string, body []byte, err error) {
+	return p.ComposeMessage(key, user, content.Message{Body: content.Part{Disposition: content.Render,
+		Body: content.SinglePart{ContentType: content.TypePlain, Content: []byte(text)}}})
+}
+
+// ComposeMessage does the same with a message of any kind, which gets a salt.
+func (p *Provider) ComposeMessage(key, user string, m content.Message) (hub string, body []byte, err error) {
 	err = p.Group(key, func(domain string, g *mls.Group) error {
 		hub = domain
 		leaf, err := leafOf(g, user)
@@ -173,7 +179,7 @@ func (p *Provider) Compose(key, user, text string) (hub string, body []byte, err
 		if err != nil {
 			return err
 		}
-		m := content.Message{Salt: salt, Body: content.Part{Disposition: content.Render, Body: content.SinglePart{ContentType: content.TypePlain, Content: []byte(text)}}}
+		m.Salt = salt
 		octets, err := m.Marshal()
 		if err != nil {
 			return err
