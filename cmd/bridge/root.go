@@ -31,8 +31,18 @@ func newRoot() *cobra.Command {
 	o := &options{}
 	var generate, example, noUpdate, showVersion bool
 	root := &cobra.Command{
-		Use:           "bridge",
-		Short:         "Matrix–MIMI bridge: an application service beside a homeserver, a MIMI provider to the world",
+		Use:   "bridge",
+		Short: "Matrix–MIMI bridge: an application service beside a homeserver, a MIMI provider to the world",
+		Long: `Matrix–MIMI bridge: an application service beside a homeserver, a MIMI provider to the world.
+Without a command it runs. The first time:
+
+  bridge -e              writes config.yaml; set homeserver.domain, mimi.domain and mimi.tls in it
+  bridge registration    writes registration.yaml, for the homeserver
+  bridge keys make       makes the key of the database; SQLite needs no such call
+  bridge config check    says what is still missing
+  bridge run
+
+README.md has it step by step, docs/operations.md the rest.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
