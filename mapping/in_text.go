@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"slices"
 	"strings"
 
 	"maunium.net/go/mautrix/id"
@@ -212,13 +213,11 @@ func textOr(text, otherwise string) string {
 // pillURL is the address that clients show as a user.
 func pillURL(u id.UserID) string { return u.URI().MatrixToURL() }
 
+// add notes that a user is mentioned; of more than may be, one too many is enough to know.
 func (p *pills) add(u id.UserID) {
-	for _, v := range p.users {
-		if v == u {
-			return
-		}
+	if len(p.users) <= MaxMentions && !slices.Contains(p.users, u) {
+		p.users = append(p.users, u)
 	}
-	p.users = append(p.users, u)
 }
 
 // mentions is m.mentions of the text: always there, so that no client looks for

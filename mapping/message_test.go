@@ -286,3 +286,14 @@ func TestEditThatBringsAText(t *testing.T) {
 		t.Errorf("%+v", res)
 	}
 }
+
+// However many a message mentions, no more are remembered than decide that nobody is notified.
+func TestMentionsAreCountedUpToTheBound(t *testing.T) {
+	p := &pills{in: &in{}}
+	for n := range 10 * MaxMentions {
+		p.add(id.UserID("@u" + itoa(n/2) + ":hs.example"))
+		if m := p.mentions(); len(m.Users) > 0 != (len(p.users) <= MaxMentions) || len(p.users) > MaxMentions+1 {
+			t.Fatalf("after %d: %d remembered, %d notified", n, len(p.users), len(m.Users))
+		}
+	}
+}
