@@ -215,7 +215,7 @@ func pillURL(u id.UserID) string { return u.URI().MatrixToURL() }
 
 // add notes that a user is mentioned; of more than may be, one too many is enough to know.
 func (p *pills) add(u id.UserID) {
-	if len(p.users) <= MaxMentions && !slices.Contains(p.users, u) {
+	if len(p.users) <= p.in.room.maxMentions() && !slices.Contains(p.users, u) {
 		p.users = append(p.users, u)
 	}
 }
@@ -224,7 +224,7 @@ func (p *pills) add(u id.UserID) {
 // names by itself.
 func (p *pills) mentions() *event.Mentions {
 	m := &event.Mentions{Room: p.room && p.in.MayNotifyRoom}
-	if len(p.users) <= MaxMentions {
+	if len(p.users) <= p.in.room.maxMentions() {
 		m.Users = p.users
 	}
 	return m

@@ -289,11 +289,13 @@ func TestEditThatBringsAText(t *testing.T) {
 
 // However many a message mentions, no more are remembered than decide that nobody is notified.
 func TestMentionsAreCountedUpToTheBound(t *testing.T) {
-	p := &pills{in: &in{}}
-	for n := range 10 * MaxMentions {
-		p.add(id.UserID("@u" + itoa(n/2) + ":hs.example"))
-		if m := p.mentions(); len(m.Users) > 0 != (len(p.users) <= MaxMentions) || len(p.users) > MaxMentions+1 {
-			t.Fatalf("after %d: %d remembered, %d notified", n, len(p.users), len(m.Users))
+	for bound, most := range map[int]int{0: MaxMentions, 3: 3} {
+		p := &pills{in: &in{room: &Room{Options: Options{Mentions: bound}}}}
+		for n := range 10 * MaxMentions {
+			p.add(id.UserID("@u" + itoa(n/2) + ":hs.example"))
+			if m := p.mentions(); len(m.Users) > 0 != (len(p.users) <= most) || len(p.users) > most+1 {
+				t.Fatalf("after %d: %d remembered, %d notified, %d may be", n, len(p.users), len(m.Users), most)
+			}
 		}
 	}
 }

@@ -86,7 +86,7 @@ func (o *out) mentions(m event.Message) *mentions {
 	if m.Mentions == nil {
 		return x
 	}
-	if len(m.Mentions.Users) <= MaxMentions {
+	if len(m.Mentions.Users) <= o.room.maxMentions() {
 		for _, u := range m.Mentions.Users {
 			if _, ok := o.room.People.URI(u); ok && u != o.ev.Sender {
 				x.users = append(x.users, u)
@@ -100,7 +100,7 @@ func (o *out) mentions(m event.Message) *mentions {
 // means reports whether a pill of the user is a mention.
 func (x *mentions) means(u id.UserID) bool {
 	if !x.listed {
-		return len(x.done) < MaxMentions
+		return len(x.done) < x.o.room.maxMentions()
 	}
 	for _, v := range x.users {
 		if v == u {

@@ -9,8 +9,8 @@ import (
 
 // Bounds on messages.
 const (
-	// MaxMentions is the largest number of users a message may mention; beyond
-	// it nobody is mentioned.
+	// MaxMentions is the largest number of users a message may mention where
+	// Options do not say it.
 	MaxMentions = 20
 	// MaxEvents is the largest number of events that one MIMI message becomes.
 	MaxEvents = 20
@@ -134,6 +134,9 @@ type Options struct {
 	// Expires is put on every message that has no expiry of its own, where the
 	// room's policy demands one (seconds after reading); 0 for none.
 	Expires uint32
+	// Mentions is the largest number of users a message may mention, 0 for
+	// MaxMentions; beyond it nobody is mentioned.
+	Mentions int
 	// SenderTime puts the origin time of an event into the message.
 	SenderTime bool
 	// ExternalID puts the event id into the message, with this domain; "" does not.
@@ -143,6 +146,13 @@ type Options struct {
 	CallURL string
 	// Languages are the preferred languages of what comes in, best first.
 	Languages []string
+}
+
+func (o Options) maxMentions() int {
+	if o.Mentions > 0 {
+		return o.Mentions
+	}
+	return MaxMentions
 }
 
 // historyNote is put before answers to messages that are not known.

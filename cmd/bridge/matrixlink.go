@@ -114,7 +114,7 @@ func (l *matrixLink) nameOf(s matrix.Software) string {
 // both worked. The error is that of the context.
 func (l *matrixLink) greet(ctx context.Context) (matrix.Software, error) {
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 30*time.Second) {
-		err := l.client.EnsureBot(ctx, l.cfg.Appservice.Bot.Displayname)
+		err := l.client.EnsureBot(ctx, l.cfg.Appservice.Bot.Displayname, l.cfg.Appservice.Bot.Avatar)
 		var software matrix.Software
 		if err == nil {
 			software, err = l.client.Software(ctx)

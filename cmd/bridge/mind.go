@@ -18,7 +18,8 @@ import (
 func relayConfig(cfg *config.Config, bot string) relay.Config {
 	waiting := follower.DefaultBounds
 	waiting.Rows, waiting.Bytes, waiting.Age = cfg.Limits.WaitingRows, int64(cfg.Limits.WaitingSize), cfg.Limits.WaitingAge.D()
-	m := mapping.Options{MentionPrefix: cfg.Bridge.PrefixSilentMentions, SenderTime: cfg.Bridge.SenderTimestamps, CallURL: cfg.Bridge.CallURL, Languages: cfg.Bridge.Languages}
+	m := mapping.Options{MentionPrefix: cfg.Bridge.PrefixSilentMentions, SenderTime: cfg.Bridge.SenderTimestamps, CallURL: cfg.Bridge.CallURL, Languages: cfg.Bridge.Languages,
+		Mentions: cfg.Limits.Mentions}
 	if cfg.Bridge.ExternalIDs {
 		m.ExternalID = cfg.Homeserver.Domain
 	}
@@ -31,7 +32,8 @@ func relayConfig(cfg *config.Config, bot string) relay.Config {
 		CommandPrefix: cfg.Bridge.CommandPrefix, GhostName: cfg.Bridge.GhostName, MaxExport: cfg.Bridge.MaxExport,
 		Stock: cfg.MLS.KeyPackageStock, Renew: cfg.MLS.UpdateInterval.D(), Waiting: waiting,
 		InviteTimeout: cfg.Bridge.InviteTimeout.D(), Consistency: cfg.Bridge.ConsistencyInterval.D(),
-		AllowLoggingForbidden: cfg.Bridge.AllowLoggingForbidden, StatusEvents: cfg.Bridge.MessageStatusEvents,
+		NoQueries: cfg.MIMI.IdentifierQuery == config.QueryOff, HandlesOnly: cfg.MIMI.IdentifierQuery == config.QueryHandle,
+		AllowWorldReadable: cfg.Bridge.AllowWorldReadable, AllowLoggingForbidden: cfg.Bridge.AllowLoggingForbidden, StatusEvents: cfg.Bridge.MessageStatusEvents,
 		DoublePuppet: cfg.Bridge.DoublePuppet,
 		NoReceipts:   cfg.Bridge.ReadReceipts == config.ReceiptsOff, Mapping: m,
 		Limits:    mls.Limits{MaxForward: cfg.MLS.MaxForward, MaxSkipped: cfg.MLS.MaxSkipped, PastEpochs: past, PastAge: cfg.MLS.PastEpochAge.D()},

@@ -202,7 +202,6 @@ type Limits struct {
 	PeerKeyClaims       int      `yaml:"peer_key_claims"`
 	GroupInfoRequests   int      `yaml:"group_info_requests"` // an hour, a (peer, room)
 	Reports             int      `yaml:"reports"`             // an hour, a peer
-	Participants        int      `yaml:"participants"`        // of a room
 	WaitingRows         int      `yaml:"waiting_rows"`
 	WaitingSize         Size     `yaml:"waiting_size"`
 	WaitingAge          Duration `yaml:"waiting_age"`

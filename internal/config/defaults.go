@@ -38,7 +38,7 @@ func Default() Config {
 			Listen:     ":8443",
 			TLS:        TLS{CertificateFile: "mimi-cert.pem", KeyFile: "mimi-key.pem"},
 			Federation: FederationOpen, PeerDefaults: Trust{Roots: RootsPublic, Consent: ConsentOpen}, Peers: map[string]Peer{},
-			Extensions: true, RequestTimeout: Duration(30 * time.Second), IdentifierQuery: QueryHandle,
+			Extensions: true, RequestTimeout: Duration(30 * time.Second), IdentifierQuery: QueryOptIn,
 		},
 		MLS: MLS{
 			CipherSuites: []int{1, 2, 3, 5, 7}, Credential: CredentialBasic,
@@ -57,7 +57,7 @@ func Default() Config {
 		Limits: Limits{
 			TransactionSize: 64 * mib, MessageSize: mib, UpdateSize: 8 * mib,
 			PeerConnections: 20, PeerRequests: 200, KeyClaims: 10, PeerKeyClaims: 1000, GroupInfoRequests: 10, Reports: 60,
-			Participants: 100_000, WaitingRows: 1000, WaitingSize: 16 * mib, WaitingAge: minute, Mentions: 20,
+			WaitingRows: 1000, WaitingSize: 16 * mib, WaitingAge: minute, Mentions: 20,
 			OutboundConcurrency: 20, RetryFirst: Duration(5 * time.Second), RetryMax: 10 * minute, DeadAfter: 5 * day,
 		},
 		Logging: Logging{Level: "info", Format: LogAuto},

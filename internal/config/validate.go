@@ -229,7 +229,7 @@ func (v *validator) limits() {
 		"transaction_size": int64(l.TransactionSize), "message_size": int64(l.MessageSize),
 		"update_size": int64(l.UpdateSize), "peer_connections": int64(l.PeerConnections), "peer_requests": int64(l.PeerRequests),
 		"key_claims": int64(l.KeyClaims), "peer_key_claims": int64(l.PeerKeyClaims), "group_info_requests": int64(l.GroupInfoRequests),
-		"reports": int64(l.Reports), "participants": int64(l.Participants), "waiting_rows": int64(l.WaitingRows),
+		"reports": int64(l.Reports), "waiting_rows": int64(l.WaitingRows),
 		"waiting_size": int64(l.WaitingSize), "waiting_age": int64(l.WaitingAge), "mentions": int64(l.Mentions),
 		"outbound_concurrency": int64(l.OutboundConcurrency), "retry_first": int64(l.RetryFirst), "dead_after": int64(l.DeadAfter),
 	} {

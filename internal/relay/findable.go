@@ -71,6 +71,9 @@ func fold(field, value string) string {
 
 // SetFindable lets a Matrix user be found by a field, beside its address.
 func (r *Relay) SetFindable(ctx context.Context, mxid, name, value string) error {
+	if err := r.maySearch(); err != nil {
+		return err
+	}
 	field, ok := fieldNamed(name)
 	value = strings.TrimSpace(value)
 	switch {

@@ -167,3 +167,40 @@ func TestSearchAmongMany(t *testing.T) {
 	got, _ := p.found("name", "smith")
 	p.equal("found", got, want)
 }
+
+// What the operator allows bounds whom queries find, whatever people agreed to.
+func TestIdentifierQueriesAreThoseThatTheOperatorAllows(t *testing.T) {
+	p := newPair(t, warm)
+	ctx := context.Background()
+	must0(t, p.b.relay.SetFindable(ctx, p.bob, "email", "bob@example.org"))
+	for _, c := range []struct {
+		none, handles bool
+		handle, email wire.IdentifierQueryCode
+	}{
+		{false, false, wire.IdentifierSuccess, wire.IdentifierSuccess},
+		{false, true, wire.IdentifierSuccess, wire.IdentifierForbidden},
+		{true, false, wire.IdentifierForbidden, wire.IdentifierForbidden},
+	} {
+		p.b.relay.cfg.NoQueries, p.b.relay.cfg.HandlesOnly = c.none, c.handles
+		for _, q := range []struct {
+			kind  wire.SearchIdentifierType
+			value string
+			want  wire.IdentifierQueryCode
+		}{{wire.SearchHandle, "acct:bob@b.example", c.handle}, {wire.SearchEmail, "bob@example.org", c.email}} {
+			r, err := p.b.relay.IdentifierQuery(ctx, "a.example", &wire.IdentifierRequest{Elements: []wire.QueryElement{{Type: q.kind, Value: q.value}}})
+			must0(t, err)
+			received, err := wire.UnmarshalIdentifierResponse(r.Body)
+			must0(t, err)
+			a, err := received.Check("b.example")
+			must0(t, err)
+			p.equal(fmt.Sprintf("%+v %s", c, q.value), a.Code, q.want)
+		}
+		if err := p.b.relay.SetSearchable(ctx, p.bob, true); (err != nil) != (c.none || c.handles) {
+			t.Errorf("%+v: searchable: %v", c, err)
+		}
+		if err := p.b.relay.SetFindable(ctx, p.bob, "nick", "bobby"); (err != nil) != (c.none || c.handles) {
+			t.Errorf("%+v: a field: %v", c, err)
+		}
+	}
+	must0(t, p.b.relay.SetSearchable(ctx, p.bob, false))
+}

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/matrix-mimi/bridge/internal/store"
@@ -46,11 +47,24 @@ func (r *Relay) Findable(ctx context.Context, resource string) (s mapping.Subjec
 // SetSearchable says whether a Matrix user is found by parts of its name and by its name without the domain, or only by
 // the whole handle, which is how it begins.
 func (r *Relay) SetSearchable(ctx context.Context, mxid string, on bool) error {
+	if on {
+		if err := r.maySearch(); err != nil {
+			return err
+		}
+	}
 	value := ""
 	if on {
 		value = "yes"
 	}
 	return r.Store.Tx(ctx, func(tx *store.Tx) error { return tx.SetSetting(ctx, mxid, settingSearchable, value) })
+}
+
+// maySearch demands that people can be found by more than the whole address. The error is for people.
+func (r *Relay) maySearch() error {
+	if r.cfg.NoQueries || r.cfg.HandlesOnly {
+		return errors.New("whoever runs this bridge lets nobody be found by more than the whole address")
+	}
+	return nil
 }
 
 // IdentifierQuery finds users of ours (draft-ietf-mimi-protocol-06 §5.8): by the whole handle everybody who takes part, by
@@ -72,6 +86,9 @@ func (r *Relay) IdentifierQuery(ctx context.Context, peer string, q *wire.Identi
 		if after, err = r.openCursor(peer, q, page.Cursor); err != nil {
 			return Reply{}, err
 		}
+	}
+	if r.cfg.NoQueries || r.cfg.HandlesOnly && slices.ContainsFunc(q.Elements, func(e wire.QueryElement) bool { return e.Type != wire.SearchHandle }) {
+		return Reply{Body: (&wire.IdentifierResponse{Code: wire.IdentifierForbidden}).Marshal()}, nil
 	}
 	conditions, known := r.conditionsOf(q.Elements)
 	if !known {

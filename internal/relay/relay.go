@@ -52,6 +52,8 @@ type Config struct {
 	InviteTimeout time.Duration
 	// Consistency is how often a room is compared with its Matrix room: 1 h.
 	Consistency time.Duration
+	// NoQueries and HandlesOnly bound whom identifier queries find: nobody, or who is asked for by the whole address.
+	NoQueries, HandlesOnly bool
 	// AllowWorldReadable joins Matrix rooms to MIMI whose messages can be read by everybody from outside.
 	AllowWorldReadable bool
 	// AllowLoggingForbidden joins rooms whose policy forbids logging, which a bridge cannot promise.

@@ -117,7 +117,7 @@ func searchable(ctx context.Context, e *Event, s Searches) error {
 	case "on", "off":
 		on := strings.EqualFold(e.Args[0], "on")
 		if err := s.SetSearchable(ctx, e.Sender, on); err != nil {
-			return err
+			return explain(err)
 		}
 		if on {
 			return e.Reply("Others find you by your name now.")

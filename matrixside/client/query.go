@@ -39,16 +39,19 @@ func (c *Client) Whoami(ctx context.Context) (id.UserID, error) {
 }
 
 // EnsureBot registers the bot's own user, which some homeservers do not do by
-// themselves, and sets its display name unless name is "".
-func (c *Client) EnsureBot(ctx context.Context, name string) error {
+// themselves, and sets its display name and its picture, an mxc:// address,
+// unless they are "".
+func (c *Client) EnsureBot(ctx context.Context, name, avatar string) error {
 	if r := c.registerUser(ctx, c.cfg.Bot); r.Class == Retry {
 		return fmt.Errorf("register bot: %w", r.asError())
 	}
-	if name == "" {
-		return nil
-	}
-	if r := c.setProfile(ctx, c.cfg.Bot, "displayname", name); r.Class != Done {
-		return fmt.Errorf("name bot: %w", r.asError())
+	for _, p := range [][2]string{{"displayname", name}, {"avatar_url", avatar}} {
+		if p[1] == "" {
+			continue
+		}
+		if r := c.setProfile(ctx, c.cfg.Bot, p[0], p[1]); r.Class != Done {
+			return fmt.Errorf("set the bot's %s: %w", p[0], r.asError())
+		}
 	}
 	return nil
 }

@@ -1,8 +1,10 @@
 package client
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 )
 
@@ -27,5 +29,37 @@ func TestSoftwareIsAskedForWithoutToken(t *testing.T) {
 	got, err := c.Software(t.Context())
 	if err != nil || got != (Software{Name: "Synapse", Version: "1.160.0", Ping: true}) {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// The bot has the name and the picture that the settings say.
+func TestTheBotHasItsNameAndPicture(t *testing.T) {
+	var got []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			got = append(got, r.URL.Path+" "+string(body))
+		}
+		_, _ = w.Write([]byte("{}"))
+	}))
+	defer srv.Close()
+	c, err := New(Config{Homeserver: srv.URL, Token: token, Bot: "@bot:hs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.EnsureBot(t.Context(), "Bridge", "mxc://hs/picture"); err != nil {
+		t.Fatal(err)
+	}
+	const profile = "/_matrix/client/v3/profile/@bot:hs/"
+	want := []string{profile + `displayname {"displayname":"Bridge"}`, profile + `avatar_url {"avatar_url":"mxc://hs/picture"}`}
+	if !slices.Equal(got, want) {
+		t.Errorf("set are %q, want %q", got, want)
+	}
+	got = nil
+	if err := c.EnsureBot(t.Context(), "", ""); err != nil || got != nil {
+		t.Errorf("without either %q are set, %v", got, err)
 	}
 }

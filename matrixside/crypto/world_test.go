@@ -168,7 +168,7 @@ func (w *world) start(t *testing.T, ctx context.Context) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.client.EnsureBot(ctx, "MIMI bridge"); err != nil {
+	if err := w.client.EnsureBot(ctx, "MIMI bridge", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.device, err = crypto.New(ctx, crypto.Config{

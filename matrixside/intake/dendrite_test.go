@@ -134,7 +134,7 @@ func newStage(t *testing.T, ctx context.Context) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.client.EnsureBot(ctx, "MIMI bridge"); err != nil {
+	if err := s.client.EnsureBot(ctx, "MIMI bridge", ""); err != nil {
 		t.Fatal(err)
 	}
 	return s
