@@ -303,6 +303,13 @@ func testKickBanUnban(t *testing.T, m mode) {
 	if role := p.a.view(p.room).policy.RoleIndex("mimi://b.example/u/bob"); role != policy.RoleNone {
 		t.Errorf("bob has role %d after the unban", role)
 	}
+	// B has nobody in the room and hears of it with the next invitation.
+	p.a.hs.invite(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.equal("bob invited after the ban", p.portal.members[p.bob], "invite")
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	p.talk(2)
 	p.noTrouble()
 }
 

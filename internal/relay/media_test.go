@@ -267,6 +267,18 @@ func TestFileThatChangedOnTheWayIsNotShown(t *testing.T) {
 	})
 }
 
+// What a file is found to be counts, not what its sender calls it.
+func TestFileThatIsNoPicture(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		from, _ := w.sides()
+		w.hs.emit(w.from, w.who, event.TypeMessage, nil, image(from.add([]byte("<!DOCTYPE html><script>alert(1)</script>")), "cat.png", nil), 0)
+		w.settle()
+		seen := w.to.find(t, event.TypeMessage, "cat.png").object()
+		info := seen.Obj("info")
+		w.equal("kind", []string{seen.Str("msgtype"), info.Str("mimetype")}, []string{"m.file", "text/html"})
+	})
+}
+
 // What is deleted while it is being shown anew goes as well: the notice had its place.
 func TestDeletionOfAFileThatIsShownAnew(t *testing.T) {
 	ways(t, func(t *testing.T, w *way) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/mimiside/content"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 )
 
@@ -120,6 +121,42 @@ func TestReceiptsUnderThePolicyOfTheRoom(t *testing.T) {
 	p.equal("receipt", p.room.reads[p.bobAtA], own)
 	told := p.portal.find(t, event.TypeMessage, "read receipts are sent on")
 	p.equal("told by", told.sender, p.b.hs.mxid("mimibot"))
+	p.noTrouble()
+}
+
+// Where receipts are forbidden none are sent, and those of who sends them all the same are not shown; elsewhere an older one changes nothing.
+func TestReceiptsOfOthers(t *testing.T) {
+	p := newPair(t, warm).begin()
+	var own []string
+	var ids []content.MessageID
+	for _, text := range []string{"one", "two"} {
+		own = append(own, p.a.hs.say(p.room, p.alice, text))
+		p.settle()
+		l, err := p.a.db.LinkByEvent(t.Context(), p.a.room(p.room).ID, own[len(own)-1])
+		must0(t, err)
+		ids = append(ids, content.MessageID(l.MIMIID))
+	}
+	tell := func(message content.MessageID) {
+		_, err := p.b.relay.runStep(t.Context(), p.b.room(p.portal).ID, nil, store.Settle{}, func(s *step) error {
+			return s.report(bobURI, []content.MessageID{message}, content.Read)
+		})
+		must0(t, err)
+		p.settle()
+	}
+	tell(ids[1])
+	tell(ids[0])
+	p.equal("read up to", p.room.reads[p.bobAtA], own[1])
+	p.setPolicy(policy.ComponentStatus, (&policy.StatusNotificationPolicy{DeliveryNotifications: policy.Forbidden, ReadReceipts: policy.Forbidden}).Marshal())
+	last := p.a.hs.say(p.room, p.alice, "three")
+	p.settle()
+	sent := p.calls[verbSubmitMessage]
+	p.b.hs.read(p.portal, p.bob, p.portal.find(t, event.TypeMessage, "three").id, false)
+	p.pass(6 * time.Second)
+	p.equal("reports sent", p.calls[verbSubmitMessage], sent)
+	l, err := p.a.db.LinkByEvent(t.Context(), p.a.room(p.room).ID, last)
+	must0(t, err)
+	tell(content.MessageID(l.MIMIID))
+	p.equal("read up to", p.room.reads[p.bobAtA], own[1])
 	p.noTrouble()
 }
 
