@@ -3,7 +3,6 @@ package config
 import "time"
 
 const (
-	kib = Size(1 << 10)
 	mib = Size(1 << 20)
 	gib = Size(1 << 30)
 

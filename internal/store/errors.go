@@ -74,11 +74,6 @@ func unique(err error) bool {
 	return c == sqlite3.SQLITE_CONSTRAINT_UNIQUE || c == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
 }
 
-// IsConstraint says whether err is the database refusing a row that breaks one of its guards.
-func IsConstraint(err error) bool {
-	return strings.HasPrefix(sqlState(err), "23") || sqliteCode(err)&0xff == sqlite3.SQLITE_CONSTRAINT
-}
-
 // retryCode returns a short name when the transaction was certainly not committed and may be run
 // again, or "".
 func retryCode(err error) string {

@@ -1,6 +1,11 @@
 package store
 
-import "context"
+import (
+	"context"
+	"strings"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
 
 // SealedColumns are the columns that the rotation of keys seals anew, as table.column.
 func SealedColumns() []string {
@@ -53,4 +58,9 @@ func (db *DB) Writing() bool {
 	db.writer.mu.Lock()
 	defer db.writer.mu.Unlock()
 	return db.writer.busy
+}
+
+// IsConstraint says whether err is the database refusing a row that breaks one of its guards.
+func IsConstraint(err error) bool {
+	return strings.HasPrefix(sqlState(err), "23") || sqliteCode(err)&0xff == sqlite3.SQLITE_CONSTRAINT
 }
