@@ -266,7 +266,11 @@ func (p *Postgres) Halt() error {
 	return p.proc.Stop(20 * time.Second)
 }
 
-// Stop ends the cluster and removes its files.
+// Stop ends the cluster and removes its files. They need no checkpoint before, which may take long on a busy disk.
 func (p *Postgres) Stop() error {
-	return errors.Join(p.Halt(), os.RemoveAll(p.dir), os.RemoveAll(p.dir+".log"))
+	var err error
+	if p.proc.Running() {
+		err = p.Crash()
+	}
+	return errors.Join(err, os.RemoveAll(p.dir), os.RemoveAll(p.dir+".log"))
 }
