@@ -15,7 +15,7 @@ var decMode = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		IndefLength:      cbor.IndefLengthForbidden,
-		IntDec:           cbor.IntDecConvertSigned,
+		IntDec:           cbor.IntDecConvertSignedOrFail,
 		UTF8:             cbor.UTF8RejectInvalid,
 		MaxNestedLevels:  maxCBORLevels,
 		MaxArrayElements: MaxStatuses,
