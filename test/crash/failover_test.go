@@ -55,9 +55,10 @@ func TestFailover(t *testing.T) {
 
 	watching, unwatch := context.WithCancel(ctx)
 	var watch sync.WaitGroup
-	ends := map[string]int{}
-	for _, b := range []*stage.Bridge{r.a, r.b} {
-		watch.Go(func() { ends[b.Domain] = supervise(watching, b) })
+	bridges := []*stage.Bridge{r.a, r.b}
+	ends := make([]int, len(bridges))
+	for i, b := range bridges {
+		watch.Go(func() { ends[i] = supervise(watching, b) })
 	}
 	speak := func(times int) {
 		for range times {
@@ -94,9 +95,9 @@ func TestFailover(t *testing.T) {
 	}
 	unwatch()
 	watch.Wait()
-	for domain, n := range ends {
+	for i, n := range ends {
 		if n == 0 {
-			t.Errorf("%s did not start anew", domain)
+			t.Errorf("%s did not start anew", bridges[i].Domain)
 		}
 	}
 	th.total.add(r.audit())

@@ -24,7 +24,7 @@ type report struct {
 func newReport(t *testing.T) *report {
 	r := &report{began: time.Now(), kills: map[string]int{}, lines: map[string][]string{}}
 	if deadline, ok := t.Deadline(); ok {
-		r.end = deadline.Add(-2 * roundLimit)
+		r.end = deadline.Add(-2 * lastWords)
 	}
 	return r
 }
