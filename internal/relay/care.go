@@ -67,6 +67,8 @@ func (s *step) onTimer(what string) error {
 		s.wantProfiles()
 	case timerLinks:
 		return s.onLinkEnds()
+	case timerCatchUp:
+		return s.onCatchUp()
 	case timerJoin:
 		return s.tryJoin()
 	case timerPortal:

@@ -46,6 +46,7 @@ const (
 	timerCheck    = "check"    // compare the room with its Matrix room
 	timerProfiles = "profiles" // ask for the profiles that are missing
 	timerLinks    = "links"    // the time of a join link is up
+	timerCatchUp  = "catch-up" // compare the group with the hub's after a restore
 	timerJoin     = "join"     // try to join by a link again
 )
 

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/follower"
@@ -23,7 +24,7 @@ func (s *step) onRestored() error {
 		s.refreshKeys()
 		return nil
 	}
-	v.st.Asked, v.st.Compared = nil, 0
+	v.st.Asked, v.st.Compared, v.st.CatchUp = nil, 0, 0
 	return s.compareGroup()
 }
 
@@ -45,6 +46,26 @@ func (s *step) inStep(c *mls.GroupContext) bool {
 	return g != nil && g.Epoch() == c.Epoch && string(g.ConfirmedTranscriptHash()) == string(c.ConfirmedTranscriptHash)
 }
 
+// catchUpFor is how long the hub's commits are waited for after a restore: after a failover that lost nothing they are on their
+// way, with messages that nobody can read who joins anew. Our question to the hub ends its back-off.
+const catchUpFor = 5 * time.Second
+
+// mayCatchUp tells whether the hub's commits are still to be waited for. Afterwards the groups are compared again.
+func (s *step) mayCatchUp() bool {
+	v := s.room
+	if v.st.CatchUp == 0 {
+		v.st.CatchUp = s.now.Add(catchUpFor).UnixMilli()
+		s.later(timerCatchUp, v.st.CatchUp)
+	}
+	return s.nowMS() < v.st.CatchUp
+}
+
+// onCatchUp compares the groups again.
+func (s *step) onCatchUp() error {
+	s.room.st.Compared = 0
+	return s.compareGroup()
+}
+
 // onCompared judges the hub's state. When it is ahead, its commits are on their way, unless our database was restored and
 // they came before. When it is behind, or has another history, its own database was restored.
 func (s *step) onCompared(c *mls.GroupContext) error {
@@ -58,7 +79,7 @@ func (s *step) onCompared(c *mls.GroupContext) error {
 			return s.settlePending(fate, "")
 		}
 	}
-	if s.inStep(c) || c.Epoch > v.group.Epoch() && !v.head.Refresh {
+	if s.inStep(c) || c.Epoch > v.group.Epoch() && (!v.head.Refresh || s.mayCatchUp()) {
 		return nil
 	}
 	if v.pending != nil {

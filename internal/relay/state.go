@@ -32,6 +32,8 @@ type roomState struct {
 	StatusTold string `json:"status_told,omitempty"`
 	// Asked is the question for the group's state that is under way (as follower).
 	Asked *asked `json:"asked,omitempty"`
+	// CatchUp is until when the hub's commits are waited for after a restore, in milliseconds since 1970 (as follower).
+	CatchUp int64 `json:"catch_up,omitempty"`
 	// Compared is when the hub was last asked whether it has the same group, in milliseconds since 1970 (as follower).
 	Compared int64 `json:"compared,omitempty"`
 	// Ranks says which role stands for which power level (as hub).

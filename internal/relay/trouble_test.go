@@ -192,6 +192,35 @@ func TestUpdateBeforeSendAfterRestore(t *testing.T) {
 	p.noTrouble()
 }
 
+// After a failover that lost nothing, the hub's commits are on their way: a follower waits for them, and reads what comes with them,
+// before it joins anew.
+func TestFollowerCatchesUpAfterAFailover(t *testing.T) {
+	p := newPair(t, warm).begin()
+	away := true
+	p.fault = func(_, _, verb string, _ []byte) fault {
+		if away && verb == verbNotify {
+			return dropRequest
+		}
+		return deliver
+	}
+	p.a.hs.say(p.room, p.alice, "before the commit")
+	p.a.hs.set(p.room, p.alice, "m.room.topic", map[string]string{"topic": "new epoch"})
+	p.settle()
+	if _, _, err := p.b.db.BeginRecovery(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	p.settle()
+	if p.calls[verbGroupInfo] == 0 {
+		t.Fatal("the groups were not compared")
+	}
+	away = false
+	p.pass(time.Minute)
+	p.equal("B", p.b.hs.texts(p.portal), []string{local(p.aliceAtB) + ": before the commit"})
+	p.talk(1)
+	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
+	p.noTrouble()
+}
+
 // A user of another provider joins a public room by its address.
 func TestJoinByURI(t *testing.T) { modes(t, testJoinByURI) }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -76,6 +77,17 @@ func TestFailover(t *testing.T) {
 		must(err)
 		db, err := sql.Open("postgres", uri)
 		must(err)
+		// It has all that was acknowledged, and may still be about to show it. The last record may be there in part only.
+		replayed := ""
+		must(poll(ctx, "the standby to replay what it has", func() int64 { return int64(len(replayed)) }, func() (bool, error) {
+			lines, err := stage.Lines(ctx, db, `SELECT pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn()`)
+			if err != nil || len(lines) != 1 {
+				return false, err
+			}
+			same := lines[0] == replayed
+			replayed = lines[0]
+			return same || strings.HasSuffix(replayed, "true"), nil
+		}))
 		reused, err := r.made.read(ctx, b.Domain, db)
 		must(err)
 		must(db.Close())
