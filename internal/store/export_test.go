@@ -22,6 +22,9 @@ func (db *DB) ForgetChanges() { db.changed.Store(false) }
 // Instance is what the database says of itself.
 func (db *DB) Instance(ctx context.Context) (map[string]string, error) { return db.instance(ctx) }
 
+// CheckServer refuses a PostgreSQL that is too old.
+var CheckServer = checkServer
+
 // FindActivity looks for an activity by its id or object.
 const FindActivity = findActivity
 

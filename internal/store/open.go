@@ -85,6 +85,7 @@ const (
 	defaultMaxConns = 20
 	sqliteReaders   = 4
 	sideConns       = 4 // to PostgreSQL, beside those of the pool
+	oldestServer    = 130_000
 	writerPatience  = 30 * time.Second
 	closingMark     = 3 * time.Second // the marker at the end may take so long
 )
@@ -310,7 +311,19 @@ func (db *DB) connectPostgres(ctx context.Context) error {
 	db.side.SetMaxOpenConns(sideConns)
 	db.side.SetMaxIdleConns(sideConns)
 	db.side.SetConnMaxIdleTime(5 * time.Minute)
-	return pool.PingContext(ctx)
+	var version int
+	if err := pool.GetContext(ctx, &version, `SELECT CAST(current_setting('server_version_num') AS INTEGER)`); err != nil {
+		return err
+	}
+	return checkServer(version)
+}
+
+// checkServer refuses a PostgreSQL that is too old. version is its server_version_num: 130000 is 13.0.
+func checkServer(version int) error {
+	if version < oldestServer {
+		return fmt.Errorf("PostgreSQL %d is too old: %d or newer is needed", version/10_000, oldestServer/10_000)
+	}
+	return nil
 }
 
 // withParameter sets a parameter of a DSN made by postgresDSN; the last one counts.

@@ -108,6 +108,15 @@ func TestOpenRefusesWhatItCannotUse(t *testing.T) {
 	}
 }
 
+func TestAnOldPostgresIsRefused(t *testing.T) {
+	if err := store.CheckServer(120_022); err == nil || err.Error() != "PostgreSQL 12 is too old: 13 or newer is needed" {
+		t.Errorf("12.22: %v", err)
+	}
+	if err := store.CheckServer(130_000); err != nil {
+		t.Errorf("13.0: %v", err)
+	}
+}
+
 func TestMigrateFromNothingTwiceAndFromTheFuture(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, cfg store.Config) {
 		v1, err := store.Migrate(ctx, cfg)
