@@ -56,13 +56,6 @@ func (db *DB) InLine() (turn, company int) {
 	return len(db.writer.line), len(db.writer.later)
 }
 
-// Writing tells whether somebody has SQLite's writer.
-func (db *DB) Writing() bool {
-	db.writer.mu.Lock()
-	defer db.writer.mu.Unlock()
-	return db.writer.busy
-}
-
 // IsConstraint says whether err is the database refusing a row that breaks one of its guards.
 func IsConstraint(err error) bool {
 	return strings.HasPrefix(sqlState(err), "23") || sqliteCode(err)&0xff == sqlite3.SQLITE_CONSTRAINT

@@ -28,6 +28,20 @@ func wait(t *testing.T, db *store.DB, turn, company int) {
 	}
 }
 
+// hold keeps the writer busy, with nothing that waited before, until its channel is closed; then the transaction ends with err.
+func hold(wg *sync.WaitGroup, db *store.DB, err error) chan struct{} {
+	running, held := make(chan struct{}), make(chan struct{})
+	wg.Go(func() {
+		_ = do(db, func(context.Context, *store.Tx) error {
+			close(running)
+			<-held
+			return err
+		})
+	})
+	<-running
+	return held
+}
+
 func set(key string) func(context.Context, *store.Tx) error {
 	return func(ctx context.Context, tx *store.Tx) error { return tx.SetSetting(ctx, "", key, "1") }
 }
@@ -159,12 +173,8 @@ func TestWhatMayWaitIsCommittedWithTheNext(t *testing.T) {
 		}
 		for _, fault := range []error{nil, boom} {
 			var wg sync.WaitGroup
-			held := make(chan struct{})
 			// The writer is held, so that time alone does not commit what waits.
-			wg.Go(func() { must(t, db, func(context.Context, *store.Tx) error { <-held; return nil }) })
-			for !db.Writing() {
-				runtime.Gosched()
-			}
+			held := hold(&wg, db, nil)
 			var first error
 			wg.Go(func() { first = later(func(tx *store.Tx) error { return errors.Join(set("b")(ctx, tx), fault) }) })
 			wait(t, db, 0, 1)
@@ -191,12 +201,8 @@ func TestBadCompanyFailsAlone(t *testing.T) {
 	db := storetest.Open(t, storetest.Config(t, "sqlite"))
 	room := storetest.Room(t, db)
 	var wg sync.WaitGroup
-	held := make(chan struct{})
 	// The writer is held by one that fails, so that the next begins a transaction of its own.
-	wg.Go(func() { _ = do(db, func(context.Context, *store.Tx) error { <-held; return errors.New("boom") }) })
-	for !db.Writing() {
-		runtime.Gosched()
-	}
+	held := hold(&wg, db, errors.New("boom"))
 	wg.Go(func() {
 		err := db.TxSoon(ctx, nil, func(tx *store.Tx) error { return notCommitted(ctx, tx, room.ID) })
 		if !store.IsConstraint(err) {
