@@ -106,22 +106,29 @@ func TestKilledBetweenFollowers(t *testing.T) {
 	th.close()
 }
 
-// A bridge that is told to stop while people talk ends within 20 s and without an error, whichever it is, and what was said is in
-// the room once when it is there again.
-func TestStopWhilePeopleTalk(t *testing.T) {
-	th := newTheatre(t, buildBridge(t), nil)
+// talking begins a round in which a user of each bridge talks; must ends the test at an error, with the last of what the bridges logged.
+func talking(t *testing.T) (th *theatre, r *round, must func(error)) {
+	t.Helper()
+	th = newTheatre(t, buildBridge(t), nil)
 	th.n = 1
 	ctx, cancel := context.WithTimeout(t.Context(), roundLimit)
-	defer cancel()
-	r := &round{ctx: ctx, n: th.n, a: th.stage.Bridges[hub], b: th.stage.Bridges[follower], made: th.made}
+	t.Cleanup(cancel)
+	r = &round{ctx: ctx, n: th.n, a: th.stage.Bridges[hub], b: th.stage.Bridges[follower], made: th.made}
 	r.names()
-	must := func(err error) {
+	must = func(err error) {
 		if t.Helper(); err != nil {
 			t.Fatalf("%v\n%s\n%s", err, r.a.Process().LogTail(4000), r.b.Process().LogTail(4000))
 		}
 	}
 	must(r.invite())
 	must(r.talk(1))
+	return th, r, must
+}
+
+// A bridge that is told to stop while people talk ends within 20 s and without an error, whichever it is, and what was said is in
+// the room once when it is there again.
+func TestStopWhilePeopleTalk(t *testing.T) {
+	th, r, must := talking(t)
 	speak := func() {
 		for range 30 {
 			r.say(r.alice, r.aliceAtB, true)
@@ -134,12 +141,12 @@ func TestStopWhilePeopleTalk(t *testing.T) {
 		must(th.stage.Bridges[domain].Stop()) // an error when it takes longer, or ends with another exit code than 0
 		t.Logf("%s stopped in %v", domain, time.Since(began))
 		speak()
-		must(th.stage.Bridges[domain].Start(ctx))
+		must(th.stage.Bridges[domain].Start(r.ctx))
 		must(r.heard())
 	}
 	for _, b := range th.stage.Bridges {
 		must(r.wait(b.Homeserver, "all events to be taken", b.Homeserver.Idle))
-		must(quiet(ctx, b))
+		must(quiet(r.ctx, b))
 		if n := b.Homeserver.Repeats(); n > 0 {
 			t.Errorf("%s sent %d messages again that its homeserver had acknowledged", b.Domain, n)
 		}
@@ -154,19 +161,7 @@ func TestStopWhilePeopleTalk(t *testing.T) {
 // It ends in time also while its homeserver and the other provider take requests and do not answer them, and what was on its way
 // is in the rooms once.
 func TestStopWhileNobodyAnswers(t *testing.T) {
-	th := newTheatre(t, buildBridge(t), nil)
-	th.n = 1
-	ctx, cancel := context.WithTimeout(t.Context(), roundLimit)
-	defer cancel()
-	r := &round{ctx: ctx, n: th.n, a: th.stage.Bridges[hub], b: th.stage.Bridges[follower], made: th.made}
-	r.names()
-	must := func(err error) {
-		if t.Helper(); err != nil {
-			t.Fatalf("%v\n%s\n%s", err, r.a.Process().LogTail(4000), r.b.Process().LogTail(4000))
-		}
-	}
-	must(r.invite())
-	must(r.talk(1))
+	th, r, must := talking(t)
 	for _, victim := range []*stage.Bridge{r.a, r.b} {
 		other := r.a
 		if victim == r.a {
@@ -185,7 +180,7 @@ func TestStopWhileNobodyAnswers(t *testing.T) {
 		} else {
 			r.say(r.alice, r.aliceAtB, true)
 		}
-		must(poll(ctx, "a request that is not answered", r.stir, func() (bool, error) { return silent.Load() > 0, nil }))
+		must(poll(r.ctx, "a request that is not answered", r.stir, func() (bool, error) { return silent.Load() > 0, nil }))
 		other.Link.Hold()
 		asked := other.Link.Answered.Load()
 		r.say(r.alice, r.aliceAtB, true)
@@ -200,11 +195,11 @@ func TestStopWhileNobodyAnswers(t *testing.T) {
 		other.Link.Release()
 		must(err)
 		victim.Homeserver.SetFault(nil)
-		must(victim.Start(ctx))
+		must(victim.Start(r.ctx))
 		must(r.heard())
 	}
 	for _, b := range th.stage.Bridges {
-		must(quiet(ctx, b))
+		must(quiet(r.ctx, b))
 	}
 	v := r.audit()
 	if v.lost+v.doubled+v.reused > 0 {
