@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/matrix-mimi/bridge/internal/media"
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
@@ -316,30 +315,9 @@ func (x *apStep) showAP(in *mapping.Incoming, data apLink) error {
 	}
 	for i := range res.Events {
 		out := &res.Events[i]
-		var job *media.Fetch
-		if out.File != nil {
-			job = x.fetchJob(in, out)
-		}
-		if job != nil {
-			x.blank()
-		} else {
-			x.matrixRequest(out.Request())
-		}
-		if out.Kind == "" {
-			continue
-		}
-		data.linkData = linkData{Memory: out.Memory}
-		link := store.Link{Room: x.room.head.ID, Seq: x.seq(), MIMIID: in.ID[:], Part: int64(out.Part), Direction: store.In, Kind: string(out.Kind),
-			Sender: in.SenderURI, SenderMXID: string(in.Sender), FirstEvent: string(out.FirstEvent), Data: string(mustJSON(data)),
-			AcceptedMS: int64(in.AcceptedMS), CreatedMS: x.nowMS()}
-		if !out.First.IsZero() {
-			link.FirstID = out.First[:]
-		}
-		row := &x.fx.out[len(x.fx.out)-1]
-		row.AnswerTo, row.AnswerSeq = store.AnswerLink, link.Seq
-		x.fx.links = append(x.fx.links, link)
-		if job != nil {
-			x.fetch(job, out, link.Seq, row.Seq)
+		if link := x.showEvent(in, out); link != nil {
+			data.linkData = linkData{Memory: out.Memory}
+			link.Data = string(mustJSON(data))
 		}
 	}
 	return nil

@@ -89,9 +89,10 @@ func (s *step) fetchWay(in *mapping.Incoming, job *media.Fetch) string {
 }
 
 // blank keeps a place among the room's events.
-func (s *step) blank() {
+func (s *step) blank() *store.Outbound {
 	o := s.row(store.Outbound{Dest: destMatrix, Verb: store.VerbBlank, State: store.OutboundHeld, Data: []byte("{}")})
 	o.TxnKey = txnKey(s.room.head.ID, o.Seq)
+	return o
 }
 
 // fetch queues the transfer for an event whose link and place in the lane are known.

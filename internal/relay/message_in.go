@@ -104,7 +104,13 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 		frank = item.Frank.Marshal()
 	}
 	for i := range res.Events {
-		s.showEvent(in, &res.Events[i], frank)
+		out := &res.Events[i]
+		if out.Redacts != "" && !s.prepareRedaction(out) {
+			continue
+		}
+		if link := s.showEvent(in, out); link != nil {
+			link.Frank = frank
+		}
 	}
 	if len(res.Events) > 0 {
 		s.expire(in.ID, in.Message.Expires)
@@ -114,35 +120,34 @@ func (s *step) show(in *mapping.Incoming, item *wire.FanoutMessage) error {
 	return nil
 }
 
-// showEvent queues an event that a message becomes, with its link; in the place of one with a file, the file is fetched first.
-func (s *step) showEvent(in *mapping.Incoming, out *mapping.Out, frank []byte) {
-	if out.Redacts != "" && !s.prepareRedaction(out) {
-		return
-	}
+// showEvent queues an event that a message becomes, with its link; in the place of one with a file, the file is fetched first. The pointer is
+// valid until the next link; nil: the event has none.
+func (s *step) showEvent(in *mapping.Incoming, out *mapping.Out) *store.Link {
 	var job *media.Fetch
 	if out.File != nil {
 		job = s.fetchJob(in, out)
 	}
+	var row *store.Outbound
 	if job != nil {
-		s.blank()
+		row = s.blank()
 	} else {
-		s.matrixRequest(out.Request())
+		row = s.matrixRequest(out.Request())
 	}
 	if out.Kind == "" {
-		return
+		return nil
 	}
 	link := store.Link{Room: s.room.head.ID, Seq: s.seq(), MIMIID: in.ID[:], Part: int64(out.Part), Direction: store.In, Kind: string(out.Kind),
-		Sender: in.SenderURI, SenderMXID: string(in.Sender), FirstEvent: string(out.FirstEvent), Topic: hex.EncodeToString(out.Topic), Frank: frank,
+		Sender: in.SenderURI, SenderMXID: string(in.Sender), FirstEvent: string(out.FirstEvent), Topic: hex.EncodeToString(out.Topic),
 		Data: string(mustJSON(linkData{Memory: out.Memory})), AcceptedMS: int64(in.AcceptedMS), CreatedMS: s.nowMS()}
 	if !out.First.IsZero() {
 		link.FirstID = out.First[:]
 	}
-	o := &s.fx.out[len(s.fx.out)-1]
-	o.AnswerTo, o.AnswerSeq = store.AnswerLink, link.Seq
-	s.fx.links = append(s.fx.links, link)
+	row.AnswerTo, row.AnswerSeq = store.AnswerLink, link.Seq
 	if job != nil {
-		s.fetch(job, out, link.Seq, o.Seq)
+		s.fetch(job, out, link.Seq, row.Seq)
 	}
+	s.fx.links = append(s.fx.links, link)
+	return &s.fx.links[len(s.fx.links)-1]
 }
 
 // onUnreadable shows that a message could not be decrypted.
