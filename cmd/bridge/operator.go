@@ -64,7 +64,7 @@ func (o *operator) DeadLetters(ctx context.Context, limit int) ([]store.DeadLett
 // RetryDeadLetters implements bot.Operator.
 func (o *operator) RetryDeadLetters(ctx context.Context, by string, list []store.DeadLetter) (int, error) {
 	var lanes []store.Lane
-	n, err := o.letters(ctx, by, "retry dead letter", list, func(tx *store.Tx, d store.DeadLetter) error {
+	n, err := eachAudited(ctx, o, by, "retry dead letter", list, letterName, func(tx *store.Tx, d store.DeadLetter) error {
 		lane, err := tx.RetryDeadLetter(ctx, store.Lane{Room: d.Room, Dest: d.Dest}, d.Seq, time.Now().UnixMilli())
 		if err == nil {
 			lanes = append(lanes, lane)
@@ -77,15 +77,48 @@ func (o *operator) RetryDeadLetters(ctx context.Context, by string, list []store
 
 // DropDeadLetters implements bot.Operator.
 func (o *operator) DropDeadLetters(ctx context.Context, by string, list []store.DeadLetter) (int, error) {
-	return o.letters(ctx, by, "drop dead letter", list, func(tx *store.Tx, d store.DeadLetter) error {
+	return eachAudited(ctx, o, by, "drop dead letter", list, letterName, func(tx *store.Tx, d store.DeadLetter) error {
 		return tx.DropDeadLetter(ctx, store.Lane{Room: d.Room, Dest: d.Dest}, d.Seq)
 	})
 }
 
-// letters does something to dead letters, each in a transaction of its own. One that is gone meanwhile is passed over.
-func (o *operator) letters(ctx context.Context, by, action string, list []store.DeadLetter, do func(*store.Tx, store.DeadLetter) error) (n int, err error) {
-	for _, d := range list {
-		err := o.audited(ctx, by, action, d.Dest, fmt.Sprintf("%s %d %s", d.Room, d.Seq, d.Verb), func(tx *store.Tx) error { return do(tx, d) })
+func letterName(d store.DeadLetter) (subject, detail string) {
+	return d.Dest, fmt.Sprintf("%s %d %s", d.Room, d.Seq, d.Verb)
+}
+
+// Broken implements bot.Operator.
+func (o *operator) Broken(ctx context.Context, limit int) ([]store.BrokenInput, error) {
+	return o.db.BrokenInputs(ctx, limit)
+}
+
+// RetryBroken implements bot.Operator.
+func (o *operator) RetryBroken(ctx context.Context, by string, list []store.BrokenInput) (int, error) {
+	var rooms []store.RoomID
+	n, err := eachAudited(ctx, o, by, "retry broken", list, brokenName, func(tx *store.Tx, x store.BrokenInput) error {
+		rooms = append(rooms, x.Room)
+		return tx.RetryBroken(ctx, x.Room, x.Seq)
+	})
+	o.mind.Wake(rooms...)
+	return n, err
+}
+
+// DropBroken implements bot.Operator.
+func (o *operator) DropBroken(ctx context.Context, by string, list []store.BrokenInput) (int, error) {
+	return eachAudited(ctx, o, by, "drop broken", list, brokenName, func(tx *store.Tx, x store.BrokenInput) error {
+		return tx.DropBroken(ctx, x.Room, x.Seq)
+	})
+}
+
+func brokenName(x store.BrokenInput) (subject, detail string) {
+	return x.Room.String(), fmt.Sprintf("%d %s %s", x.Seq, x.Kind, x.Source)
+}
+
+// eachAudited does something to each of a list, each in a transaction of its own, and says how many there were. One that is gone
+// meanwhile is passed over.
+func eachAudited[T any](ctx context.Context, o *operator, by, action string, list []T, name func(T) (subject, detail string), do func(*store.Tx, T) error) (n int, err error) {
+	for _, x := range list {
+		subject, detail := name(x)
+		err := o.audited(ctx, by, action, subject, detail, func(tx *store.Tx) error { return do(tx, x) })
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 		case err != nil:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/relay"
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/internal/store/storetest"
+	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/mimiside/peer"
 )
 
@@ -62,6 +64,48 @@ func TestAdministratorsBlockProviders(t *testing.T) {
 		did[e.Actor+" "+e.Action+" "+e.Subject]++
 	}
 	if err != nil || len(log) != 2 || did["@admin:hs block spam.example"] != 1 || did["@admin:hs unblock spam.example"] != 1 {
+		t.Errorf("audit log %+v, %v", log, err)
+	}
+}
+
+// What was set aside is tried again and deleted by administrators, one by one, and each stands in the audit log.
+func TestAdministratorsTryBrokenInputsAgain(t *testing.T) {
+	db := storetest.Open(t, storetest.Config(t, "sqlite"))
+	mind, err := relay.New(t.Context(), relay.Deps{Store: db, Naming: mapping.Naming{Domain: "a.example", Server: "hs.example"}, Config: relay.Config{Bot: "@bot:hs.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &operator{app: &app{db: db}, mind: mind}
+	room := storetest.Room(t, db)
+	if err := db.Tx(t.Context(), func(tx *store.Tx) error {
+		added, err := tx.AddInputs(t.Context(), []store.NewInput{{Room: room.ID, Kind: "matrix", Source: "$a", Epoch: -1}, {Room: room.ID, Kind: "matrix", Source: "$b", Epoch: -1}})
+		if err != nil {
+			return err
+		}
+		return errors.Join(tx.BreakInput(t.Context(), room.ID, added[0].Seq, "panic"), tx.BreakInput(t.Context(), room.ID, added[1].Seq, "panic"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := o.Broken(t.Context(), 10)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("set aside are %+v, %v", list, err)
+	}
+	if n, err := o.RetryBroken(t.Context(), "@admin:hs", list[:1]); n != 1 || err != nil {
+		t.Errorf("%d are tried again, %v", n, err)
+	}
+	if n, err := o.DropBroken(t.Context(), "@admin:hs", list); n != 1 || err != nil {
+		t.Errorf("%d were deleted, %v: the other is not set aside any more", n, err)
+	}
+	box, err := db.Inbox(t.Context(), room.ID, 1, 10)
+	if err != nil || len(box.Inputs) != 1 || box.Inputs[0].Source != "$a" {
+		t.Errorf("to be worked off is %+v, %v", box.Inputs, err)
+	}
+	log, err := o.AuditLog(t.Context(), 10)
+	did := map[string]bool{}
+	for _, e := range log {
+		did[e.Actor+" "+e.Action+" "+e.Subject+" "+e.Detail] = true
+	}
+	if id := room.ID.String(); err != nil || len(log) != 2 || !did["@admin:hs retry broken "+id+" 1 matrix $a"] || !did["@admin:hs drop broken "+id+" 2 matrix $b"] {
 		t.Errorf("audit log %+v, %v", log, err)
 	}
 }

@@ -330,7 +330,7 @@ func TestClaimLimit(t *testing.T) {
 	}
 }
 
-// An input that cannot be worked off is set aside after three tries, and the room goes on.
+// An input that cannot be worked off is set aside after three tries, and the room goes on. An operator may have it tried again.
 func TestPoisonedInput(t *testing.T) {
 	p := newPair(t, warm).begin()
 	head := p.a.room(p.room)
@@ -349,7 +349,16 @@ func TestPoisonedInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(broken) != 1 || broken[0].Kind != "nonsense" || len(p.a.alerts) != 1 {
-		t.Errorf("broken: %+v, alerts %q", broken, p.a.alerts)
+		t.Fatalf("broken: %+v, alerts %q", broken, p.a.alerts)
+	}
+	if err := p.a.db.Tx(context.Background(), func(tx *store.Tx) error { return tx.RetryBroken(context.Background(), head.ID, broken[0].Seq) }); err != nil {
+		t.Fatal(err)
+	}
+	p.a.hs.say(p.room, p.alice, "after the second time")
+	p.pass(10 * time.Second)
+	p.last("B", p.b.hs.texts(p.portal), local(p.aliceAtB)+": after the second time")
+	if again, err := p.a.db.BrokenInputs(context.Background(), 10); err != nil || len(again) != 1 || again[0].Tries != broken[0].Tries || len(p.a.alerts) != 2 {
+		t.Errorf("broken the second time: %+v, %v, alerts %q", again, err, p.a.alerts)
 	}
 }
 

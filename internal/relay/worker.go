@@ -13,13 +13,12 @@ import (
 )
 
 const (
-	inboxLimit   = 64
-	maxFailures  = 3
-	pollEvery    = 500 * time.Millisecond
-	pollLimit    = 256
-	firstRetry   = 200 * time.Millisecond
-	laterAfter   = 2 * time.Second
-	brokenReason = 500 // characters of an error that are kept
+	inboxLimit  = 64
+	maxFailures = 3
+	pollEvery   = 500 * time.Millisecond
+	pollLimit   = 256
+	firstRetry  = 200 * time.Millisecond
+	laterAfter  = 2 * time.Second
 )
 
 // Wake is a hint that a room has something to do.
@@ -190,9 +189,6 @@ func (r *Relay) failed(ctx context.Context, id store.RoomID, in *store.Input, ca
 		return errors.Join(cause, r.Store.Tx(ctx, func(tx *store.Tx) error { return tx.DelayRoom(ctx, id, due) }))
 	}
 	reason := cause.Error()
-	if len(reason) > brokenReason {
-		reason = reason[:brokenReason]
-	}
 	log := r.Log.Error().Err(cause).Stringer("room", id).Int64("input", in.Seq).Str("kind", in.Kind).Str("source", in.Source)
 	if in.Tries+1 < maxFailures {
 		log.Msg("an input failed and will be tried again")
@@ -206,7 +202,7 @@ func (r *Relay) failed(ctx context.Context, id store.RoomID, in *store.Input, ca
 		return errors.Join(cause, err)
 	}
 	log.Str("fate", "broken").Msg("an input was set aside")
-	r.Alert("broken", "an input of room "+id.String()+" was set aside: "+in.Kind+" "+in.Source)
+	r.Alert("broken", "an input of room "+id.String()+" was set aside: "+in.Kind+" "+in.Source+"; broken of the bot lists them")
 	return r.Store.Tx(ctx, func(tx *store.Tx) error {
 		if err := tx.BreakInput(ctx, id, in.Seq, reason); err != nil {
 			return err

@@ -20,7 +20,7 @@ type DeadLetter struct {
 	DeadMS    int64  `db:"dead_ms"`
 }
 
-const deadColumns = `room, dest, seq, verb, target, txn_key, reason, attempts, sealed_data, created_ms, dead_ms`
+const deadColumns = `room, dest, seq, verb, target, txn_key, reason, attempts, created_ms, dead_ms`
 
 func (tx *Tx) addDeadLetter(ctx context.Context, o *Outbound, reason string, nowMS int64) error {
 	box, err := tx.seal(o.Data, "dead_letter", [16]byte(o.Room), o.Dest, o.Seq)
@@ -29,7 +29,7 @@ func (tx *Tx) addDeadLetter(ctx context.Context, o *Outbound, reason string, now
 	}
 	_, err = tx.exec(ctx, `INSERT INTO dead_letter (shard, room, dest, seq, verb, target, txn_key, reason, attempts, sealed_data, created_ms, dead_ms)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (shard, room, dest, seq) DO NOTHING`,
-		o.Room.Shard(), o.Room, o.Dest, o.Seq, o.Verb, o.Target, o.TxnKey, cut(reason, 500), o.Attempts, box, o.CreatedMS, nowMS)
+		o.Room.Shard(), o.Room, o.Dest, o.Seq, o.Verb, o.Target, o.TxnKey, cut(reason, maxReason), o.Attempts, box, o.CreatedMS, nowMS)
 	if err != nil {
 		return fmt.Errorf("writing a dead letter: %w", err)
 	}
@@ -38,16 +38,12 @@ func (tx *Tx) addDeadLetter(ctx context.Context, o *Outbound, reason string, now
 
 // DeadLetters lists dead letters, the newest first, without their data.
 func (r *Reader) DeadLetters(ctx context.Context, limit int) ([]DeadLetter, error) {
-	rows, err := list[DeadLetter](ctx, r, `SELECT `+deadColumns+` FROM dead_letter ORDER BY dead_ms DESC LIMIT $1`, limit)
-	for i := range rows {
-		rows[i].Data = nil
-	}
-	return rows, err
+	return list[DeadLetter](ctx, r, `SELECT `+deadColumns+` FROM dead_letter ORDER BY dead_ms DESC LIMIT $1`, limit)
 }
 
 // RetryDeadLetter puts a dead letter back at its old place in its lane. It returns the lane to wake.
 func (tx *Tx) RetryDeadLetter(ctx context.Context, lane Lane, seq, nowMS int64) (Lane, error) {
-	rows, err := list[DeadLetter](ctx, &tx.Reader, `DELETE FROM dead_letter WHERE shard = $1 AND room = $2 AND dest = $3 AND seq = $4 RETURNING `+deadColumns,
+	rows, err := list[DeadLetter](ctx, &tx.Reader, `DELETE FROM dead_letter WHERE shard = $1 AND room = $2 AND dest = $3 AND seq = $4 RETURNING sealed_data, `+deadColumns,
 		lane.Room.Shard(), lane.Room, lane.Dest, seq)
 	if err != nil {
 		return lane, err

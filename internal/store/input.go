@@ -36,6 +36,9 @@ type Input struct {
 
 const inputColumns = `room, seq, kind, source, peer, state, reason, epoch, tries, not_before_ms, size, sealed_body, created_ms`
 
+// maxReason bounds the reason that is kept of what failed, in bytes.
+const maxReason = 500
+
 // NewInput is an input that arrives.
 type NewInput struct {
 	Room      RoomID
@@ -301,25 +304,60 @@ func (tx *Tx) ReleaseWaiting(ctx context.Context, room RoomID, epoch int64) (int
 // inputs that may be overtaken; to hold the whole room back use DelayRoom.
 func (tx *Tx) RetryInput(ctx context.Context, room RoomID, seq int64, reason string, notBefore int64) error {
 	_, err := tx.exec(ctx, `UPDATE input SET tries = tries + 1, reason = $4, not_before_ms = $5, state = 'ready' WHERE shard = $1 AND room = $2 AND seq = $3`,
-		room.Shard(), room, seq, reason, notBefore)
+		room.Shard(), room, seq, cut(reason, maxReason), notBefore)
 	if err != nil {
 		return err
 	}
 	return tx.WakeRoom(ctx, room, notBefore)
 }
 
-// BreakInput sets an input aside that failed too often. An operator is told, and sees how many there are; Cleanup deletes it in the end.
+// BreakInput sets an input aside that failed too often. An operator is told, and may try it again (RetryBroken) or delete it
+// (DropBroken); Cleanup deletes it in the end.
 func (tx *Tx) BreakInput(ctx context.Context, room RoomID, seq int64, reason string) error {
 	_, err := tx.exec(ctx, `UPDATE input SET state = 'broken', tries = tries + 1, reason = $4 WHERE shard = $1 AND room = $2 AND seq = $3`,
-		room.Shard(), room, seq, reason)
+		room.Shard(), room, seq, cut(reason, maxReason))
 	return err
 }
 
-// BrokenInputs lists inputs that were set aside, of all rooms, without their bodies.
-func (r *Reader) BrokenInputs(ctx context.Context, limit int) ([]Input, error) {
-	rows, err := list[Input](ctx, r, `SELECT `+inputColumns+` FROM input WHERE state = 'broken' ORDER BY created_ms LIMIT $1`, limit)
-	for i := range rows {
-		rows[i].Body = nil
+// BrokenInput is an input that was set aside, without its body, and what its room is called.
+type BrokenInput struct {
+	Room         RoomID `db:"room"`
+	URI          string `db:"uri"`
+	MatrixRoomID string `db:"matrix_room_id"`
+	Seq          int64  `db:"seq"`
+	Kind         string `db:"kind"`
+	Source       string `db:"source"`
+	Peer         string `db:"peer"`
+	Reason       string `db:"reason"`
+	Tries        int64  `db:"tries"`
+	CreatedMS    int64  `db:"created_ms"`
+}
+
+// BrokenInputs lists at most limit inputs that were set aside, by their rooms and in each in the order in which they came.
+func (r *Reader) BrokenInputs(ctx context.Context, limit int) ([]BrokenInput, error) {
+	return list[BrokenInput](ctx, r, `SELECT i.room, r.uri, r.matrix_room_id, i.seq, i.kind, i.source, i.peer, i.reason, i.tries, i.created_ms
+		FROM input AS i JOIN room AS r ON r.shard = i.shard AND r.room = i.room WHERE i.state = 'broken' ORDER BY i.room, i.seq LIMIT $1`, limit)
+}
+
+// RetryBroken makes an input ready again that was set aside, at its old place and with all its tries, and the room due.
+// ErrNotFound when it is gone or was not set aside.
+func (tx *Tx) RetryBroken(ctx context.Context, room RoomID, seq int64) error {
+	if err := tx.WakeRoom(ctx, room, 0); err != nil {
+		return err
 	}
-	return rows, err
+	n, err := tx.exec(ctx, `UPDATE input SET state = 'ready', tries = 0, reason = '', not_before_ms = 0 WHERE shard = $1 AND room = $2 AND seq = $3 AND state = 'broken'`,
+		room.Shard(), room, seq)
+	if err == nil && n == 0 {
+		return ErrNotFound
+	}
+	return err
+}
+
+// DropBroken deletes an input that was set aside for good. ErrNotFound when it is gone or was not set aside.
+func (tx *Tx) DropBroken(ctx context.Context, room RoomID, seq int64) error {
+	n, err := tx.exec(ctx, `DELETE FROM input WHERE shard = $1 AND room = $2 AND seq = $3 AND state = 'broken'`, room.Shard(), room, seq)
+	if err == nil && n == 0 {
+		return ErrNotFound
+	}
+	return err
 }

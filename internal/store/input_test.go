@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/internal/store/storetest"
@@ -164,14 +167,70 @@ func TestWaitingInputsAreReleasedByTheirEpoch(t *testing.T) {
 		// S: a poisoned input is set aside and the room goes on.
 		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.BreakInput(ctx, room.ID, got[0].Seq, "panic") })
 		broken := ok(db.BrokenInputs(ctx, 10))(t)
-		if len(broken) != 1 || broken[0].Reason != "panic" || broken[0].Body != nil {
+		if len(broken) != 1 || broken[0].Reason != "panic" {
 			t.Fatalf("broken: %+v", broken)
 		}
+	})
+}
+
+// Inputs that were set aside are listed by their rooms; one is tried again with all its tries, or deleted, and the rest stays.
+func TestBrokenInputsAreTriedAgain(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db, ctx := storetest.Open(t, cfg), t.Context()
+		lease(t, db, "p")
+		a, b := storetest.Room(t, db), storetest.Room(t, db)
+		in := func(room store.Room, source string) store.NewInput {
+			return store.NewInput{Room: room.ID, Kind: "k", Source: source, Epoch: -1, Body: []byte("body of " + source), CreatedMS: 7}
+		}
+		got := add(t, db, in(a, "a1"), in(b, "b1"), in(a, "a2"), in(b, "b2"))
+		reason := strings.Repeat("x", 499) + "é\x00" // of what a peer sent, cut in the middle of a letter
 		must(t, db, func(ctx context.Context, tx *store.Tx) error {
-			return tx.RetryInput(ctx, room.ID, got[0].Seq, "by hand", 0)
+			for i, room := range []store.Room{a, b, a} {
+				if err := errors.Join(tx.RetryInput(ctx, room.ID, got[i].Seq, reason, 9), tx.BreakInput(ctx, room.ID, got[i].Seq, reason)); err != nil {
+					return err
+				}
+			}
+			return tx.SettleRoom(ctx, a.ID, store.Settle{Work: ok(tx.Room(ctx, a.ID))(t).NextIn, DueMS: store.Never})
 		})
-		if x := ok(db.Input(ctx, room.ID, got[0].Seq))(t); x.State != store.InputReady || x.Tries != 2 {
-			t.Fatalf("after a retry: %+v", x)
+		list := ok(db.BrokenInputs(ctx, 10))(t)
+		if len(list) != 3 || list[0].Room == list[2].Room || list[1].Room != list[0].Room && list[1].Room != list[2].Room {
+			t.Fatalf("not by room: %+v", list)
+		}
+		for _, x := range list {
+			room := map[store.RoomID]store.Room{a.ID: a, b.ID: b}[x.Room]
+			if x.URI != room.URI || x.MatrixRoomID != room.MatrixRoomID || x.Tries != 2 || x.CreatedMS != 7 || x.Kind != "k" || !strings.HasPrefix(x.Reason, "xxx") || !utf8.ValidString(x.Reason) {
+				t.Errorf("listed is %+v", x)
+			}
+		}
+		if list := ok(db.BrokenInputs(ctx, 2))(t); len(list) != 2 {
+			t.Errorf("%d of at most 2", len(list))
+		}
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			return errors.Join(tx.RetryBroken(ctx, a.ID, got[0].Seq), tx.DropBroken(ctx, b.ID, got[1].Seq))
+		})
+		due := ok(db.DueRooms(ctx, "p", 10))(t)
+		if x := ok(db.Input(ctx, a.ID, got[0].Seq))(t); x.State != store.InputReady || x.Tries != 0 || x.Reason != "" || x.NotBefore != 0 || string(x.Body) != "body of a1" || !slices.Contains(due, a.ID) {
+			t.Errorf("tried again is %+v, due are %v", x, due)
+		}
+		if _, err := db.Input(ctx, b.ID, got[1].Seq); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("what was deleted: %v", err)
+		}
+		if list := ok(db.BrokenInputs(ctx, 10))(t); len(list) != 1 || list[0].Source != "a2" {
+			t.Errorf("left are %+v", list)
+		}
+		for _, x := range []struct {
+			room store.RoomID
+			seq  int64
+		}{{a.ID, got[0].Seq}, {b.ID, got[1].Seq}, {b.ID, got[3].Seq}} { // ready again, gone, never set aside
+			must(t, db, func(ctx context.Context, tx *store.Tx) error {
+				if retry, drop := tx.RetryBroken(ctx, x.room, x.seq), tx.DropBroken(ctx, x.room, x.seq); !errors.Is(retry, store.ErrNotFound) || !errors.Is(drop, store.ErrNotFound) {
+					t.Errorf("what is not set aside: %v, %v", retry, drop)
+				}
+				return nil
+			})
+		}
+		if box := ok(db.Inbox(ctx, b.ID, 10, 10))(t); len(box.Inputs) != 1 || box.Inputs[0].Source != "b2" {
+			t.Errorf("what was never set aside: %+v", box.Inputs)
 		}
 	})
 }

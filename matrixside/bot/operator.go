@@ -21,6 +21,11 @@ type Operator interface {
 	// RetryDeadLetters puts dead letters back in their lanes, DropDeadLetters deletes them. Both say how many there were.
 	RetryDeadLetters(ctx context.Context, by string, list []store.DeadLetter) (int, error)
 	DropDeadLetters(ctx context.Context, by string, list []store.DeadLetter) (int, error)
+	// Broken lists at most limit of what arrived and was set aside because it broke the bridge, by room.
+	Broken(ctx context.Context, limit int) ([]store.BrokenInput, error)
+	// RetryBroken lets it be worked off again, DropBroken deletes it. Both say how many there were.
+	RetryBroken(ctx context.Context, by string, list []store.BrokenInput) (int, error)
+	DropBroken(ctx context.Context, by string, list []store.BrokenInput) (int, error)
 	// SetBlocked says whether a provider is spoken with.
 	SetBlocked(ctx context.Context, by, domain string, blocked bool) error
 	// AuditLog lists at most limit of what administrators did, the newest first.
@@ -33,7 +38,7 @@ type Operator interface {
 
 // Operate makes the commands of administrators.
 func Operate(o Operator) []*Handler {
-	return []*Handler{queue(o), deadLetters(o), block(o, true), block(o, false), audit(o), allRooms(o), resync(o)}
+	return []*Handler{queue(o), deadLetters(o), broken(o), block(o, true), block(o, false), audit(o), allRooms(o), resync(o)}
 }
 
 // since says how long something has lasted.

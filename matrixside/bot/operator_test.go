@@ -14,6 +14,7 @@ import (
 type desk struct {
 	did     []string
 	letters []store.DeadLetter
+	broken  []store.BrokenInput
 	rooms   int
 }
 
@@ -36,6 +37,17 @@ func (d *desk) RetryDeadLetters(_ context.Context, by string, list []store.DeadL
 }
 func (d *desk) DropDeadLetters(_ context.Context, by string, list []store.DeadLetter) (int, error) {
 	d.note("drop %s %d", by, len(list))
+	return len(list), nil
+}
+func (d *desk) Broken(_ context.Context, limit int) ([]store.BrokenInput, error) {
+	return d.broken[:min(limit, len(d.broken))], nil
+}
+func (d *desk) RetryBroken(_ context.Context, by string, list []store.BrokenInput) (int, error) {
+	d.note("again %s %d", by, len(list))
+	return len(list), nil
+}
+func (d *desk) DropBroken(_ context.Context, by string, list []store.BrokenInput) (int, error) {
+	d.note("delete %s %d", by, len(list))
 	return len(list), nil
 }
 func (d *desk) SetBlocked(_ context.Context, by, domain string, blocked bool) error {
@@ -77,11 +89,21 @@ func TestAdministratorsOperateTheBridge(t *testing.T) {
 		{"@admin:hs", "queue now matrix", "Nothing that fails", "now @admin:hs matrix"},
 		{"@admin:hs", "queue later", "Usage: !mimi queue", ""},
 		{"@admin:hs", "dead-letters", "ab000001-7 submitMessage to mimi:a.example, given up 1m40s ago after 9 tries: it was `cold`", ""},
-		{"@admin:hs", "dead-letters retry ab000001-7", "1 dead letters are sent again", "retry @admin:hs 1"},
-		{"@admin:hs", "dead-letters retry mimi:a.example", "1 dead letters are sent again", "retry @admin:hs 1"},
-		{"@admin:hs", "dead-letters drop all", "2 dead letters were deleted", "drop @admin:hs 2"},
+		{"@admin:hs", "dead-letters retry ab000001-7", "To be sent again: 1.", "retry @admin:hs 1"},
+		{"@admin:hs", "dead-letters retry mimi:a.example", "To be sent again: 1.", "retry @admin:hs 1"},
+		{"@admin:hs", "dead-letters drop all", "Deleted: 2.", "drop @admin:hs 2"},
 		{"@admin:hs", "dead-letters drop ab000001-9", "There is no dead letter", ""},
 		{"@admin:hs", "dead-letters burn all", "Usage: !mimi dead-letters", ""},
+		{"@u:hs", "broken", "I do not know broken", ""},
+		{"@admin:hs", "broken", "ab000001-7 of !r:hs notify from a.example, came 1m40s ago, 3 tries: the step panicked: oh\n", ""},
+		{"@admin:hs", "broken", "ab000001-9 of mimi://a.example/r/1 matrix, came", ""},
+		{"@admin:hs", "broken", "ab000001-11 outside of rooms timer, came", ""},
+		{"@admin:hs", "broken retry ab000001-7", "To be worked off again: 1.", "again @admin:hs 1"},
+		{"@admin:hs", "broken retry !r:hs", "To be worked off again: 2.", "again @admin:hs 2"},
+		{"@admin:hs", "broken RETRY mimi://a.example/r/1", "To be worked off again: 1.", "again @admin:hs 1"},
+		{"@admin:hs", "broken drop all", "Deleted: 4.", "delete @admin:hs 4"},
+		{"@admin:hs", "broken drop !s:hs", "There is no broken thing !s:hs", ""},
+		{"@admin:hs", "broken retry", "Usage: !mimi broken [retry|drop <id>|<room>|all]", ""},
 		{"@admin:hs", "block mimi://Spam.Example", "spam.example is not spoken with any more", "blocked @admin:hs spam.example true"},
 		{"@admin:hs", "unblock spam.example", "spam.example is spoken with again", "blocked @admin:hs spam.example false"},
 		{"@admin:hs", "block", "Usage: !mimi block <provider>", ""},
@@ -94,7 +116,9 @@ func TestAdministratorsOperateTheBridge(t *testing.T) {
 		{"@admin:hs", "all-rooms 5", "Usage: !mimi all-rooms", ""},
 	} {
 		b, w := newBot(t)
-		d := &desk{rooms: 60, letters: []store.DeadLetter{
+		d := &desk{rooms: 60, broken: []store.BrokenInput{
+			{Room: room, MatrixRoomID: "!r:hs", URI: "mimi://a.example/r/0", Seq: 7, Kind: "notify", Peer: "a.example", Tries: 3, CreatedMS: 3_600_000, Reason: "the step panicked: oh\nstack"},
+			{Room: room, MatrixRoomID: "!r:hs", Seq: 8, Kind: "matrix"}, {Room: room, URI: "mimi://a.example/r/1", Seq: 9, Kind: "matrix"}, {Room: room, Seq: 11, Kind: "timer"}}, letters: []store.DeadLetter{
 			{Room: room, Dest: "mimi:a.example", Seq: 7, Verb: "submitMessage", Attempts: 9, DeadMS: 3_600_000, Reason: "it was `cold`"}, {Room: room, Dest: "matrix", Seq: 8}}}
 		b.Register(Operate(d)...)
 		if err := b.Command(t.Context(), say(c.sender, c.text, false)); err != nil {

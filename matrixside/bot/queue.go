@@ -37,7 +37,7 @@ func queue(o Operator) *Handler {
 			if g.OldestReady > 0 {
 				b.WriteString(", the oldest for " + since(now, g.OldestReady))
 			}
-			fmt.Fprintf(&b, "\n- waiting for something else to come: %d\n- set aside as broken: %d\n", g.InputWaiting, g.InputBroken)
+			fmt.Fprintf(&b, "\n- waiting for something else to come: %d\n- set aside as broken: %d (`broken`)\n", g.InputWaiting, g.InputBroken)
 			for _, side := range [][2]string{{"matrix", "the homeserver"}, {"mimi", "MIMI providers"}, {"ap", "ActivityPub servers"}} {
 				if n := g.Outbound[side[0]]; n > 0 || side[0] != "ap" {
 					fmt.Fprintf(&b, "- to be sent to %s: %d", side[1], n)
@@ -47,7 +47,7 @@ func queue(o Operator) *Handler {
 					b.WriteString("\n")
 				}
 			}
-			fmt.Fprintf(&b, "- commits without an answer: %d\n- changes of rooms that are not made yet: %d\n- dead letters: %d\n", g.PendingCommits, g.OpenIntents, g.DeadLetters)
+			fmt.Fprintf(&b, "- commits without an answer: %d\n- changes of rooms that are not made yet: %d\n- dead letters: %d (`dead-letters`)\n", g.PendingCommits, g.OpenIntents, g.DeadLetters)
 			for n, l := range lanes {
 				if n == maxLanes {
 					b.WriteString("- and more that fail\n")
