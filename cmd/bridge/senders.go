@@ -51,9 +51,12 @@ func mimiRepeats(row store.Outbound) bool {
 // Send implements outbox.Sender.
 func (s matrixSender) Send(ctx context.Context, rows []store.Outbound) outbox.Result {
 	row := rows[0]
-	room, err := s.room(ctx, row.Room)
-	if err != nil {
-		return outbox.Result{Class: outbox.Retry, Reason: "the room was not read"}
+	room := row.MatrixRoomID
+	if room == "" || row.Repeated { // at a later try the room may have been replaced
+		var err error
+		if room, err = s.room(ctx, row.Room); err != nil {
+			return outbox.Result{Class: outbox.Retry, Reason: "the room was not read"}
+		}
 	}
 	res := s.do(ctx, matrix.Row{
 		Request:  event.Request{Verb: event.Verb(row.Verb), Args: row.Data},

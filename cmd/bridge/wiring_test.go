@@ -108,6 +108,15 @@ func TestMatrixRowsGetTheRoomAtTheLastMoment(t *testing.T) {
 	if got := s.Send(t.Context(), rows); got.Class != outbox.Retry {
 		t.Errorf("without a database: %+v", got)
 	}
+	known := []store.Outbound{rows[0]}
+	known[0].MatrixRoomID = "!r:hs.example"
+	if got := s.Send(t.Context(), known); got.Class != outbox.Done {
+		t.Errorf("handed over with its room: %+v", got)
+	}
+	known[0].Repeated = true
+	if got := s.Send(t.Context(), known); got.Class != outbox.Retry {
+		t.Errorf("again, without a database: %+v", got)
+	}
 	room = "!r:hs.example"
 	if got := s.Send(t.Context(), rows); got.Class != outbox.Done || got.EventID != "$e" {
 		t.Errorf("%+v", got)

@@ -109,17 +109,13 @@ func submittable(peer string, request []byte) bool {
 func (s *step) onSubmitted(in *store.Input) error {
 	v := s.room
 	hash := requestHash(in.Peer, verbSubmitMessage, wire.IdentifierURI(v.head.URI).Key(), in.Body)
-	a, err := s.Store.AnswerTo(s.ctx, v.head.ID, hash)
-	answer := a.Body
-	if errors.Is(err, store.ErrNotFound) {
-		answer, err = s.judgeSubmitted(in)
-		if err == nil && !s.plainAnswer {
-			s.fx.answer = &store.StoredAnswer{Room: v.head.ID, Hash: hash, Peer: in.Peer, Verb: verbSubmitMessage, Status: http.StatusOK, Body: answer,
-				UntilMS: s.now.Add(keepAnswers).UnixMilli()}
-		}
-	}
+	answer, err := s.judgeSubmitted(in, s.kept(hash))
 	if err != nil {
 		return err
+	}
+	if !s.plainAnswer {
+		s.fx.answer = &store.StoredAnswer{Room: v.head.ID, Hash: hash, Peer: in.Peer, Verb: verbSubmitMessage, Status: http.StatusOK, Body: answer,
+			UntilMS: s.now.Add(keepAnswers).UnixMilli()}
 	}
 	response, err := wire.UnmarshalSubmitMessageResponse(answer)
 	if err != nil {
@@ -132,7 +128,7 @@ func (s *step) onSubmitted(in *store.Input) error {
 	return nil
 }
 
-func (s *step) judgeSubmitted(in *store.Input) ([]byte, error) {
+func (s *step) judgeSubmitted(in *store.Input, had kept) ([]byte, error) {
 	received, err := wire.UnmarshalSubmitMessageRequest(in.Body)
 	if err != nil {
 		return nil, err
@@ -141,7 +137,7 @@ func (s *step) judgeSubmitted(in *store.Input) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.onSubmit(in.Peer, q)
+	answer, err := s.onSubmit(in.Peer, q, had)
 	if errors.Is(err, ErrNotFound) { // the room ended meanwhile
 		s.plainAnswer = true
 		return (&wire.SubmitMessageResponse{StatusCode: wire.SubmitNotAllowed}).Marshal(), nil

@@ -144,6 +144,9 @@ func (fx *effects) write(ctx context.Context, tx *store.Tx, head store.Room, now
 	if len(fx.out) == 0 {
 		return lanes, nil
 	}
+	for i := range fx.out {
+		fx.out[i].MatrixRoomID = head.MatrixRoomID
+	}
 	more, err := tx.AddOutbound(ctx, fx.out)
 	return append(lanes, more...), err
 }

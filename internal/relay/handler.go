@@ -75,22 +75,29 @@ func (r *Relay) hubRoomID(ctx context.Context, uri wire.IdentifierURI) (store.Ro
 	return head.ID, nil
 }
 
+// kept returns the answer that a request had before, nil if it had none.
+type kept func() ([]byte, error)
+
+// kept is asked inside the step: of two equal requests that come at once the second waits for the first.
+func (s *step) kept(hash [32]byte) kept {
+	return func() ([]byte, error) {
+		a, err := s.Store.AnswerTo(s.ctx, s.room.head.ID, hash)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, nil
+		}
+		s.plainAnswer = err == nil
+		return a.Body, err
+	}
+}
+
 // answerOnce answers a request inside a step of its room, and the same request again with the same answer (T16). decide gets the
-// step and returns the body.
-func (r *Relay) answerOnce(ctx context.Context, id store.RoomID, peer, verb, path string, body []byte, decide func(*step) ([]byte, error)) (Reply, error) {
+// step and returns the body; it asks for what is kept, at the latest before it refuses anything.
+func (r *Relay) answerOnce(ctx context.Context, id store.RoomID, peer, verb, path string, body []byte, decide func(*step, kept) ([]byte, error)) (Reply, error) {
 	hash := requestHash(peer, verb, path, body)
 	var answer []byte
 	_, err := r.runStep(ctx, id, nil, store.Settle{}, func(s *step) error {
-		// Asked inside the step: of two equal requests that come at once the second waits for the first.
-		switch a, err := s.Store.AnswerTo(ctx, id, hash); {
-		case err == nil:
-			answer = a.Body
-			return nil
-		case !errors.Is(err, store.ErrNotFound):
-			return err
-		}
 		var err error
-		if answer, err = decide(s); err != nil {
+		if answer, err = decide(s, s.kept(hash)); err != nil {
 			return err
 		}
 		if answer != nil && !s.plainAnswer {
@@ -124,7 +131,12 @@ func (r *Relay) Update(ctx context.Context, peer string, path wire.IdentifierURI
 	if ok, err := r.afterSubmitted(ctx, id, peer); !ok {
 		return comeAgain, err
 	}
-	return r.answerOnce(ctx, id, peer, verbUpdate, path.Key(), body, func(s *step) ([]byte, error) { return s.onUpdate(peer, received) })
+	return r.answerOnce(ctx, id, peer, verbUpdate, path.Key(), body, func(s *step, had kept) ([]byte, error) {
+		if answer, err := had(); answer != nil || err != nil {
+			return answer, err
+		}
+		return s.onUpdate(peer, received)
+	})
 }
 
 func (s *step) onUpdate(peer string, received *wire.ReceivedUpdateRequest) ([]byte, error) {
@@ -223,28 +235,42 @@ func (r *Relay) SubmitMessage(ctx context.Context, peer string, path wire.Identi
 	if ok, err := r.afterSubmitted(ctx, id, peer); !ok {
 		return comeAgain, err
 	}
-	return r.answerOnce(ctx, id, peer, verbSubmitMessage, path.Key(), body, func(s *step) ([]byte, error) { return s.onSubmit(peer, q) })
+	return r.answerOnce(ctx, id, peer, verbSubmitMessage, path.Key(), body, func(s *step, had kept) ([]byte, error) { return s.onSubmit(peer, q, had) })
 }
 
-func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest) ([]byte, error) {
+// onSubmit judges a message. That it came before is not asked of each, which costs a query, but of those that are refused and that
+// cannot be read: the same message again is of a position of the sender's ratchet that was used (RFC 9420 §9.1).
+func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, had kept) ([]byte, error) {
 	v := s.room
 	if v.group == nil {
 		return nil, ErrNotFound
 	}
 	verdict := hub.SubmitMessage(s.now, s.hubRoom(), s.franker(), q)
-	if verdict.Item == nil {
+	ours := len(v.group.OwnLeaves()) > 0 // not in a direct chat whose people here want nothing of it
+	var app *mls.Application
+	var changes mls.Changes
+	var unread error
+	if verdict.Item != nil && ours {
+		app, changes, unread = v.group.Unprotect(s.now, q.Message.Raw)
+	}
+	if app == nil {
+		if answer, err := had(); answer != nil || err != nil {
+			return answer, err
+		}
+	}
+	switch {
+	case verdict.Item == nil:
 		s.Log.Info().Stringer("room", v.head.ID).Str("peer", peer).Str("reason", verdict.Reason).Str("fate", "refused").Msg("a message was not accepted")
 		s.plainAnswer = true
 		return verdict.Response.Marshal(), nil
+	case !ours:
+		s.accepted(verdict, string(q.SendingURI))
+		return verdict.Response.Marshal(), nil
 	}
 	s.accepted(verdict, string(q.SendingURI))
-	if len(v.group.OwnLeaves()) == 0 {
-		return verdict.Response.Marshal(), nil // a direct chat whose people here want nothing of it
-	}
-	app, changes, err := v.group.Unprotect(s.now, q.Message.Raw)
-	if err != nil {
+	if unread != nil {
 		// The hub accepts what it cannot read: it is a member by our choice only.
-		return verdict.Response.Marshal(), s.onUnreadable(verdict.Item, err)
+		return verdict.Response.Marshal(), s.onUnreadable(verdict.Item, unread)
 	}
 	s.fx.changes = append(s.fx.changes, changes)
 	if id, ok := identityOf(app.Leaf); !ok || !id.User.Same(q.SendingURI) {

@@ -212,12 +212,24 @@ func TestHubRefusesMessages(t *testing.T) {
 	}
 	before = p.mark(p.a, p.room)
 	p.now = p.now.Add(time.Minute)
-	again, err := p.a.relay.SubmitMessage(ctx, "b.example", uri, q.Marshal())
-	if err != nil {
-		t.Fatal(err)
+	again := func(when string) {
+		t.Helper()
+		r, err := p.a.relay.SubmitMessage(ctx, "b.example", uri, q.Marshal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.equal("answer "+when, fmt.Sprintf("%x", r.Body), fmt.Sprintf("%x", first.Body))
+		p.equal("state "+when, p.mark(p.a, p.room), before)
 	}
-	p.equal("answer", fmt.Sprintf("%x", again.Body), fmt.Sprintf("%x", first.Body))
-	p.equal("state", p.mark(p.a, p.room), before)
+	again("at once")
+	p.a.relay.Forget()
+	again("from what is stored")
+	for i := range hubTolerance + 1 {
+		p.a.hs.set(p.room, p.alice, "m.room.topic", map[string]string{"topic": fmt.Sprint(i)})
+		p.settle()
+	}
+	before = p.mark(p.a, p.room)
+	again("when its epoch is long over")
 }
 
 func TestNotifyFromOneWhoIsNotTheHub(t *testing.T) {

@@ -51,6 +51,8 @@ type Outbound struct {
 	CreatedMS int64         `db:"created_ms"`
 	// Broken says that the row's bytes cannot be opened any more: it can only become a dead letter.
 	Broken bool `db:"-"`
+	// MatrixRoomID is that of the room when the row was made, in rows that are handed over and not read (Woken.Head); else "".
+	MatrixRoomID string `db:"-"`
 	// Repeated says that an earlier try may have reached the destination: there was one, or the last holder of the lane
 	// ended without a word. The outbox sets it before it sends.
 	Repeated bool `db:"-"`
