@@ -43,7 +43,7 @@ func testMessagesInBulk(t *testing.T, m mode) {
 	slices.Sort(got)
 	p.last("A", got[max(0, len(got)-6):], want...)
 	// The sender knows of each that it was accepted, and of none twice.
-	p.equal("rows that wait", len(p.b.waiting(t)), 0)
+	p.equal("rows that wait", len(p.b.waiting()), 0)
 	for _, l := range p.links(events) {
 		if l.State != store.LinkSent || l.AcceptedMS == 0 {
 			t.Errorf("%+v", l)
@@ -51,16 +51,6 @@ func testMessagesInBulk(t *testing.T, m mode) {
 	}
 	p.talk(1)
 	p.noTrouble()
-}
-
-// waiting returns what a bridge has not delivered yet.
-func (n *node) waiting(t *testing.T) (rows []store.Lane) {
-	t.Helper()
-	rows, err := n.db.OldLanes(context.Background(), store.Never, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rows
 }
 
 // S004-044, S004-046: who is removed meanwhile hears of the rejection as by the draft's request.
@@ -89,7 +79,7 @@ func TestRejectionInBulk(t *testing.T) {
 		t.Fatalf("%v", p.calls)
 	}
 	p.equal("texts at A", len(p.a.hs.texts(p.room)), 0)
-	p.equal("rows that wait", len(p.b.waiting(t)), 0)
+	p.equal("rows that wait", len(p.b.waiting()), 0)
 	for _, l := range p.links(events) {
 		p.equal("state", l.State, store.LinkFailed)
 	}
@@ -133,7 +123,7 @@ func TestNothingOvertakesWhatWasTaken(t *testing.T) {
 		send()
 		p.equal(verb+" requests", p.calls[verb], before+1)
 		p.equal("epoch", p.a.room(p.room).Epoch, epoch)
-		if n := len(p.b.waiting(t)); n == 0 {
+		if n := len(p.b.waiting()); n == 0 {
 			t.Errorf("the %s was answered", verb)
 		}
 		p.pass(time.Minute)
@@ -161,7 +151,7 @@ func TestVerdictThatDoesNotCome(t *testing.T) {
 		p.b.hs.say(p.portal, p.bob, fmt.Sprintf("line %d", i))
 	}
 	p.settle()
-	if len(p.a.hs.texts(p.room)) != 3 || len(p.b.waiting(t)) == 0 {
+	if len(p.a.hs.texts(p.room)) != 3 || len(p.b.waiting()) == 0 {
 		t.Fatalf("%q", p.a.hs.texts(p.room))
 	}
 	var lanes []store.Lane
@@ -173,7 +163,7 @@ func TestVerdictThatDoesNotCome(t *testing.T) {
 		t.Fatal(lanes, err)
 	}
 	p.settle()
-	p.equal("rows that wait", len(p.b.waiting(t)), 0)
+	p.equal("rows that wait", len(p.b.waiting()), 0)
 	p.equal("texts at A", len(p.a.hs.texts(p.room)), 3)
 	p.equal("requests for one message", p.calls[verbSubmitMessage], 3)
 }

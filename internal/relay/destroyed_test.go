@@ -44,7 +44,7 @@ func testRoomEnds(t *testing.T, m mode) {
 			t.Errorf("%s: %q", name, texts)
 		}
 		p.equal(name+": texts at A", len(p.a.hs.texts(p.room)), before)
-		p.equal(name+": rows that wait", len(p.b.waiting(t)), 0)
+		p.equal(name+": rows that wait", len(p.b.waiting()), 0)
 		p.noTrouble()
 	}
 }

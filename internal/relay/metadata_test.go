@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -255,4 +256,32 @@ func TestRoomThatForbidsLogging(t *testing.T) {
 		p.equal("the operator of C is told", len(c.alerts), map[bool]int{false: 1}[allowed])
 		p.talk(1)
 	}
+}
+
+// The picture of a room, its mood and its topic go over, and go when they are taken away.
+func TestPictureOfTheRoomBothWays(t *testing.T) {
+	ways(t, func(t *testing.T, w *way) {
+		from, to := w.sides()
+		if w.name == "follower to hub" {
+			w.a.hs.set(w.room, w.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{w.alice: 100, w.bobAtA: 100, w.a.hs.mxid("mimibot"): 100}})
+			w.settle()
+		}
+		w.hs.set(w.from, w.who, event.TypeAvatar, map[string]any{"url": from.add(onePixel)})
+		w.settle()
+		if got := to.repo[w.to.str(event.TypeAvatar, "url")]; !bytes.Equal(got, onePixel) {
+			t.Errorf("the picture is %q, of %d octets", w.to.str(event.TypeAvatar, "url"), len(got))
+		}
+		w.hs.set(w.from, w.who, event.TypeAvatar, map[string]any{})
+		w.settle()
+		w.equal("the picture that was taken away", w.to.str(event.TypeAvatar, "url"), "")
+		w.hs.set(w.from, w.who, event.TypeMood, map[string]any{"mood": "awake"})
+		w.settle()
+		w.equal("mood", w.to.str(event.TypeMood, "mood"), "awake")
+		w.hs.set(w.from, w.who, event.TypeMood, map[string]any{})
+		w.settle()
+		w.equal("the mood that was taken away", w.to.str(event.TypeMood, "mood"), "")
+		w.hs.set(w.from, w.who, event.TypeTopic, map[string]any{"topic": ""})
+		w.settle()
+		w.equal("the topic that was taken away", w.to.str(event.TypeTopic, "topic"), "")
+	})
 }

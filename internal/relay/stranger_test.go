@@ -2,6 +2,7 @@ package relay
 
 import (
 	"testing"
+	"time"
 
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
@@ -53,4 +54,22 @@ func TestWhyThereIsNoKeyPackage(t *testing.T) {
 	if len(said) != 4 || noMaterial(wire.KeyMaterialNoConsentForThisRoom) != whyNoConsent || noMaterial(99) != "they cannot be reached now" {
 		t.Errorf("%v", said)
 	}
+}
+
+// Who takes part in a room of ours is served as its hub, and nobody else; it is looked up once a minute.
+func TestLeads(t *testing.T) {
+	p := newPair(t, warm).begin()
+	leads := func(n *node, domain string) bool {
+		t.Helper()
+		is, err := n.relay.Leads(t.Context(), domain)
+		must0(t, err)
+		return is
+	}
+	p.equal("who follows, a stranger, a pattern", []bool{leads(p.a, "b.example"), leads(p.a, "c.example"), leads(p.a, "%")}, []bool{true, false, false})
+	p.equal("the hub of a room that we follow", leads(p.b, "a.example"), false)
+	p.a.hs.kick(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.equal("at once", leads(p.a, "b.example"), true)
+	p.now = p.now.Add(2 * time.Minute)
+	p.equal("after bob was removed", leads(p.a, "b.example"), false)
 }

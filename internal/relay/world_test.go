@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -324,11 +323,7 @@ func (w *world) undelivered() bool {
 		return false
 	}
 	for _, d := range w.order {
-		lanes, err := w.nodes[d].db.OldLanes(context.Background(), store.Never, 1)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if len(lanes) > 0 {
+		if len(w.nodes[d].waiting()) > 0 {
 			return true
 		}
 	}
@@ -398,162 +393,6 @@ func (n *node) drain(id store.RoomID) int {
 		}
 	}
 	return 1
-}
-
-// pump sends what is to be sent, as the outbox does.
-func (n *node) pump() int {
-	ctx := context.Background()
-	lanes, err := n.db.DueLanes(ctx, "test", 1000)
-	if err != nil {
-		n.w.t.Fatal(err)
-	}
-	slices.SortFunc(lanes, func(a, b store.Lane) int { return slices.Compare([]byte(a.Dest), []byte(b.Dest)) })
-	total := 0
-	for _, l := range lanes {
-		total += n.pumpLane(l)
-	}
-	return total
-}
-
-func (n *node) pumpLane(lane store.Lane) int {
-	ctx := context.Background()
-	head, err := n.db.LaneRows(ctx, lane, 100, 1<<20)
-	if err != nil {
-		n.w.t.Fatal(err)
-	}
-	total := n.pumpTogether(lane, head.Rows)
-	head.Rows = head.Rows[total:]
-	for _, row := range head.Rows {
-		if row.State == store.OutboundHeld {
-			break
-		}
-		if n.w.restart {
-			n.relay.Forget()
-		}
-		out, ok := n.send(row)
-		var rooms []store.RoomID
-		err := n.db.Tx(ctx, func(tx *store.Tx) error {
-			lease, err := tx.ClaimLane(ctx, lane, "test", 10_000, true)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				since := lease.FailingSince
-				if since == 0 {
-					since = n.w.now.UnixMilli()
-				}
-				return tx.FailLane(ctx, lease, n.w.now.Add(5*time.Second).UnixMilli(), since, "test")
-			}
-			_, _, rooms, err = tx.CloseOutbound(ctx, lease, []store.Closing{{Row: row, Outcome: out}}, n.w.now.UnixMilli(), 10_000, false)
-			return err
-		})
-		if err != nil {
-			n.w.t.Fatal(err)
-		}
-		total++
-		if !ok {
-			return total
-		}
-		n.relay.Wake(rooms...)
-	}
-	if total == 0 {
-		err := n.db.Tx(ctx, func(tx *store.Tx) error {
-			lease, err := tx.ClaimLane(ctx, lane, "test", 10_000, true)
-			if err != nil {
-				return err
-			}
-			_, err = tx.RestLane(ctx, lease, false)
-			return err
-		})
-		if err != nil {
-			n.w.t.Fatal(err)
-		}
-	}
-	return total
-}
-
-// pumpTogether sends messages at the head of a lane in one request, where there are several and the peer shares that, and says
-// how many were taken.
-func (n *node) pumpTogether(lane store.Lane, rows []store.Outbound) int {
-	domain, ok := strings.CutPrefix(lane.Dest, destMIMI)
-	if !ok || !n.relay.mayShare(domain, verbSubmitMessages) {
-		return 0
-	}
-	var q wire.RoomRequests
-	for _, row := range rows {
-		if row.Verb != verbSubmitMessage || row.State == store.OutboundHeld || row.Batch == row.Seq {
-			break
-		}
-		q = append(q, wire.RoomRequest{RoomID: wire.IdentifierURI(row.Target), Request: row.Data})
-	}
-	if len(q) < 2 {
-		return 0
-	}
-	r, err := n.w.request(n.domain, domain, verbSubmitMessages, providerURI(domain), q.Marshal())
-	if err != nil || r.Status != 202 {
-		return 0
-	}
-	a, err := wire.UnmarshalBulkResponse(r.Body)
-	if err != nil || len(a.Codes) != len(q) || slices.ContainsFunc(a.Codes, func(c wire.BulkCode) bool { return c != wire.BulkTaken }) {
-		return 0
-	}
-	closing := make([]store.Closing, len(q))
-	for i := range closing {
-		closing[i] = store.Closing{Row: rows[i], Outcome: store.Outcome{Class: store.OutcomeTaken}}
-	}
-	ctx := context.Background()
-	err = n.db.Tx(ctx, func(tx *store.Tx) error {
-		lease, err := tx.ClaimLane(ctx, lane, "test", 10_000, true)
-		if err != nil {
-			return err
-		}
-		_, _, _, err = tx.CloseOutbound(ctx, lease, closing, n.w.now.UnixMilli(), 10_000, false)
-		return err
-	})
-	if err != nil {
-		n.w.t.Fatal(err)
-	}
-	return len(q)
-}
-
-// send sends one row; ok is false when it is to be tried again.
-func (n *node) send(row store.Outbound) (out store.Outcome, ok bool) {
-	if strings.HasPrefix(row.Dest, destMatrix) {
-		head, err := n.db.Room(context.Background(), row.Room)
-		if err != nil {
-			n.w.t.Fatal(err)
-		}
-		if !n.resolve(&row) {
-			return store.Outcome{Class: "done", Status: 200}, true
-		}
-		class, eventID, body := n.hs.exec(row, head.MatrixRoomID)
-		if class == "retry" {
-			return out, false
-		}
-		return store.Outcome{Class: class, EventID: eventID, Body: body, Status: 200}, true
-	}
-	if strings.HasPrefix(row.Dest, destFetch) {
-		return n.sendMedia(row)
-	}
-	_, domain, _ := strings.Cut(row.Dest, ":")
-	r, err := n.w.request(n.domain, domain, row.Verb, row.Target, row.Data)
-	if err != nil || r.Status >= 500 || r.Status == 429 {
-		return out, false
-	}
-	out = store.Outcome{Class: "done", Status: r.Status, Body: r.Body}
-	if r.Status >= 400 {
-		out.Class = "refused"
-		return out, true
-	}
-	if row.Verb == verbSubmitMessage {
-		a, err := wire.UnmarshalSubmitMessageResponse(r.Body)
-		if err != nil || a.StatusCode != wire.SubmitAccepted {
-			out.Class = "refused"
-		} else {
-			out.AcceptedMS = int64(a.AcceptedTimestamp)
-		}
-	}
-	return out, true
 }
 
 // Assertions.
