@@ -239,7 +239,15 @@ func (s *step) hubRoom() *hub.Room {
 	v := s.room
 	return &hub.Room{URI: v.uri(), Domain: s.Naming.Domain, Group: v.group, Policy: v.policy, Leaves: v.leaves,
 		LastAccepted: uint64(v.head.LastAccepted), Tolerance: hubTolerance,
-		Envelope: policy.DefaultEnvelope()}
+		Envelope: policy.DefaultEnvelope(), Source: s.source}
+}
+
+// source is the provider that a KeyPackage came from through us, "" for one that did not.
+func (s *step) source(ref []byte) string {
+	if ours, err := s.Store.KeyPackageRefs(s.ctx, [][]byte{ref}); err == nil && len(ours) > 0 {
+		return s.Naming.Domain
+	}
+	return s.route(ref)
 }
 
 // hubTolerance is how many epochs a message may be behind: what members remember of past epochs.

@@ -24,6 +24,29 @@ type Room struct {
 	Envelope *policy.Envelope
 	// Tolerance is how many epochs an application message may be behind.
 	Tolerance uint64
+	// Source is the provider that a KeyPackage came from when it was claimed through this hub, the hub's own domain for one of
+	// its users; "" for one that was not. nil knows none.
+	Source func(ref []byte) string
+}
+
+// unclaimed is the provider of a client whose KeyPackage nobody claimed through this hub, "" when all of those that are added
+// were claimed here or are of peer's own users, for whom peer itself answers. KeyPackages MUST be claimed through the
+// hub of their room (draft-ietf-mimi-protocol-06 §5.2); where a credential is basic nothing else shows whose they are, and a
+// member could bring clients in the name of people who were never asked.
+func (r *Room) unclaimed(peer string, proposals []*mls.Proposal) string {
+	for _, p := range proposals {
+		if p.Type != mls.ProposalAdd {
+			continue
+		}
+		id, err := room.IdentityOf(&p.Add.Leaf.Credential)
+		if err != nil {
+			return "nobody"
+		}
+		if domain := id.Domain(); domain != peer && (r.Source == nil || r.Source(p.Add.Ref()) != domain) {
+			return domain
+		}
+	}
+	return ""
 }
 
 // Accept is the time to give to what is accepted now: the clock's, but always later than the last one

@@ -32,8 +32,8 @@ type UpdateVerdict struct {
 // outside were given the group's state a moment ago, and by which joining code; it is asked for external commits only.
 //
 // In this order (mimi-digest §3.2): the epoch, the signatures and the MLS rules, that the sender speaks for the
-// provider that brought it, the GroupInfo, the policy. Nothing changes when the verdict is not success, save as
-// Spoiled says.
+// provider that brought it, where added KeyPackages are from, the GroupInfo, the policy. Nothing changes when the verdict
+// is not success, save as Spoiled says.
 func Update(now time.Time, r *Room, peer string, h *wire.HandshakeBundle, lent func(leaf *mls.LeafNode) (*policy.JoinCode, bool)) *UpdateVerdict {
 	if h.Message.Epoch() != r.Group.Epoch() {
 		return wrongEpoch(r)
@@ -90,13 +90,17 @@ func commit(now time.Time, r *Room, peer string, h *wire.HandshakeBundle, lent f
 	}
 	c.Committer = r.actor(sender, joiner)
 	var refs [][]byte
+	var own []*mls.Proposal // those by reference were looked at when they came
 	for _, p := range staged.Proposals() {
 		s := p.Sender
 		if p.Ref == nil {
-			s = sender
+			s, own = sender, append(own, p.Proposal)
 		}
 		c.Proposals = append(c.Proposals, r.proposal(s, p.Proposal, p.Ref, joiner))
 		refs = append(refs, p.Ref)
+	}
+	if domain := r.unclaimed(peer, own); domain != "" {
+		return notAllowed(notClaimed, domain)
 	}
 	if problem := checkBundle(staged, h); problem != "" {
 		return notAllowed("%s", problem)
@@ -111,6 +115,8 @@ func commit(now time.Time, r *Room, peer string, h *wire.HandshakeBundle, lent f
 	return &UpdateVerdict{Staged: staged, Joiner: joiner,
 		Response: wire.UpdateRoomResponse{ResponseCode: wire.UpdateSuccess, AcceptedTimestamp: r.Accept(now)}}
 }
+
+const notClaimed = "the KeyPackage of a client of %s was not claimed through this hub"
 
 // joining finds out who joins by an external commit and whether the group's state was given to it.
 func joining(staged *mls.Staged, lent func(*mls.LeafNode) (*policy.JoinCode, bool)) (*room.Identity, *policy.JoinCode, string) {
@@ -203,6 +209,9 @@ func proposals(now time.Time, r *Room, peer string, list []wire.Message) *Update
 		}
 		if domain != peer {
 			return notAllowed("the sender is not of %s", peer)
+		}
+		if domain := r.unclaimed(peer, []*mls.Proposal{c.Proposal}); domain != "" {
+			return notAllowed(notClaimed, domain)
 		}
 		judged = append(judged, r.proposal(c.Sender, c.Proposal, nil, joiner))
 	}

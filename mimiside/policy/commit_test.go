@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -67,6 +68,11 @@ func (b builder) pending(proposals ...Proposal) *State {
 	return s
 }
 
+// shout writes the authority of a URI in capitals: another text for the same user (docs of wire.IdentifierURI).
+func shout(uri string) string {
+	return strings.Replace(uri, "mimi://"+Authority(uri), "mimi://"+strings.ToUpper(Authority(uri)), 1)
+}
+
 // TestJudgeCommit: who may commit what, and that the participant list and the clients in the group stay together.
 // S003-038, S003-039, S003-040, S003-041, S003-042, S003-044, S003-045, S003-056.
 func TestJudgeCommit(t *testing.T) {
@@ -94,6 +100,10 @@ func TestJudgeCommit(t *testing.T) {
 		{"banned addition with a client", admin, []Proposal{b.addUser(admin, outsider, 1), b.add(admin, outsider)}, ReasonClientsRemain},
 		{"addition in a role that is not", admin, []Proposal{b.addUser(admin, outsider, 9)}, ReasonUnknownRole},
 		{"addition of a participant", m, []Proposal{b.addUser(m, other, 2)}, ReasonAlreadyParticipant},
+		{"addition of a participant in other letters", m, []Proposal{b.addUser(m, shout(other), 2)}, ReasonAlreadyParticipant},
+		{"addition of a banned user in other letters", m, []Proposal{b.addUser(m, shout(banned.URI), 2)}, ReasonAlreadyParticipant},
+		{"removal and addition in other letters", admin, []Proposal{b.removeUser(admin, other), b.remove(admin, other), b.addUser(admin, shout(other), 2)}, ReasonAlreadyParticipant},
+		{"one addition in two ways of writing", m, []Proposal{b.addUser(m, outsider, 2), b.addUser(m, shout(outsider), 2)}, ReasonDuplicate},
 		{"own client", m, []Proposal{b.add(m, m.URI)}, ReasonNone},
 		{"removal with all clients", m, []Proposal{b.removeUser(m, other), b.remove(m, other)}, ReasonNone},
 		{"removal that leaves a client", m, []Proposal{b.removeUser(m, other)}, ReasonClientsRemain},

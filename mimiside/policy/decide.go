@@ -12,6 +12,9 @@ func Decide(s *State, actor Actor, change Change) Decision {
 		return d
 	}
 	changes, clients := s.effect(actor, change)
+	if d, _ := onceEach(s.Participants, changes); !d.Allowed {
+		return d
+	}
 	if changes == nil && clients == nil {
 		return allowed
 	}

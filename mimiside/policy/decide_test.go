@@ -57,6 +57,8 @@ func TestDecideEverything(t *testing.T) {
 		{"open join in an unknown role", openRoom, newcomer, Change{Kind: Join, Role: 77}, ReasonUnknownRole},
 		{"open join as banned", openRoom, newcomer, Change{Kind: Join, Role: 1}, ReasonNoTransition},
 		{"open join in role 0", openRoom, newcomer, Change{Kind: Join, Role: 0}, ReasonMalformed},
+		{"open join by a participant in other letters", openRoom, Actor{URI: shout(user(2, 1))}, Change{Kind: Join, Role: 2}, ReasonAlreadyParticipant},
+		{"addition of a banned user in other letters", coop, a(2), Change{Kind: AddParticipant, User: shout(user(1, 1)), Role: 2}, ReasonAlreadyParticipant},
 		{"open join by a participant", openRoom, a(2), Change{Kind: Join, Role: 2}, ReasonAlreadyParticipant},
 		{"open join by a banned user", openRoom, a(1), Change{Kind: Join, Role: 2}, ReasonAlreadyParticipant},
 		{"join of a closed room", coop, newcomer, Change{Kind: Join, Role: 2}, ReasonNoCapability},

@@ -27,6 +27,14 @@ type senderChange struct {
 	joined   bool
 }
 
+func (j *judgement) participantChanges() []ParticipantChange {
+	changes := make([]ParticipantChange, len(j.changes))
+	for i, c := range j.changes {
+		changes[i] = c.ParticipantChange
+	}
+	return changes
+}
+
 func (j *judgement) run() Verdict {
 	j.updates, j.removed = make(map[uint16][][]byte), make(map[uint16]bool)
 	j.clients, j.cleanup = make(map[string]int), make(map[string]bool)
@@ -127,6 +135,9 @@ func (j *judgement) combinations() (Decision, int) {
 
 // participants authorises every change of the participant list.
 func (j *judgement) participants() (Decision, int) {
+	if d, i := onceEach(j.before.Participants, j.participantChanges()); !d.Allowed {
+		return d, j.changes[i].proposal
+	}
 	for i := range j.changes {
 		c := &j.changes[i]
 		change := Change{User: c.User, Role: c.To}
@@ -278,11 +289,7 @@ func (j *judgement) advance() (Decision, int) {
 	if err != nil {
 		return deny(ReasonMalformed, "%v", err), -1
 	}
-	changes := make([]ParticipantChange, len(j.changes))
-	for i, c := range j.changes {
-		changes[i] = c.ParticipantChange
-	}
-	if j.next, err = next.advance(changes, j.clients); err != nil {
+	if j.next, err = next.advance(j.participantChanges(), j.clients); err != nil {
 		return deny(ReasonMalformed, "%v", err), -1
 	}
 	return allowed, -1
@@ -340,11 +347,7 @@ func (j *judgement) addition(p Proposal) Decision {
 
 // result checks the room after the commit.
 func (j *judgement) result() (Decision, int) {
-	changes := make([]ParticipantChange, len(j.changes))
-	for i, c := range j.changes {
-		changes[i] = c.ParticipantChange
-	}
-	if d := outcome(j.before, j.next, changes, j.clients); !d.Allowed {
+	if d := outcome(j.before, j.next, j.participantChanges(), j.clients); !d.Allowed {
 		return d, -1
 	}
 	if j.updates[ComponentRoles] != nil {

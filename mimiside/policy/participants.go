@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/matrix-mimi/bridge/internal/tlspl"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
 // UserRolePair is an entry of the participant list (draft-ietf-mimi-protocol-06 §5.3, UserRolePair).
@@ -201,6 +202,33 @@ func (l ParticipantList) Apply(changes []ParticipantChange) (ParticipantList, er
 		return nil, malformed("%d participants", len(out))
 	}
 	return out, nil
+}
+
+// onceEach says whether nobody is added who is in the list already, or twice, also not in another spelling of the provider's
+// name: it is one user however its letters are written (see [wire.IdentifierURI]), and one that is banned must not come
+// back under capitals. at is the change that does it.
+func onceEach(list ParticipantList, changes []ParticipantChange) (d Decision, at int) {
+	var there, added map[string]bool
+	for i, c := range changes {
+		if c.From != RoleNone {
+			continue
+		}
+		if there == nil {
+			there, added = make(map[string]bool, len(list)), make(map[string]bool)
+			for _, p := range list {
+				there[wire.IdentifierURI(p.User).Key()] = true
+			}
+		}
+		key := wire.IdentifierURI(c.User).Key()
+		switch {
+		case there[key]:
+			return deny(ReasonAlreadyParticipant, "%.200q", c.User), i
+		case added[key]:
+			return deny(ReasonDuplicate, "%.200q", c.User), i
+		}
+		added[key] = true
+	}
+	return allowed, -1
 }
 
 // Index returns the position of the user in the list, or -1.
