@@ -123,6 +123,9 @@ func (a *app) statusLines(ctx context.Context, p *provider) []string {
 	for name, why := range a.health.Ready(ctx) {
 		out = append(out, "not ready: "+name+": "+why)
 	}
+	for name, why := range a.health.Warnings(ctx) {
+		out = append(out, "in trouble: "+name+": "+why)
+	}
 	slices.Sort(out)
 	for _, domain := range p.client.Open() {
 		out = append(out, "left alone after failures: "+domain)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -34,8 +35,9 @@ type matrixLink struct {
 	up        func(bool)
 	log       zerolog.Logger
 
-	once  sync.Once
-	known chan struct{} // closed when the homeserver knows the bot
+	once    sync.Once
+	known   chan struct{}         // closed when the homeserver knows the bot
+	trouble atomic.Pointer[error] // of the last time that the homeserver was asked; nil before the first
 }
 
 // botKnown is the setting that says that the bot was registered once.
@@ -46,7 +48,7 @@ const deviceSecret = "matrix.device"
 
 // check is a condition of readiness: before the first registration of the bot
 // nothing works. Later the homeserver may be away without making the bridge
-// useless to other providers.
+// useless to other providers: that is a warning (away).
 func (l *matrixLink) check(ctx context.Context) error {
 	select {
 	case <-l.known:
@@ -61,6 +63,26 @@ func (l *matrixLink) check(ctx context.Context) error {
 		return errors.New("the bot is not registered at the homeserver yet")
 	}
 	return nil
+}
+
+// heard notes what came of asking the homeserver.
+func (l *matrixLink) heard(err error) {
+	l.up(err == nil)
+	l.trouble.Store(&err)
+}
+
+// away is what is wrong with the homeserver, or with its way to the bridge, since it was last asked. It is no condition of readiness:
+// a load balancer that keeps requests from what is not ready would keep the homeserver away for good, because whether it reaches
+// the bridge shows only when it does.
+func (l *matrixLink) away(context.Context) error {
+	err := l.trouble.Load()
+	if err == nil || *err == nil {
+		return nil
+	}
+	if hint := remedy(*err); hint != "" {
+		return fmt.Errorf("%w; %s", *err, hint)
+	}
+	return *err
 }
 
 // run works until the context ends.
@@ -122,7 +144,7 @@ func (l *matrixLink) greet(ctx context.Context) (matrix.Software, error) {
 		if err == nil {
 			err = l.db.Tx(ctx, func(tx *store.Tx) error { return tx.SetSetting(ctx, "", botKnown, "yes") })
 		}
-		l.up(err == nil)
+		l.heard(err)
 		if err == nil {
 			l.once.Do(func() { close(l.known) })
 			l.log.Info().Str("software", software.Name).Str("version", software.Version).Msg("the homeserver answers")
@@ -214,7 +236,8 @@ func (l *matrixLink) device(ctx context.Context) (matrix.Device, error) {
 // to tell, whether it reaches the bridge: a Synapse that waits, up to nine minutes after a long absence, then
 // delivers again at once.
 func (l *matrixLink) watch(ctx context.Context, ping bool) {
-	for n := 0; n == 0 || pauseFor(ctx, l.cfg.Homeserver.PingInterval.D()); n++ {
+	last := ""
+	for n, pause := 0, time.Duration(0); n == 0 || pauseFor(ctx, pause); n++ {
 		var err error
 		if ping {
 			err = l.client.Ping(ctx, l.cfg.Appservice.ID, fmt.Sprintf("mimi-ping-%d-%d", n, rand.Uint64()))
@@ -224,16 +247,30 @@ func (l *matrixLink) watch(ctx context.Context, ping bool) {
 		if ctx.Err() != nil {
 			return
 		}
-		l.up(err == nil)
-		if err != nil {
+		l.heard(err)
+		pause = askAgain(l.cfg.Homeserver.PingInterval.D(), err)
+		switch {
+		case err == nil && last != "":
+			l.log.Info().Bool("ping", ping).Msg("the homeserver is there again")
+			last = ""
+		case err != nil && err.Error() != last:
 			l.log.Warn().Err(err).Bool("ping", ping).Str("hint", remedy(err)).Msg("the homeserver is away, or does not reach the bridge")
+			last = err.Error()
 		}
 	}
 }
 
+// askAgain is after what time the homeserver is asked again: sooner when it was away, because what waits there comes then.
+func askAgain(interval time.Duration, err error) time.Duration {
+	if err != nil {
+		return min(interval, 30*time.Second)
+	}
+	return interval
+}
+
 // newMatrixLink makes the link and registers its gauge and check.
 func (a *app) newMatrixLink(hs *matrix.Client, s intake.Sink, p intake.Positions, observe func(string, *intake.Transaction, time.Duration)) *matrixLink {
-	gauge := a.metrics.Gauge("homeserver_up", "1 when the homeserver answered when it was last asked.")
+	gauge := a.metrics.Gauge("homeserver_up", "1 when the homeserver answered when it was last asked and, where it can tell, reached the bridge.")
 	l := &matrixLink{
 		cfg: a.cfg, client: hs, crypt: a.device, db: a.db, sink: s, positions: p, observe: observe, known: make(chan struct{}),
 		log: a.log.With().Str(obs.FieldComponent, "matrix").Logger(),
@@ -246,6 +283,7 @@ func (a *app) newMatrixLink(hs *matrix.Client, s intake.Sink, p intake.Positions
 		},
 	}
 	a.health.Check("bot", l.check)
+	a.health.Warn("homeserver", l.away)
 	return l
 }
 

@@ -19,9 +19,10 @@ type Health struct {
 	ready    atomic.Bool
 	stopping atomic.Bool
 
-	mu     sync.Mutex
-	checks []named[func(context.Context) error]
-	status []named[func(context.Context) (any, error)]
+	mu       sync.Mutex
+	checks   []named[func(context.Context) error]
+	warnings []named[func(context.Context) error]
+	status   []named[func(context.Context) (any, error)]
 }
 
 type named[T any] struct {
@@ -54,6 +55,13 @@ func (h *Health) Check(name string, f func(context.Context) error) {
 	h.checks = append(h.checks, named[func(context.Context) error]{name, f})
 }
 
+// Warn adds something that is told beside the readiness and does not decide it. The function is bound as that of Check is.
+func (h *Health) Warn(name string, f func(context.Context) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.warnings = append(h.warnings, named[func(context.Context) error]{name, f})
+}
+
 // Status adds a part of /statusz; its result must be fit for JSON and hold ids
 // and numbers only.
 func (h *Health) Status(name string, f func(context.Context) (any, error)) {
@@ -62,7 +70,7 @@ func (h *Health) Status(name string, f func(context.Context) (any, error)) {
 	h.status = append(h.status, named[func(context.Context) (any, error)]{name, f})
 }
 
-// checkTime bounds all checks of one request together.
+// checkTime bounds all checks of one request together, and all warnings.
 const checkTime = 2 * time.Second
 
 // Live says whether the main loop has turned lately.
@@ -79,11 +87,23 @@ func (h *Health) Ready(ctx context.Context) map[string]string {
 	case !h.ready.Load():
 		return map[string]string{"process": "starting"}
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
-	defer cancel()
 	h.mu.Lock()
 	checks := h.checks
 	h.mu.Unlock()
+	return failing(ctx, checks)
+}
+
+// Warnings returns what does not work although the process may be ready, by name.
+func (h *Health) Warnings(ctx context.Context) map[string]string {
+	h.mu.Lock()
+	warnings := h.warnings
+	h.mu.Unlock()
+	return failing(ctx, warnings)
+}
+
+func failing(ctx context.Context, checks []named[func(context.Context) error]) map[string]string {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
 	bad := map[string]string{}
 	for _, c := range checks {
 		if err := c.f(ctx); err != nil {
@@ -107,7 +127,7 @@ func (h *Health) serveReady(w http.ResponseWriter, r *http.Request) {
 	if len(bad) > 0 {
 		code = http.StatusServiceUnavailable
 	}
-	writeJSON(w, code, map[string]any{"ready": len(bad) == 0, "problems": bad})
+	writeJSON(w, code, map[string]any{"ready": len(bad) == 0, "problems": bad, "warnings": h.Warnings(r.Context())})
 }
 
 func (h *Health) serveStatus(w http.ResponseWriter, r *http.Request) {
@@ -116,7 +136,7 @@ func (h *Health) serveStatus(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
 	parts := h.status
 	h.mu.Unlock()
-	out := map[string]any{"live": h.Live(), "problems": h.Ready(ctx)}
+	out := map[string]any{"live": h.Live(), "problems": h.Ready(ctx), "warnings": h.Warnings(ctx)}
 	for _, p := range parts {
 		v, err := p.f(ctx)
 		if err != nil {

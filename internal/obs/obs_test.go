@@ -88,6 +88,27 @@ func TestReadinessStartsFalseAndFollowsTheChecks(t *testing.T) {
 	want(503, "stopping")
 }
 
+// What only warns is told with the readiness and does not decide it.
+func TestWarningsDoNotDecideReadiness(t *testing.T) {
+	health := NewHealth(time.Now, time.Minute)
+	away := errors.New("the homeserver is away")
+	err := away
+	health.Warn("homeserver", func(context.Context) error { return err })
+	h := AdminHandler(AdminOptions{Health: health, Registry: NewRegistry("v0")})
+	health.Started()
+	for _, path := range []string{"/readyz", "/statusz"} {
+		for _, c := range []struct {
+			err  error
+			want bool
+		}{{away, true}, {nil, false}} {
+			err = c.err
+			if code, body := get(t, h, path, here); code != 200 || strings.Contains(body, `"homeserver": "the homeserver is away"`) != c.want {
+				t.Errorf("%s with %v: %d %s", path, c.err, code, body)
+			}
+		}
+	}
+}
+
 func TestLivenessNeedsTheLoopToTurn(t *testing.T) {
 	now := time.Unix(1000, 0)
 	health := NewHealth(func() time.Time { return now }, 30*time.Second)
