@@ -2,7 +2,6 @@ package bot
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
@@ -26,7 +25,7 @@ func (w *world) Introduce(_ context.Context, mxid, text string) (string, error) 
 }
 
 func TestIntroductionCommands(t *testing.T) {
-	for text, want := range map[string]struct{ reply, did string }{
+	for text, want := range map[string]outcome{
 		"introduction create":                               {"introduction=abc", "create @u:hs false 168h0m0s"},
 		"introduction create --many --expires never":        {"Whoever presents it", "create @u:hs true 0s"},
 		"introduction create --role x":                      {"Usage", ""},
@@ -37,11 +36,6 @@ func TestIntroductionCommands(t *testing.T) {
 	} {
 		b, w := newBot(t)
 		b.Register(Introduction(w)...)
-		if err := b.Command(context.Background(), say("@u:hs", text, true)); err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.Join(w.did, "; "); got != want.did || len(w.sent) != 1 || !strings.Contains(w.sent[0].Body, want.reply) {
-			t.Errorf("%s: did %q, said %+v; want %q, %q", text, got, w.sent, want.did, want.reply)
-		}
+		w.expect(t, b, say("@u:hs", text, true), want)
 	}
 }

@@ -2,7 +2,6 @@ package bot
 
 import (
 	"context"
-	"strings"
 	"testing"
 
 	"github.com/matrix-mimi/bridge/internal/relay"
@@ -18,18 +17,13 @@ func (w *world) Unknock(_ context.Context, by, room string) error {
 }
 
 func TestKnockCommands(t *testing.T) {
-	for text, want := range map[string]string{
-		"knock mimi://a.example/r/x":                 `knock @u:hs mimi://a.example/r/x ""`,
-		"knock <mimi://a.example/r/x> please let me": `knock @u:hs mimi://a.example/r/x "please let me"`,
-		"unknock mimi://a.example/r/x":               `unknock @u:hs mimi://a.example/r/x`,
+	for text, want := range map[string]outcome{
+		"knock mimi://a.example/r/x":                 {"Knocking at mimi://a.example/r/x.", `knock @u:hs mimi://a.example/r/x ""`},
+		"knock <mimi://a.example/r/x> please let me": {"Knocking at mimi://a.example/r/x.", `knock @u:hs mimi://a.example/r/x "please let me"`},
+		"unknock mimi://a.example/r/x":               {"You do not knock at mimi://a.example/r/x any more.", `unknock @u:hs mimi://a.example/r/x`},
 	} {
 		b, w := newBot(t)
 		b.Register(Knock(w)...)
-		if err := b.Command(context.Background(), say("@u:hs", text, true)); err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.Join(w.did, "; "); got != want || len(w.sent) != 1 {
-			t.Errorf("%s: did %q, said %+v", text, got, w.sent)
-		}
+		w.expect(t, b, say("@u:hs", text, true), want)
 	}
 }

@@ -3,7 +3,6 @@ package bot
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +24,7 @@ func (w *world) RevokeLink(_ context.Context, room, by, ev, id string) error {
 func TestLinkCommand(t *testing.T) {
 	week := 7 * 24 * time.Hour
 	made := func(o relay.LinkOptions) string { return fmt.Sprintf("link !r:hs @u:hs $e %+v", o) }
-	for text, want := range map[string]struct{ reply, did string }{
+	for text, want := range map[string]outcome{
 		"link":                             {"This room is mimi://a.example/r/x.", ""},
 		"link create":                      {"", made(relay.LinkOptions{Lasts: week})},
 		"link create --many --expires 12h": {"", made(relay.LinkOptions{Many: true, Lasts: 12 * time.Hour})},
@@ -41,14 +40,6 @@ func TestLinkCommand(t *testing.T) {
 	} {
 		b, w := newBot(t)
 		b.Register(Link(w))
-		if err := b.Command(context.Background(), say("@u:hs", text, false)); err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.Join(w.did, "; "); got != want.did {
-			t.Errorf("%s: did %q, want %q", text, got, want.did)
-		}
-		if len(w.sent) > 0 != (want.reply != "") || len(w.sent) > 0 && !strings.Contains(w.sent[0].Body, want.reply) {
-			t.Errorf("%s: said %+v, want %q", text, w.sent, want.reply)
-		}
+		w.expect(t, b, say("@u:hs", text, false), want)
 	}
 }

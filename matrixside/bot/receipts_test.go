@@ -2,7 +2,6 @@ package bot
 
 import (
 	"context"
-	"strings"
 	"testing"
 
 	"github.com/matrix-mimi/bridge/internal/relay"
@@ -15,7 +14,7 @@ func (w *world) StatusPolicy(_ context.Context, room, by, ev string, change rela
 }
 
 func TestReceiptsCommand(t *testing.T) {
-	for text, want := range map[string]struct{ reply, did string }{
+	for text, want := range map[string]outcome{
 		"receipts":                    {"", `receipts !r:hs @u:hs $e read "" delivery ""`},
 		"receipts read forbidden":     {"", `receipts !r:hs @u:hs $e read "forbidden" delivery ""`},
 		"receipts Delivery REQUIRED":  {"", `receipts !r:hs @u:hs $e read "" delivery "required"`},
@@ -25,14 +24,6 @@ func TestReceiptsCommand(t *testing.T) {
 	} {
 		b, w := newBot(t)
 		b.Register(Receipts(w))
-		if err := b.Command(context.Background(), say("@u:hs", text, false)); err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.Join(w.did, "; "); got != want.did {
-			t.Errorf("%s: did %q, want %q", text, got, want.did)
-		}
-		if len(w.sent) > 0 != (want.reply != "") || len(w.sent) > 0 && !strings.Contains(w.sent[0].Body, want.reply) {
-			t.Errorf("%s: said %+v, want %q", text, w.sent, want.reply)
-		}
+		w.expect(t, b, say("@u:hs", text, false), want)
 	}
 }

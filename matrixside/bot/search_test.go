@@ -2,7 +2,6 @@ package bot
 
 import (
 	"context"
-	"strings"
 	"testing"
 
 	"github.com/matrix-mimi/bridge/internal/relay"
@@ -50,12 +49,6 @@ func TestSearchCommands(t *testing.T) {
 		{"searchable remove phone", "do not find you by phone", "remove @u:hs phone"},
 		{"searchable maybe", "Usage", ""},
 	} {
-		w.did, w.sent = nil, nil
-		if err := b.Command(context.Background(), say("@u:hs", c.text, true)); err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.Join(w.did, "; "); got != c.did || len(w.sent) != 1 || !strings.Contains(w.sent[0].Body, c.reply) {
-			t.Errorf("%s: did %q, said %+v", c.text, got, w.sent)
-		}
+		w.expect(t, b, say("@u:hs", c.text, true), outcome{c.reply, c.did})
 	}
 }
