@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,113 +18,6 @@ import (
 
 	"github.com/matrix-mimi/bridge/matrixside/event"
 )
-
-const token = "as-token-planted"
-
-// fake answers like a homeserver: each "METHOD path" has a list of answers, of
-// which the last one stays.
-type fake struct {
-	*httptest.Server
-	mu      sync.Mutex
-	answers map[string][]answer
-	log     []string
-	queries map[string]string
-	bodies  map[string]string
-}
-
-type answer struct {
-	status int
-	body   string
-	header map[string]string
-}
-
-func newFake(t *testing.T) *fake {
-	f := &fake{answers: map[string][]answer{}, queries: map[string]string{}, bodies: map[string]string{}}
-	f.Server = httptest.NewServer(f)
-	t.Cleanup(f.Close)
-	return f
-}
-
-func (f *fake) on(call string, status int, body string) *fake {
-	f.answers[call] = append(f.answers[call], answer{status: status, body: body})
-	return f
-}
-
-func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	call := r.Method + " " + strings.TrimPrefix(r.URL.Path, "/_matrix/client/v3")
-	body, _ := io.ReadAll(r.Body)
-	f.log = append(f.log, call)
-	f.queries[call], f.bodies[call] = r.URL.RawQuery, string(body)
-	if r.Header.Get("Authorization") != "Bearer "+token {
-		w.WriteHeader(http.StatusUnauthorized)
-		return
-	}
-	list, ok := f.answers[call]
-	if !ok {
-		for prefix, l := range f.answers {
-			if strings.HasSuffix(prefix, "*") && strings.HasPrefix(call, strings.TrimSuffix(prefix, "*")) {
-				call, list, ok = prefix, l, true
-			}
-		}
-	}
-	if !ok {
-		w.WriteHeader(http.StatusNotFound)
-		fmt.Fprint(w, `{"errcode":"M_UNRECOGNIZED","error":"no such endpoint"}`)
-		return
-	}
-	if len(list) > 1 {
-		f.answers[call] = list[1:]
-	}
-	for k, v := range list[0].header {
-		w.Header().Set(k, v)
-	}
-	w.WriteHeader(list[0].status)
-	fmt.Fprint(w, list[0].body)
-}
-
-func (f *fake) count(call string) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n := 0
-	for _, l := range f.log {
-		if l == call || strings.HasSuffix(call, "*") && strings.HasPrefix(l, strings.TrimSuffix(call, "*")) {
-			n++
-		}
-	}
-	return n
-}
-
-type pendingMap map[string]id.EventID
-
-func (p pendingMap) Resolve(_ context.Context, _ id.RoomID, mimiID []byte, part int) (id.EventID, error) {
-	return p[fmt.Sprintf("%x/%d", mimiID, part)], nil
-}
-
-func newClient(t *testing.T, f *fake) *Client {
-	t.Helper()
-	c, err := New(Config{
-		Homeserver: f.URL, Token: token, Bot: "@bot:hs", Timeout: 5 * time.Second,
-		IsGhost:   func(u id.UserID) bool { return strings.HasPrefix(string(u), "@mimi_") },
-		GhostName: func(context.Context, id.UserID) (string, string, error) { return "Ghost", "", nil },
-		Pending:   pendingMap{"0102/0": "$real"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func ghostly(f *fake) *fake {
-	return f.on("POST /register", 200, `{"user_id":"@mimi_a:hs"}`).
-		on("PUT /pushrules/global/override/.m.rule.master/enabled", 200, `{}`).
-		on("PUT /profile/@mimi_a:hs/displayname", 200, `{}`)
-}
-
-func row(a event.Args, txn string) Row {
-	return Row{Request: event.NewRequest(a), Room: "!r:hs", Txn: txn}
-}
 
 func TestOutcomesAreClassified(t *testing.T) {
 	for _, c := range []struct {
@@ -328,13 +220,6 @@ func TestReferencesToWaitingEvents(t *testing.T) {
 	}
 }
 
-func TestDuplicateReactionIsDone(t *testing.T) {
-	f := newFake(t).on("PUT /rooms/!r:hs/send/*", 400, `{"errcode":"M_DUPLICATE_ANNOTATION"}`)
-	if res := newClient(t, f).Do(t.Context(), row(event.Send{Type: "m.reaction", Content: event.EncodeReaction("$a", "x", nil)}, "k")); res.Class != Done || res.EventID() != "" {
-		t.Fatalf("%+v", res)
-	}
-}
-
 func TestMediaStreamsAndIsBounded(t *testing.T) {
 	data := bytes.Repeat([]byte("0123456789"), 1000)
 	mux := http.NewServeMux()
@@ -395,133 +280,5 @@ func TestVerbsHaveArguments(t *testing.T) {
 	}
 	if res := c.Do(t.Context(), Row{Request: event.Request{Verb: "dance"}}); res.Class != Refused {
 		t.Errorf("%+v", res)
-	}
-}
-
-// A homeserver that stopped before it answered has forgotten the transaction id: what an earlier try made is found by
-// its mark, and nothing is sent twice.
-func TestRepeatedMessageIsNotDoubled(t *testing.T) {
-	const ghost = id.UserID("@mimi_a:hs")
-	content := `{"body":"hi","msgtype":"m.text","im.mimi.message":{"id":"01ab","part":0,"room":"mimi://a.example/r/1"}}`
-	other := strings.Replace(content, "01ab", "01ac", 1)
-	event1 := `{"chunk":[{"event_id":"$other","type":"m.room.message","sender":"` + string(ghost) + `","content":` + other + `},` +
-		`{"event_id":"$there","type":"m.room.message","sender":"` + string(ghost) + `","content":` + content + `}]}`
-	for _, c := range []struct {
-		name, page string
-		status     int
-		class      Class
-		id         string
-		puts       int
-	}{
-		{"it is there", event1, 200, Done, "$there", 0},
-		{"it is not there", `{"chunk":[{"event_id":"$other","type":"m.room.message","sender":"` + string(ghost) + `","content":` + other + `}]}`, 200, Done, "$new", 1},
-		{"of somebody else", strings.ReplaceAll(event1, string(ghost), "@mallory:hs"), 200, Done, "$new", 1},
-		{"nobody answers yet", `{}`, 502, Retry, "", 0},
-		{"the room may not be read", `{"errcode":"M_FORBIDDEN","error":"no"}`, 403, Done, "$new", 1},
-	} {
-		f := ghostly(newFake(t)).on("GET /rooms/!r:hs/messages", c.status, c.page).
-			on("PUT /rooms/!r:hs/send/*", 200, `{"event_id":"$new"}`)
-		row := Row{Request: event.NewRequest(event.Send{Sender: ghost, Type: "m.room.message", Content: json.RawMessage(content)}), Room: "!r:hs", Txn: "row1", Repeated: true}
-		cl := newClient(t, f)
-		cl.setKnown(ghost)
-		r := cl.Do(t.Context(), row)
-		puts := 0
-		for _, call := range f.log {
-			if strings.HasPrefix(call, "PUT /rooms/!r:hs/send/") {
-				puts++
-			}
-		}
-		if r.Class != c.class || string(r.EventID()) != c.id || puts != c.puts {
-			t.Errorf("%s: %v %s %v, sent %d times; want %v %s, %d times", c.name, r.Class, r.EventID(), r.Err, puts, c.class, c.id, c.puts)
-		}
-	}
-}
-
-// A state event that may have been sent is not sent over what somebody has set since.
-func TestRepeatedState(t *testing.T) {
-	rename := event.State{Type: "m.room.name", Content: json.RawMessage(`{"name":"new"}`), Was: json.RawMessage(`{"name":"old"}`)}
-	first := rename
-	first.Was = json.RawMessage(`{"name":""}`)
-	unknown := rename
-	unknown.Was = nil
-	for _, c := range []struct {
-		name   string
-		args   event.State
-		status int
-		now    string
-		class  Class
-		sent   bool
-	}{
-		{"never sent", rename, 200, `{"name":"old","more":1}`, Done, true},
-		{"sent already", rename, 200, `{"name":"new"}`, Done, false},
-		{"changed since", rename, 200, `{"name":"newest"}`, Done, false},
-		{"the first name, never sent", first, 404, `{"errcode":"M_NOT_FOUND","error":"none"}`, Done, true},
-		{"the first name, sent", first, 200, `{"name":"new"}`, Done, false},
-		{"not known what was", unknown, 200, `{"name":"newest"}`, Done, true},
-		{"may not look", rename, 403, `{"errcode":"M_FORBIDDEN","error":"no"}`, Done, true},
-		{"nobody answers yet", rename, 502, `{}`, Retry, false},
-	} {
-		for _, repeated := range []bool{true, false} {
-			f := newFake(t).on("GET /rooms/!r:hs/state/m.room.name/", c.status, c.now).on("PUT /rooms/!r:hs/state/m.room.name/", 200, `{"event_id":"$new"}`)
-			q := row(c.args, "k")
-			q.Repeated = repeated
-			res := newClient(t, f).Do(t.Context(), q)
-			sent := slices.ContainsFunc(f.log, func(call string) bool { return strings.HasPrefix(call, "PUT /rooms/") })
-			if repeated && res.Class != c.class || !repeated && res.Class != Done || sent != (c.sent || !repeated) {
-				t.Errorf("%s, repeated %v: %v %v, sent %v", c.name, repeated, res.Class, res.Err, sent)
-			}
-		}
-	}
-}
-
-// A change of membership that may have been carried out is compared with what is: who left and was invited again does
-// not leave twice, and nobody is put out twice.
-func TestRepeatedMembership(t *testing.T) {
-	const ghost, person = id.UserID("@mimi_a:hs"), id.UserID("@person:hs")
-	leave := func(was event.Membership) event.Args { return event.LeaveRoom{Sender: ghost, Was: was} }
-	kick := func(was event.Membership) event.Args { return event.KickUser{Target: person, Was: was} }
-	for _, c := range []struct {
-		name string
-		args event.Args
-		user id.UserID
-		now  string // of the user; "" for a room without the bot, in which the ghost may not look either
-		sent bool
-	}{
-		{"left already", leave(event.Join), ghost, "leave", false},
-		{"left and invited again", leave(event.Join), ghost, "invite", false},
-		{"still there", leave(event.Join), ghost, "join", true},
-		{"declines an invitation", leave(event.Invite), ghost, "invite", true},
-		{"not known what it was", leave(""), ghost, "invite", true},
-		{"a room that nobody may look into", leave(event.Join), ghost, "", false},
-		{"an invitation that nobody may look at", leave(event.Invite), ghost, "", true},
-		{"put out already", kick(event.Join), person, "leave", false},
-		{"put out and invited again", kick(event.Join), person, "invite", false},
-		{"still in", kick(event.Join), person, "join", true},
-		{"accepted meanwhile", kick(event.Invite), person, "join", true},
-		{"invited already", event.InviteUser{Target: person}, person, "join", false},
-		{"not invited", event.InviteUser{Target: person}, person, "leave", true},
-		{"banned already", event.BanUser{Target: person}, person, "ban", false},
-		{"not banned", event.BanUser{Target: person}, person, "join", true},
-		{"unbanned already", event.UnbanUser{Target: person}, person, "leave", false},
-		{"not unbanned", event.UnbanUser{Target: person}, person, "ban", true},
-	} {
-		for _, repeated := range []bool{true, false} {
-			state := "GET /rooms/!r:hs/state/m.room.member/" + string(c.user)
-			f := ghostly(newFake(t)).on("POST /rooms/!r:hs/*", 200, `{}`)
-			if c.now == "" {
-				f.on(state, 403, `{"errcode":"M_FORBIDDEN"}`)
-			} else {
-				f.on(state, 200, `{"membership":"`+c.now+`"}`)
-			}
-			cl := newClient(t, f)
-			cl.setKnown(ghost)
-			q := row(c.args, "k")
-			q.Repeated = repeated
-			res := cl.Do(t.Context(), q)
-			sent := slices.ContainsFunc(f.log, func(call string) bool { return strings.HasPrefix(call, "POST /rooms/") })
-			if res.Class != Done || sent != (c.sent || !repeated) {
-				t.Errorf("%s, repeated %v: %v %v, sent %v", c.name, repeated, res.Class, res.Err, sent)
-			}
-		}
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/matrix-mimi/bridge/mimiside/content"
 	"pgregory.net/rapid"
+
+	"github.com/matrix-mimi/bridge/mimiside/content"
 )
 
 func unhex(t testing.TB, s string) []byte {

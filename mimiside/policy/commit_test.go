@@ -2,76 +2,8 @@ package policy
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 )
-
-// builder makes proposals against a room: leaf indices are those of leafOf.
-type builder struct {
-	t *testing.T
-	s *State
-}
-
-// leafOf gives every client of a test room a leaf: participants in their order, one client each.
-func (b builder) leafOf(user string) uint32 { return uint32(b.s.Participants.Index(user)) }
-
-func (b builder) index(user string) uint32 {
-	i := b.s.Participants.Index(user)
-	if i < 0 {
-		b.t.Fatalf("%s is not in the list", user)
-	}
-	return uint32(i)
-}
-
-func (b builder) list(sender Actor, u ParticipantListUpdate) Proposal {
-	return Proposal{Kind: ProposalAppDataUpdate, Sender: sender, Component: ComponentParticipants, Data: u.Marshal()}
-}
-
-func (b builder) addUser(sender Actor, user string, role uint32) Proposal {
-	return b.list(sender, ParticipantListUpdate{Added: []UserRolePair{{user, role}}})
-}
-
-func (b builder) removeUser(sender Actor, user string) Proposal {
-	return b.list(sender, ParticipantListUpdate{Removed: []uint32{b.index(user)}})
-}
-
-func (b builder) changeRole(sender Actor, user string, role uint32) Proposal {
-	return b.list(sender, ParticipantListUpdate{ChangedRoles: []UserindexRolePair{{b.index(user), role}}})
-}
-
-func (b builder) set(sender Actor, component uint16, m interface{ Marshal() []byte }) Proposal {
-	return Proposal{Kind: ProposalAppDataUpdate, Sender: sender, Component: component, Data: m.Marshal()}
-}
-
-func (b builder) add(sender Actor, user string) Proposal {
-	return Proposal{Kind: ProposalAdd, Sender: sender, User: user}
-}
-
-func (b builder) remove(sender Actor, user string) Proposal {
-	return Proposal{Kind: ProposalRemove, Sender: sender, User: user, Leaf: b.leafOf(user)}
-}
-
-// byRef gives proposals references, as if they had come before.
-func byRef(proposals ...Proposal) []Proposal {
-	for i := range proposals {
-		proposals[i].Ref = []byte(fmt.Sprintf("ref-%d-%d-%s-%x", i, proposals[i].Kind, proposals[i].User, proposals[i].Data))
-	}
-	return proposals
-}
-
-func (b builder) pending(proposals ...Proposal) *State {
-	b.t.Helper()
-	s, err := b.s.WithPending(proposals)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return s
-}
-
-// shout writes the authority of a URI in capitals: another text for the same user (docs of wire.IdentifierURI).
-func shout(uri string) string {
-	return strings.Replace(uri, "mimi://"+Authority(uri), "mimi://"+strings.ToUpper(Authority(uri)), 1)
-}
 
 // TestJudgeCommit: who may commit what, and that the participant list and the clients in the group stay together.
 // S003-038, S003-039, S003-040, S003-041, S003-042, S003-044, S003-045, S003-056.
@@ -422,72 +354,6 @@ func TestPendingProposals(t *testing.T) {
 		if _, err := s.WithPending([]Proposal{bad}); err == nil {
 			t.Error("a pending update that does not fit was taken")
 		}
-	}
-}
-
-// TestEnvelope: S003-022, S003-053.
-func TestEnvelope(t *testing.T) {
-	roles := DefaultRoles(RoleOptions{MembersAdd: true, JoinCodes: true, OpenJoin: true})
-	var list ParticipantList
-	for _, r := range []uint32{1, 2, 10, 10, 11, 11, 12} {
-		list = append(list, UserRolePair{user(r, 1+len(list)), r})
-	}
-	bot := Actor{URI: "mimi://b.example/u/bot"}
-	list = append(list, UserRolePair{bot.URI, RoleBridge})
-	s := room(t, roles, list)
-	b := builder{t, s}
-	trustedBot := bot
-	trustedBot.Trusted = true
-	moderator := Actor{URI: list[4].User}
-	change := func(f func(RoleData)) RoleData {
-		d := DefaultRoles(RoleOptions{MembersAdd: true})
-		f(d)
-		return d
-	}
-	e := DefaultEnvelope()
-	if d := e.Check(s); !d.Allowed {
-		t.Fatalf("the default roles are outside the default envelope: %v", d)
-	}
-	cases := []struct {
-		name      string
-		envelope  *Envelope
-		committer Actor
-		proposals []Proposal
-		want      Reason
-	}{
-		{"other roles", e, bot, []Proposal{b.set(bot, ComponentRoles, DefaultRoles(RoleOptions{}))}, ReasonNone},
-		{"a capability that is never given", e, bot, []Proposal{b.set(bot, ComponentRoles, change(func(d RoleData) { d.Role(RoleAdmin).Capabilities = Capabilities()[5:] }))}, ReasonEnvelope},
-		{"by a trusted actor", e, trustedBot, []Proposal{b.set(trustedBot, ComponentRoles, change(func(d RoleData) {
-			d.Role(RoleAdmin).Capabilities = append(d.Role(RoleAdmin).Capabilities, CanChangeRoleDefinitions)
-		}))}, ReasonEnvelope},
-		{"the protected role changes", e, bot, []Proposal{b.set(bot, ComponentRoles, change(func(d RoleData) { d.Role(RoleBridge).Capabilities = nil }))}, ReasonEnvelope},
-		{"a way into the protected role", e, bot, []Proposal{b.set(bot, ComponentRoles, change(func(d RoleData) {
-			d.Role(RoleAdmin).AuthorizedChanges = append(d.Role(RoleAdmin).AuthorizedChanges, RoleChangeTargets{10, []uint32{RoleBridge}})
-		}))}, ReasonEnvelope},
-		{"preauthorisation for the protected role", e, bot, []Proposal{b.set(bot, ComponentPreauth, PreAuthData{{TargetRole: Role{Index: RoleBridge}}})}, ReasonEnvelope},
-		{"a trusted actor empties the protected role", e, trustedBot, []Proposal{b.changeRole(trustedBot, bot.URI, RoleAdmin)}, ReasonEnvelope},
-		{"too many roles", &Envelope{MaxRoles: 3}, bot, []Proposal{b.set(bot, ComponentRoles, roles)}, ReasonEnvelope},
-		{"too many users", &Envelope{MaxUsers: 7}, bot, []Proposal{b.addUser(bot, outsider, 10)}, ReasonEnvelope},
-		{"banned users do not count", &Envelope{MaxUsers: 7}, bot, []Proposal{b.addUser(bot, outsider, 1)}, ReasonNone},
-		{"fewer users while there are too many", &Envelope{MaxUsers: 2}, bot, []Proposal{b.removeUser(bot, list[2].User), b.remove(bot, list[2].User)}, ReasonNone},
-		{"a frozen component", &Envelope{Frozen: []uint16{ComponentMetadata}}, bot, []Proposal{b.set(bot, ComponentMetadata, &RoomMetaData{RoomURI: roomURI})}, ReasonEnvelope},
-		{"a frozen component removed", &Envelope{Frozen: []uint16{ComponentAsset}}, bot, []Proposal{{Kind: ProposalAppDataRemove, Sender: bot, Component: ComponentAsset}}, ReasonEnvelope},
-		{"a moderator removes another", e, moderator, []Proposal{b.removeUser(moderator, list[5].User), b.remove(moderator, list[5].User)}, ReasonEnvelope},
-		{"and may without KeepPeers", &Envelope{}, moderator, []Proposal{b.removeUser(moderator, list[5].User), b.remove(moderator, list[5].User)}, ReasonNone},
-		{"a moderator removes a member", e, moderator, []Proposal{b.removeUser(moderator, list[2].User), b.remove(moderator, list[2].User)}, ReasonNone},
-		{"a moderator leaves", e, bot, byRef(b.removeUser(moderator, moderator.URI), b.remove(moderator, moderator.URI)), ReasonNone},
-	}
-	for _, c := range cases {
-		v := JudgeCommit(s, Commit{Committer: c.committer, Proposals: c.proposals}, c.envelope)
-		if v.Reason != c.want {
-			t.Errorf("%s: %v, want %v", c.name, v.Decision, c.want)
-		}
-	}
-	if d := (*Envelope)(nil).Check(s); !d.Allowed {
-		t.Errorf("no envelope: %v", d)
-	}
-	if d := (&Envelope{MaxUsers: 2}).Check(s); d.Reason != ReasonEnvelope {
-		t.Errorf("a room that starts too large: %v", d)
 	}
 }
 

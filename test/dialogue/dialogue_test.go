@@ -20,7 +20,7 @@ import (
 
 // stage is what all scripts of one run share: binaries and a PostgreSQL server.
 var stage struct {
-	once     sync.Once
+	mu       sync.Mutex // of the fields down to err
 	dir      string
 	software harness.Software
 	bridge   string
@@ -47,12 +47,13 @@ func TestMain(m *testing.M) {
 
 // prepare builds the binaries once.
 func prepare(ctx context.Context, needBridge bool) error {
-	stage.once.Do(func() {
-		if stage.dir, stage.err = os.MkdirTemp("", "mimi-dialogue-*"); stage.err != nil {
-			return
+	stage.mu.Lock()
+	defer stage.mu.Unlock()
+	if stage.dir == "" && stage.err == nil {
+		if stage.dir, stage.err = os.MkdirTemp("", "mimi-dialogue-*"); stage.err == nil {
+			stage.software, stage.err = harness.HomeserverSoftware(ctx, os.Stderr)
 		}
-		stage.software, stage.err = harness.HomeserverSoftware(ctx, os.Stderr)
-	})
+	}
 	if stage.err == nil && needBridge && stage.bridge == "" {
 		stage.bridge, stage.err = harness.BuildBridge(ctx, stage.dir)
 	}
@@ -98,16 +99,14 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-func play(t *testing.T, s *Script, allPostgres bool) {
-	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
-	if err := prepare(ctx, len(s.Bridges) > 0); err != nil {
+// newWorld makes what a test plays in, and ends it with the test.
+func newWorld(t *testing.T, ctx context.Context, plan Plan, o Options) *World {
+	t.Helper()
+	if err := prepare(ctx, len(plan.Bridges) > 0); err != nil {
 		t.Fatal(err)
 	}
-	w, err := NewWorld(ctx, Plan{Homeservers: s.Homeservers, Bridges: s.Bridges, Providers: s.Providers}, Options{
-		Dir: t.TempDir(), Software: stage.software, Bridge: stage.bridge, Postgres: postgres, AllPostgres: allPostgres, Log: t.Logf,
-	})
+	o.Dir, o.Software, o.Bridge, o.Log = t.TempDir(), stage.software, stage.bridge, t.Logf
+	w, err := NewWorld(ctx, plan, o)
 	if errors.Is(err, harness.ErrNoPostgres) {
 		t.Skip(err)
 	}
@@ -119,6 +118,14 @@ func play(t *testing.T, s *Script, allPostgres bool) {
 			t.Error(err)
 		}
 	})
+	return w
+}
+
+func play(t *testing.T, s *Script, allPostgres bool) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	w := newWorld(t, ctx, Plan{Homeservers: s.Homeservers, Bridges: s.Bridges, Providers: s.Providers}, Options{Postgres: postgres, AllPostgres: allPostgres})
 	// Generous, because a build machine has other work: only what never comes takes that long.
 	result, err := Run(ctx, w, s, Play{Wait: 90 * time.Second, Tell: func(told Told) {
 		t.Logf("%7.3fs %6dms  %s: %s", told.Since.Seconds(), told.Took.Milliseconds(), told.Step.Actor, told.Step.Text)
@@ -240,18 +247,11 @@ func TestAuditOfLogsFindsWhatLeaked(t *testing.T) {
 func TestAScriptThatIsNotTrueFails(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	if err := prepare(ctx, false); err != nil {
-		t.Fatal(err)
-	}
 	s, err := Parse("untrue", strings.NewReader("homeserver one\nalice@one: creates room \"A\"\nalice@one: says \"x\"\nbob@one: joins \"A\"\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := NewWorld(ctx, Plan{Homeservers: s.Homeservers}, Options{Dir: t.TempDir(), Software: stage.software})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.Close() })
+	w := newWorld(t, ctx, Plan{Homeservers: s.Homeservers}, Options{})
 	if _, err := Run(ctx, w, s, Play{}); err == nil || !strings.Contains(err.Error(), "untrue:4: bob@one: joins \"A\"\nM_FORBIDDEN") {
 		t.Errorf("joining without an invitation gives %v", err)
 	}

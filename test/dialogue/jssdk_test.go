@@ -140,21 +140,10 @@ func text(body string) map[string]any { return map[string]any{"msgtype": "m.text
 func TestAnotherClientInEncryptedRooms(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	if err := prepare(ctx, true); err != nil {
-		t.Fatal(err)
-	}
 	settings := map[string]string{"encryption.default": "true"}
-	w, err := NewWorld(ctx, Plan{Homeservers: []string{"one", "two"}, Bridges: []BridgePlan{
+	w := newWorld(t, ctx, Plan{Homeservers: []string{"one", "two"}, Bridges: []BridgePlan{
 		{Domain: "one.example", Homeserver: "one", Settings: settings}, {Domain: "two.example", Homeserver: "two", Settings: settings},
-	}}, Options{Dir: t.TempDir(), Software: stage.software, Bridge: stage.bridge, Log: t.Logf})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := w.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	}}, Options{})
 	alice, bob := newBrowser(t, ctx, w, "alice@one"), newBrowser(t, ctx, w, "bob@two")
 	ghost, err := w.MXID("one", "bob@two")
 	if err != nil {
