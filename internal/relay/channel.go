@@ -37,6 +37,14 @@ type channelState struct {
 	Refused int64 `json:"refused,omitempty"`
 	// Icon is the address of the picture that was last placed.
 	Icon string `json:"icon,omitempty"`
+	// Changes are by the type of their state event what ours changed and the channel's server was not heard about yet.
+	Changes map[string]*channelChange `json:"changes,omitempty"`
+}
+
+// channelChange is a name, topic or picture that ours changed in Matrix.
+type channelChange struct {
+	Has   string `json:"has"`   // what the channel has
+	Asked int    `json:"asked"` // how many changes its server was not heard about
 }
 
 // Kinds of inputs of channels.

@@ -321,12 +321,18 @@ func (x *apStep) takeUpdate(a *ap.Activity) error {
 
 // showChange writes the name and the topic that a channel got into the Matrix room.
 func (x *apStep) showChange(change ap.ChannelChange, sender string) {
-	v := x.room
+	m := &x.room.matrix
+	show := func(kind, key, text string, have *string) {
+		if c := x.room.st.Channel.Changes[kind]; c != nil {
+			c.Has = text
+		}
+		x.setText(userID(sender), kind, key, text, have)
+	}
 	if change.Name != nil {
-		x.setText(userID(sender), event.TypeName, "name", cleanName(*change.Name), &v.matrix.Name)
+		show(event.TypeName, "name", cleanName(*change.Name), &m.Name)
 	}
 	if change.Summary != nil {
-		x.setText(userID(sender), event.TypeTopic, "topic", cutRunes(*change.Summary, 4096), &v.matrix.Topic)
+		show(event.TypeTopic, "topic", cutRunes(*change.Summary, 4096), &m.Topic)
 	}
 }
 

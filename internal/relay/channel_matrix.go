@@ -162,6 +162,12 @@ func (x *apStep) onChannelMember(ev event.Event) error {
 		had.Display = m.DisplayName
 	}
 	x.setMember(had)
+	if m.Classify(event.Membership(was), false) == event.MoveUnbanned {
+		if x.thread == nil || !slices.Contains(x.thread.Actors(), actor) {
+			return nil
+		}
+		return x.place([]string{actor}, nil, x.room.st.Channel.ID) // the channel kept them
+	}
 	switch m.Membership {
 	case event.Join:
 		if !had.Ghost {
@@ -226,33 +232,50 @@ func (x *apStep) onChannelState(ev event.Event) error {
 	return nil
 }
 
-// channelUpdate is a change of a channel's metadata that its server is asked for: what a state event changed, from what to what.
+// channelUpdate is a change of a channel's metadata that its server is asked for: what a state event changed, and to what.
 type channelUpdate struct {
 	Event string `json:"event"`
 	Type  string `json:"type"`
-	Was   string `json:"was"`
 	Now   string `json:"now"`
 }
 
-// notUpdated tells who changed a channel's metadata that its server refuses it, and puts back what Matrix shows, unless it was changed again.
-func (x *apStep) notUpdated(u channelUpdate, why string) {
-	m := &x.room.matrix
-	what, by := "picture", userID(x.cfg.Bot)
-	switch {
-	case u.Type == event.TypeName:
-		what = "name"
-		if m.Name == u.Now {
-			x.setText(by, event.TypeName, "name", u.Was, &m.Name)
-		}
-	case u.Type == event.TypeTopic:
-		what = "topic"
-		if m.Topic == u.Now {
-			x.setText(by, event.TypeTopic, "topic", u.Was, &m.Topic)
-		}
-	case m.Avatar == u.Now:
-		x.showAvatar(u.Was)
+// onUpdateAnswer takes the word of a channel's server on a change; why it was not made, "" when it was.
+func (x *apStep) onUpdateAnswer(u channelUpdate, why string) {
+	c := x.room.st.Channel
+	change := c.Changes[u.Type]
+	if change == nil {
+		return
 	}
+	if change.Asked--; change.Asked <= 0 {
+		delete(c.Changes, u.Type)
+	}
+	if why == "" {
+		change.Has = u.Now
+		return
+	}
+	what := x.showKept(u, change)
 	x.notice("The "+what+" of this room was not changed: "+why+".", u.Event)
+}
+
+// showKept shows again what the channel has, unless more changes are on their way to it or Matrix was changed again. It returns what it is.
+func (x *apStep) showKept(u channelUpdate, change *channelChange) string {
+	m, by, last := &x.room.matrix, userID(x.cfg.Bot), change.Asked <= 0
+	switch u.Type {
+	case event.TypeName:
+		if last && m.Name == u.Now {
+			x.setText(by, event.TypeName, "name", change.Has, &m.Name)
+		}
+		return "name"
+	case event.TypeTopic:
+		if last && m.Topic == u.Now {
+			x.setText(by, event.TypeTopic, "topic", change.Has, &m.Topic)
+		}
+		return "topic"
+	}
+	if last && m.Avatar == u.Now {
+		x.showAvatar(change.Has)
+	}
+	return "picture"
 }
 
 // tellUpdate says that the channel's metadata are others now, after a state event that changed something in Matrix: to all members as its host, to the channel as a
@@ -273,7 +296,14 @@ func (x *apStep) tellUpdate(ev event.Event, changes ap.Object, was, now string) 
 		}
 		env.Actor = actor
 		row := x.postOne(ap.Post{Inbox: c.Inbox, Body: x.face.Site.ChannelUpdate(env, c.ID, changes)})
-		ask(row, refChannelUpdate+string(mustJSON(channelUpdate{string(ev.ID), ev.Type, was, now})), 0)
+		ask(row, refChannelUpdate+string(mustJSON(channelUpdate{string(ev.ID), ev.Type, now})), 0)
+		if c.Changes[ev.Type] == nil {
+			if c.Changes == nil {
+				c.Changes = map[string]*channelChange{}
+			}
+			c.Changes[ev.Type] = &channelChange{Has: was}
+		}
+		c.Changes[ev.Type].Asked++
 		return nil
 	}
 	to, err := x.channelTo(x.thread.Actors(), "")

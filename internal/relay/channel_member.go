@@ -107,23 +107,40 @@ func (x *apStep) putOut(mxid string, ghost bool, reason string) {
 	x.setMember(m)
 }
 
-// notAllowed tells who asked for a change that the channel refuses it, and undoes what was done in Matrix already.
-func (x *apStep) notAllowed(i *store.Intent) error {
-	x.Log.Info().Stringer("room", x.room.head.ID).Str("actor", i.Target).Str("kind", i.Kind).Str("fate", "refused").Msg("a channel did not allow a change")
+// notMade tells who asked for a change why the channel did not make it, and undoes what was done in Matrix already.
+func (x *apStep) notMade(i *store.Intent, why string) error {
+	x.Log.Info().Stringer("room", x.room.head.ID).Str("actor", i.Target).Str("kind", i.Kind).Str("reason", why).Str("fate", "refused").Msg("a channel did not make a change")
 	d, err := dataOf(i)
 	if err != nil {
 		return err
 	}
 	if i.Kind == intentRemove {
-		x.notice(i.Target+" was not removed: the channel does not allow it.", d.Event)
-		return x.place([]string{i.Target}, nil, x.room.st.Channel.ID)
+		return x.notRemoved(i, d, why)
 	}
-	x.notice(i.Target+" could not be added: the channel does not allow it.", d.Event)
+	x.notice(i.Target+" could not be added: "+why+".", d.Event)
 	mxid, ghost, err := x.mxid(i.Target)
 	if err == nil {
-		x.putOut(mxid, ghost, "the channel does not allow it")
+		x.putOut(mxid, ghost, why)
 	}
 	return err
+}
+
+// notRemoved shows somebody again whom the channel keeps. Who left by themselves is not asked to come back: the channel does not let another of ours
+// take them out, so their own client proposes it.
+func (x *apStep) notRemoved(i *store.Intent, d intentData, why string) error {
+	if i.Actor == i.Target && x.face.Site.Own(i.Target) {
+		return x.proposeLeave(i.Target)
+	}
+	x.notice(i.Target+" was not removed: "+why+".", d.Event)
+	mxid, _, err := x.mxid(i.Target)
+	if err != nil {
+		return err
+	}
+	if m, known := x.room.members.of(mxid); known && m.Membership == string(event.Ban) {
+		x.matrix(event.UnbanUser{Sender: userID(x.cfg.Bot), Target: userID(mxid)})
+		return nil // what follows comes with its event
+	}
+	return x.place([]string{i.Target}, nil, x.room.st.Channel.ID)
 }
 
 // actorOfMXID is the actor of a Matrix user: of a ghost the one it stands for, unless it is the ghost of a MIMI user, who is an actor of ours here.
@@ -306,7 +323,7 @@ func (x *apStep) dropChannelPending() {
 
 // proposeLeave lets the last of ours go: a leaf cannot remove itself by a commit, so the channel commits what it proposes.
 func (x *apStep) proposeLeave(actor string) error {
-	e, err := x.thread.Leave(x.Rand, x.now, actor, false)
+	e, err := x.thread.ProposeLeave(x.Rand, x.now, actor, false)
 	if err != nil {
 		return err
 	}
@@ -330,11 +347,13 @@ func (x *apStep) onChannelAnswer(a *store.Answer) error {
 	if asked, ok := strings.CutPrefix(a.Ref, refChannelUpdate); ok {
 		var u channelUpdate
 		switch {
-		case a.Class == "done" || unmarshalString(asked, &u) != nil:
+		case v.st.Channel == nil || unmarshalString(asked, &u) != nil:
+		case a.Class == "done":
+			x.onUpdateAnswer(u, "")
 		case a.Class == "dead":
-			x.notUpdated(u, "the channel's server did not answer")
+			x.onUpdateAnswer(u, "the channel's server did not answer")
 		default:
-			x.notUpdated(u, "the channel does not allow it")
+			x.onUpdateAnswer(u, "the channel does not allow it")
 		}
 		return nil
 	}
@@ -354,16 +373,23 @@ func (x *apStep) onChannelAnswer(a *store.Answer) error {
 				NotBefore: x.now.Add(retryCommit).UnixMilli(), CreatedMS: x.nowMS()})
 			return nil
 		}
-		seqs := v.pending.Intents
+		why := "the channel does not allow it"
+		if a.Class == store.OutcomeDead {
+			why = "the channel's server did not answer"
+		}
+		seqs, refused := v.pending.Intents, []store.Intent(nil)
 		for _, seq := range seqs {
 			if i := x.intent(seq); i != nil {
-				if err := x.notAllowed(i); err != nil {
-					return err
-				}
+				refused = append(refused, *i)
 			}
 		}
 		x.dropChannelPending()
 		x.closeIntents(seqs...)
+		for n := range refused {
+			if err := x.notMade(&refused[n], why); err != nil {
+				return err
+			}
+		}
 	case refChannelSay:
 		link, err := x.Store.LinkBySeq(x.ctx, v.head.ID, a.For)
 		if err != nil {

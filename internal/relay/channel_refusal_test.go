@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
 )
 
 // TestWhoInvitesIsToldThatAChannelRefuses: a member without the power invites somebody of their server, who comes and speaks, and somebody of the channel's server.
@@ -79,4 +80,69 @@ func TestAChannelThatKeepsItsName(t *testing.T) {
 	if here, there := c.room.str(event.TypeName, "name"), c.there.str(event.TypeName, "name"); here != "Our garden" || there != "Our garden" {
 		t.Errorf("the channel is called %q, the portal %q", here, there)
 	}
+}
+
+// TestWhoLeavesAChannelIsNotAskedBack: a channel that does not let one of ours take another out, as those of other software may not. Who left by themselves goes by
+// what their own client proposes, and is not invited again.
+func TestWhoLeavesAChannelIsNotAskedBack(t *testing.T) {
+	c := newChannelWorld(t)
+	c.invite()
+	c.b.hs.invite(c.there, c.bob, c.carol)
+	c.b.hs.join(c.there, c.carol)
+	c.settle()
+	c.a.face.mu.Lock()
+	for id, p := range c.a.face.known {
+		p.Dialect = ap.DialectE2EE
+		c.a.face.known[id] = p
+	}
+	c.a.face.mu.Unlock()
+	c.b.hs.leave(c.there, c.carol)
+	c.settle()
+	if got := c.there.members[c.carol]; got != "leave" {
+		t.Errorf("carol's membership is %q", got)
+	}
+	if got := c.b.hs.texts(c.there); len(got) > 0 {
+		t.Errorf("people are told %q", got)
+	}
+	if members, err := c.a.face.Members(context.Background(), c.token()); len(members) != 2 || err != nil {
+		t.Errorf("followers are %q %v", members, err)
+	}
+}
+
+// TestAChannelKeepsWhomAPortalBans: a ban that the channel does not follow is lifted, and what its person says is shown.
+func TestAChannelKeepsWhomAPortalBans(t *testing.T) {
+	c := newChannelWorld(t)
+	c.invite()
+	alice := "@acct_alice=40a.example:" + c.b.hs.server
+	c.b.hs.ban(c.there, c.bob, alice)
+	c.settle()
+	if got := c.there.members[alice]; got != "join" {
+		t.Errorf("alice's membership is %q", got)
+	}
+	told := []string{"notice mimibot: " + c.a.face.Site.User("alice") + " was not removed: the channel does not allow it."}
+	if got := c.b.hs.texts(c.there); !slices.Equal(got, told) {
+		t.Errorf("people are told %q", got)
+	}
+	c.a.hs.say(c.room, c.alice, "hello")
+	c.settle()
+	c.hears(c.b.hs, c.there, "hello", 1)
+}
+
+// TestSeveralChangesThatAChannelRefuses: the portal shows what the channel has, not one of the names that it refused.
+func TestSeveralChangesThatAChannelRefuses(t *testing.T) {
+	c := newChannelWorld(t)
+	c.invite()
+	rename := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			c.b.hs.set(c.there, c.bob, event.TypeName, map[string]string{"name": name})
+		}
+		c.settle()
+		if name := c.there.str(event.TypeName, "name"); name != "Garden" {
+			t.Errorf("after %q the portal is called %q", names, name)
+		}
+	}
+	rename("One", "Two")
+	rename("One", "Garden", "One")
+	rename("Three")
 }

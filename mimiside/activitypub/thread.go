@@ -290,6 +290,15 @@ func (t *Thread) Leave(rand io.Reader, now time.Time, actor string, private bool
 			return t.Commit(rand, now, string(m.Leaf.Credential.Identity), nil, []string{actor}, private)
 		}
 	}
+	return t.ProposeLeave(rand, now, actor, private)
+}
+
+// ProposeLeave is Leave where others are to commit it, whoever else is in the group.
+func (t *Thread) ProposeLeave(rand io.Reader, now time.Time, actor string, private bool) (*Effect, error) {
+	leaf, ok := t.Leaf(actor)
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", actor, ErrNotMember)
+	}
 	msg, _, c, err := t.Group.Propose(rand, now, mls.ProposeParams{Leaf: leaf, Proposal: mls.Proposal{Type: mls.ProposalRemove, Remove: leaf}, Private: private})
 	if err != nil {
 		return nil, err
