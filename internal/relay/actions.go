@@ -39,6 +39,8 @@ type action struct {
 	Users   []string `json:"users,omitempty"` // MIMI user URIs
 	// Target is the event that the action is about.
 	Target string `json:"target,omitempty"`
+	// Here says that By came into the portal, and joins only while there.
+	Here bool `json:"here,omitempty"`
 }
 
 // What actions do.

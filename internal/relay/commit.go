@@ -44,6 +44,9 @@ func (s *step) advance() error {
 			return err
 		}
 		p, err := s.makePlan()
+		if err == nil {
+			err = s.joinAlone()
+		}
 		if err != nil || p == nil || p.empty() {
 			return err
 		}
@@ -364,10 +367,11 @@ func (s *step) settlePending(fate follower.Fate, why string) error {
 // loanEnded tells whether an external commit of ours may have been refused only because it came too late: the hub lends the
 // group's state for a short time. Then it is asked for anew, a join maxJoinTries times at most.
 func (s *step) loanEnded() bool {
-	p, j := s.room.pending, s.room.st.Join
+	p := s.room.pending
 	if p.Kind == pendingMember || s.nowMS()-p.CreatedMS < lendFor.Milliseconds() {
 		return false
 	}
+	j := s.joinBy(p)
 	if j == nil {
 		return true
 	}
@@ -476,7 +480,7 @@ func (s *step) dropPending(again bool, why string) error {
 		s.closeIntents(seq)
 	}
 	if p.Kind != pendingMember {
-		return s.externalRefused(why)
+		return s.externalRefused(p, why)
 	}
 	return nil
 }

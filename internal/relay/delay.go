@@ -60,9 +60,12 @@ func (r *Relay) TellDelays(ctx context.Context) error {
 // actDelayed tells that a provider does not answer: the people of the room, or those who wait for it to begin.
 func (s *step) actDelayed(domain string) {
 	v := s.room
-	switch {
-	case v.st.Join != nil && domain == v.head.Hub:
+	joining := v.st.Join != nil && domain == v.head.Hub
+	if joining {
 		s.tellUser(v.st.Join.By, domain+" does not answer. You come into "+v.head.URI+" when it does.")
+	}
+	switch {
+	case v.group == nil && joining:
 	case v.group == nil:
 		told := map[string]bool{}
 		for n := range v.intents {

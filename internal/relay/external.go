@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -365,10 +366,20 @@ func (s *step) externalLost(kind string) error {
 	return nil
 }
 
+// joinBy is the joining that an external commit is for, nil when it brings back a client of somebody else.
+func (s *step) joinBy(p *store.PendingCommit) *joining {
+	j := s.room.st.Join
+	var blob pendingBlob
+	if j == nil || json.Unmarshal(p.Staged, &blob) == nil && blob.User != s.actorOf(j.By) {
+		return nil
+	}
+	return j
+}
+
 // externalRefused: the hub does not let us in.
-func (s *step) externalRefused(why string) error {
+func (s *step) externalRefused(p *store.PendingCommit, why string) error {
 	v := s.room
-	if v.st.Join != nil {
+	if s.joinBy(p) != nil {
 		return s.joinFailed(why)
 	}
 	if v.st.Resync != nil {

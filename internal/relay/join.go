@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
@@ -53,7 +54,11 @@ func (r *Relay) Join(ctx context.Context, by, link, secret string) error {
 func (s *step) actJoin(a action) error {
 	v := s.room
 	user := s.actorOf(a.By)
+	if m := v.members.byMXID[a.By]; a.Here && m.Membership != string(event.Join) {
+		return nil // left again
+	}
 	s.agree(a.By, true)
+	s.cancel(intentLeave, user)
 	if v.group != nil && s.listed(user) {
 		m, err := s.memberOf(user)
 		if err != nil {
@@ -63,9 +68,10 @@ func (s *step) actJoin(a action) error {
 		s.setMember(m)
 		return nil
 	}
-	if j := v.st.Join; j != nil && j.By != a.By && s.nowMS()-j.SinceMS < askAgainAfter {
+	if j := v.st.Join; j != nil && j.By != a.By && (v.st.Asked != nil || v.pending != nil || s.nowMS()-j.SinceMS < askAgainAfter) {
+		wait := min(max(joinEvery, s.now.Sub(time.UnixMilli(j.SinceMS))/4), time.Minute)
 		s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: v.head.ID, Kind: inputAction, Source: a.Do, Epoch: -1, Body: mustJSON(a),
-			NotBefore: s.now.Add(joinEvery).UnixMilli(), CreatedMS: s.nowMS()}) // one after the other
+			NotBefore: s.now.Add(wait).UnixMilli(), CreatedMS: s.nowMS()}) // one after the other
 		return nil
 	}
 	v.st.Join = &joining{By: a.By, Coded: a.Code != nil, Role: a.Role, SinceMS: s.nowMS()}
@@ -112,6 +118,9 @@ func (s *step) askToJoin(j *joining) error {
 func (s *step) joinEnds() {
 	if j := s.room.st.Join; j != nil && j.Coded {
 		s.fx.keep(joinCodeName(s.room.head.ID), nil)
+	}
+	if s.room.st.Join != nil {
+		s.releaseAll() // what the user said meanwhile
 	}
 	s.room.st.Join = nil
 }
@@ -208,6 +217,42 @@ func (s *step) joinsAlone(i *store.Intent) bool {
 	return policy.Decide(v.policy, policy.Actor{URI: i.Target}, join).Allowed
 }
 
+// joinAlone lets those join whom joinsAlone was about.
+func (s *step) joinAlone() error {
+	list := s.alone
+	s.alone = nil
+	for _, mxid := range list {
+		if err := s.actJoin(action{Do: actJoin, By: mxid, Here: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// coming tells whether something is under way that brings a user into the room, whom the list does not have yet: a commit that
+// was sent, or that somebody joins a room that we do not hold.
+func (s *step) coming(user string) bool {
+	v := s.room
+	if j := v.st.Join; j != nil && s.actorOf(j.By) == user {
+		return true
+	}
+	return slices.ContainsFunc(v.intents, func(i store.Intent) bool {
+		return i.Kind == intentAdd && i.Target == user && i.State == store.IntentStaged
+	})
+}
+
+// joinLeft: a user of ours went away from the portal. Before a commit was sent it is as if nobody had wanted to join.
+func (s *step) joinLeft(mxid string) {
+	v := s.room
+	if j := v.st.Join; j != nil && j.By == mxid && v.group != nil && (v.pending == nil || v.pending.Kind != pendingRejoin) {
+		s.joinEnds()
+		if q := v.st.Asked; q != nil && q.Ref == refExternal {
+			v.st.Asked = nil // the answer is for nobody else
+			s.fx.keep(askKeyName(v.head.ID), nil)
+		}
+	}
+}
+
 // joinRole is the role in which an outsider may join.
 func joinRole(state *policy.State) uint32 {
 	outsider := state.Role(policy.RoleNone)
@@ -242,6 +287,9 @@ func (s *step) joinFailed(why string) error {
 	}
 	by := v.st.Join.By
 	s.joinEnds()
+	for _, kind := range []string{intentLeave, intentRemove} {
+		s.cancel(kind, s.actorOf(by))
+	}
 	if v.group != nil { // others of ours are in the room
 		if m, ok := v.members.byMXID[by]; ok && m.Membership == string(event.Join) && !s.listed(m.URI) {
 			s.matrix(event.KickUser{Target: userID(by), Reason: why, Was: event.Join}) // came into the portal on its own

@@ -160,7 +160,7 @@ func (s *step) onGhostMoved(ev event.Event, move event.Move, m event.Member) err
 	case event.MoveKicked, event.MoveWithdrawn:
 		s.knockAnswered(uri, wire.KnockDeclined)
 		s.cancel(intentAdd, uri)
-		if s.listed(uri) {
+		if s.listed(uri) || s.coming(uri) {
 			s.wish(intentRemove, actor, uri, d)
 		}
 	case event.MoveBanned:
@@ -216,19 +216,24 @@ func (s *step) onUserMoved(ev event.Event, move event.Move, m event.Member) erro
 	case event.MoveLeft, event.MoveRejected:
 		s.agree(string(m.User), false)
 		s.cancel(intentAdd, uri)
+		s.joinLeft(string(m.User))
 		if s.fixed() && move == event.MoveLeft {
 			return nil // a direct chat cannot be left: the user comes back when somebody writes
 		}
-		if s.listed(uri) {
+		if s.listed(uri) || s.coming(uri) {
 			s.wish(intentLeave, uri, uri, d)
 		}
 	case event.MoveKicked, event.MoveWithdrawn:
 		s.cancel(intentAdd, uri)
-		if s.listed(uri) && !s.echo(string(m.Sender)) {
+		if move == event.MoveKicked {
+			s.joinLeft(string(m.User))
+		}
+		if (s.listed(uri) || move == event.MoveKicked && s.coming(uri)) && !s.echo(string(m.Sender)) {
 			s.wish(intentRemove, actor, uri, d)
 		}
 	case event.MoveBanned:
 		s.cancel(intentAdd, uri)
+		s.joinLeft(string(m.User))
 		if !s.echo(string(m.Sender)) {
 			s.wish(intentBan, actor, uri, d)
 		}

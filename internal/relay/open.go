@@ -200,7 +200,7 @@ func (s *step) onReadAgain(state []json.RawMessage) error {
 		s.checkAgain(busyPause)
 		return nil // what was read is older than what was decided
 	}
-	busy := func() bool { return v.pending != nil || len(v.intents) > 0 }
+	busy := func() bool { return v.pending != nil || v.st.Join != nil || len(v.intents) > 0 }
 	before := busy()
 	if _, err := s.takeState(state, true); err != nil {
 		return err

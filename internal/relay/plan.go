@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -123,8 +124,7 @@ func (s *step) take(p *plan, i *store.Intent, d intentData) (verdict, string, *p
 	committer, why := s.committer(i, need)
 	if committer == "" {
 		if s.joinsAlone(i) {
-			s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: s.room.head.ID, Kind: inputAction, Source: actJoin, Epoch: -1,
-				Body: mustJSON(action{Do: actJoin, By: d.MXID}), CreatedMS: s.nowMS()})
+			s.alone = append(s.alone, d.MXID)
 			return obsolete, "", p, nil
 		}
 		return refused, why, p, nil
@@ -189,8 +189,8 @@ func (s *step) needOf(i *store.Intent, d intentData) (change *policy.Change, don
 	return nil, true
 }
 
-// roleFor is the role that an added user gets: as hub by its power level, as follower the one that most participants have
-// among those that the actor may give.
+// roleFor is the role that an added user gets: as hub by its power level, as follower one of those that the actor may give. The room's
+// own for newcomers comes first, then those of people who say something and put nobody out, then the one that most participants have.
 func (s *step) roleFor(i *store.Intent, d intentData) uint32 {
 	v := s.room
 	if d.Role != 0 {
@@ -199,26 +199,46 @@ func (s *step) roleFor(i *store.Intent, d intentData) uint32 {
 	if v.head.Kind == store.RoomHub {
 		return s.hubRole(d.MXID)
 	}
-	me := v.policy.Role(v.policy.RoleIndex(i.Actor))
-	if me == nil {
-		return policy.RoleNone
-	}
 	count := map[uint32]int{}
 	for _, part := range v.policy.Participants {
 		count[part.Role]++
 	}
-	best, most := policy.RoleNone, -1
+	newcomers := map[uint32]bool{}
+	for _, r := range s.givenToOutsiders(policy.RoleNone) {
+		newcomers[r.Index] = true
+	}
+	order := func(a, b *policy.Role) int {
+		return cmp.Or(cmp.Compare(btoi(newcomers[b.Index]), btoi(newcomers[a.Index])), cmp.Compare(btoi(ordinary(b)), btoi(ordinary(a))), cmp.Compare(count[b.Index], count[a.Index]), cmp.Compare(len(a.Capabilities), len(b.Capabilities)))
+	}
+	given := s.givenToOutsiders(v.policy.RoleIndex(i.Actor))
+	if len(given) == 0 {
+		return policy.RoleNone
+	}
+	return slices.MinFunc(given, order).Index
+}
+
+// givenToOutsiders are the roles that somebody in a role may bring outsiders into, so that they take part.
+func (s *step) givenToOutsiders(by uint32) (roles []*policy.Role) {
+	me := s.room.policy.Role(by)
+	if me == nil {
+		return nil
+	}
 	for _, t := range me.AuthorizedChanges {
 		if t.From != policy.RoleNone {
 			continue
 		}
 		for _, to := range t.Targets {
-			if r := v.policy.Role(to); to > policy.RoleBanned && r != nil && r.MayBeActive() && count[to] > most {
-				best, most = to, count[to]
+			if r := s.room.policy.Role(to); to > policy.RoleBanned && r != nil && r.MayBeActive() {
+				roles = append(roles, r)
 			}
 		}
 	}
-	return best
+	return roles
+}
+
+// ordinary tells whether a role is one of people who say something and put nobody out.
+func ordinary(r *policy.Role) bool {
+	return r.Has(policy.CanSendMessage) && !r.Has(policy.CanRemoveParticipant)
 }
 
 // committer chooses the own leaf that commits a wish: the actor's where its role has the right, otherwise, as the hub, the

@@ -86,6 +86,7 @@ func (s *step) placeUser(user string, from, to uint32, why cause) error {
 		s.placeOut(&m, from, why)
 	case to == policy.RoleBanned:
 		s.placeBanned(&m, why)
+	case s.going(user):
 	default:
 		s.placeIn(&m, from, why)
 		if m.Ghost {
@@ -94,6 +95,13 @@ func (s *step) placeUser(user string, from, to uint32, why cause) error {
 	}
 	s.setMember(m)
 	return nil
+}
+
+// going tells whether Matrix has put a user out, or the user has left, and the list is to follow.
+func (s *step) going(user string) bool {
+	return slices.ContainsFunc(s.room.intents, func(i store.Intent) bool {
+		return i.Target == user && (i.Kind == intentLeave || i.Kind == intentRemove || i.Kind == intentBan)
+	})
 }
 
 // placeIn makes a participant a member: a ghost joins, a user of ours is invited.

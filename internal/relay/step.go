@@ -32,6 +32,8 @@ type step struct {
 	again bool
 	// profiles are the users whose profiles are to be asked for, by provider.
 	profiles map[string][]string
+	// alone are Matrix users who came into the portal and join its room by themselves.
+	alone []string
 	// claims are the wishes whose users are to be asked for.
 	claims []int64
 	// written and stands are the kill points that the step passes before and after its COMMIT.
