@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 
+	"github.com/matrix-mimi/bridge/internal/stack"
 	"github.com/matrix-mimi/bridge/internal/store"
 )
 
 // serve works on a lane until it is empty, fails, or has had its turn.
 func (o *Outbox) serve(ctx, sending context.Context, r *run) {
+	stack.Deepen()
 	more := false
 	defer func() {
 		o.sched.done(r, more)

@@ -21,6 +21,7 @@ type slot struct {
 	mu   sync.Mutex
 	mem  *roomView // nil: to be loaded
 	used time.Time
+	wary bool // see step.wary
 }
 
 // roomView is a room as a step sees and changes it: a copy of what is stored under head.Version. After a step that was

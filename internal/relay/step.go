@@ -26,6 +26,9 @@ type step struct {
 	opened bool
 	// plainAnswer says that the answer to a request is not kept.
 	plainAnswer bool
+	// wary says that something in this room turned out to be there already: what mostly is new is looked up from then on, because
+	// to be wrong costs loading the room.
+	wary bool
 	// drop says that the room in memory is not what is stored, although the step succeeded.
 	drop bool
 	// again says that the inbox must be read again: an earlier input became ready.
@@ -90,7 +93,8 @@ func (r *Relay) runStep(ctx context.Context, id store.RoomID, in *store.Input, s
 	}
 }
 
-// lockedStep takes a step while it has the room for itself in this process, anew where another process was quicker.
+// lockedStep takes a step while it has the room for itself in this process, anew where another process was quicker, and with a
+// closer look where something turned out to be there already.
 func (r *Relay) lockedStep(ctx context.Context, id store.RoomID, in *store.Input, settle store.Settle, force bool, decide func(*step) error) (*step, error) {
 	slot := r.slot(id)
 	slot.mu.Lock()
@@ -101,6 +105,10 @@ func (r *Relay) lockedStep(ctx context.Context, id store.RoomID, in *store.Input
 			return s, nil
 		}
 		slot.mem = nil
+		if errors.Is(err, store.ErrDuplicate) && !slot.wary {
+			slot.wary = true
+			continue
+		}
 		if !errors.Is(err, store.ErrConflict) || try == maxConflicts || !sleep(ctx, rand.N(time.Millisecond<<try)) {
 			return nil, err
 		}
@@ -113,7 +121,7 @@ func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *st
 		return nil, err
 	}
 	slot.mem = nil // until the transaction stands, what decide changes in memory is not what is stored
-	s = &step{Relay: r, ctx: ctx, now: r.Clock(), room: view, input: in}
+	s = &step{Relay: r, ctx: ctx, now: r.Clock(), room: view, input: in, wary: slot.wary}
 	before := view.head
 	view.judge.forced = force
 	err = s.decide(decide)

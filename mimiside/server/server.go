@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/matrix-mimi/bridge/internal/stack"
 	"github.com/matrix-mimi/bridge/mimiside/peer"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
@@ -166,6 +167,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.config.WebFinger.ServeHTTP(w, r)
 		return
 	}
+	stack.Deepen() // HTTP/2 gives each request a new goroutine
 	name, v, escaped, ok := s.route(path)
 	if !ok {
 		s.config.Other.ServeHTTP(w, r)
