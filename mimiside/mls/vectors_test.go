@@ -40,7 +40,7 @@ func vectorsDir(t testing.TB) string {
 	dir := filepath.Join(root, "mls")
 	if _, err := os.Stat(dir); err != nil {
 		fmt.Printf("NOT VERIFIED: %s: no official MLS vectors at %s; set VECTORS\n", t.Name(), dir)
-		t.Skipf("no official MLS vectors at %s", dir)
+		t.Skipf("NOT VERIFIED: no official MLS vectors at %s; set VECTORS", dir)
 	}
 	return dir
 }

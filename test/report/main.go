@@ -26,7 +26,7 @@ import (
 
 func main() {
 	vectors := flag.String("vectors", "", "`directory` of official test vectors; every .json and .cbor file in it must be verified")
-	forbid := flag.String("forbid-skip", "", "`regexp`: a test that is skipped for a reason that matches counts as failed")
+	allow := flag.String("allow-skip", "", "`regexp`: a test that is skipped for a reason that does not match counts as failed")
 	limit := flag.Duration("limit", 0, "stop everything after this `time`")
 	var others []string
 	flag.Func("failed", "count a step that failed before, by its `name`", func(s string) error { others = append(others, s); return nil })
@@ -37,9 +37,10 @@ func main() {
 		groups = [][]string{{"./..."}}
 	}
 	r := newReport(os.Stdout, *verbose)
-	if *forbid != "" {
-		r.forbid = regexp.MustCompile(*forbid)
+	if *allow != "" {
+		r.allow = regexp.MustCompile(*allow)
 	}
+	r.haveVectors = *vectors != ""
 	for _, name := range others {
 		r.fail("failed before the tests: " + name)
 	}

@@ -19,7 +19,9 @@ const maxOutput = 64 << 10
 type report struct {
 	out     io.Writer
 	verbose bool
-	forbid  *regexp.Regexp
+	allow   *regexp.Regexp // reasons for which tests may be skipped; nil for any
+	// haveVectors says that there are official test vectors: no test may miss them.
+	haveVectors bool
 
 	passed, failed, skipped int
 
@@ -41,6 +43,9 @@ func newReport(out io.Writer, verbose bool) *report {
 	return &report{out: out, verbose: verbose, output: map[string]*strings.Builder{}, packages: map[string]*counts{},
 		skips: map[string][]string{}, vectors: map[string]vector{}}
 }
+
+// noVectors begins the reason of a test that is skipped because there are no official test vectors.
+const noVectors = "NOT VERIFIED"
 
 // vectorLine is what a test of official vectors prints for each file.
 var vectorLine = regexp.MustCompile(`([\w-]+\.(?:json|cbor)): (\d+) verified, (\d+) skipped(?: \((.*)\))?`)
@@ -118,7 +123,7 @@ func (r *report) testEnded(e event, c *counts, key string) {
 		r.fail(e.Package + " " + e.Test + "\n" + text)
 	case "skip":
 		reason := skipReason(text)
-		if r.forbid != nil && r.forbid.MatchString(reason) {
+		if r.allow != nil && !r.allow.MatchString(reason) || r.haveVectors && strings.HasPrefix(reason, noVectors) {
 			c.failed++
 			r.fail(e.Package + " " + e.Test + " was skipped, which this run does not allow: " + reason)
 			return
@@ -235,6 +240,19 @@ func (r *report) close() bool {
 			fmt.Fprintf(r.out, "%d: %s\n", len(r.skips[reason]), reason)
 		}
 	}
+	if absent := r.withoutVectors(); absent > 0 {
+		fmt.Fprintf(r.out, "\n**** THE OFFICIAL TEST VECTORS ARE NOT THERE: %d tests NOT VERIFIED; set VECTORS to their directory ****\n", absent)
+	}
 	fmt.Fprintf(r.out, "\n%d passed, %d failed, %d skipped\n", r.passed, r.failed, r.skipped)
 	return r.failed == 0
+}
+
+// withoutVectors counts the tests that were skipped because there are no official test vectors.
+func (r *report) withoutVectors() (n int) {
+	for reason, tests := range r.skips {
+		if strings.HasPrefix(reason, noVectors) {
+			n += len(tests)
+		}
+	}
+	return n
 }

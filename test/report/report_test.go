@@ -17,6 +17,8 @@ const events = `{"Action":"start","Package":"p/a"}
 {"Action":"output","Package":"p/a","Test":"TestAway","Output":"    x_test.go:20: no PostgreSQL here\n"}
 {"Action":"output","Package":"p/a","Test":"TestAway","Output":"--- SKIP: TestAway (0.00s)\n"}
 {"Action":"skip","Package":"p/a","Test":"TestAway","Elapsed":0}
+{"Action":"output","Package":"p/a","Test":"TestVectors","Output":"    x_test.go:30: NOT VERIFIED: no official vectors at x\n"}
+{"Action":"skip","Package":"p/a","Test":"TestVectors","Elapsed":0}
 {"Action":"fail","Package":"p/a","Elapsed":0.3}
 {"Action":"output","Package":"p/b","Output":"panic: at the start\n"}
 {"Action":"fail","Package":"p/b","Elapsed":0.3}
@@ -35,7 +37,8 @@ func TestReportCountsAndShowsWhatDidNotPass(t *testing.T) {
 		t.Error("says that all is well")
 	}
 	text := out.String()
-	for _, want := range []string{"got 1, want 2", "panic: at the start", "c.go:1: no package", "1: no PostgreSQL here", "not an event", "\n1 passed, 3 failed, 1 skipped\n"} {
+	for _, want := range []string{"got 1, want 2", "panic: at the start", "c.go:1: no package", "1: no PostgreSQL here", "not an event", "\n1 passed, 3 failed, 2 skipped\n",
+		"**** THE OFFICIAL TEST VECTORS ARE NOT THERE: 1 tests NOT VERIFIED"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
@@ -45,14 +48,30 @@ func TestReportCountsAndShowsWhatDidNotPass(t *testing.T) {
 	}
 }
 
-func TestForbiddenSkipFails(t *testing.T) {
-	var out strings.Builder
-	r := newReport(&out, false)
-	r.forbid = regexp.MustCompile("PostgreSQL")
-	r.read(strings.NewReader(events))
-	r.close()
-	if !strings.Contains(out.String(), "\n1 passed, 4 failed, 0 skipped\n") {
-		t.Error(out.String())
+// What is installed must be tested: only what may be absent is skipped, and vectors that are there by no test.
+func TestSkipsThatAreNotAllowedFail(t *testing.T) {
+	for _, c := range []struct {
+		allow   string
+		vectors bool
+		want    string
+	}{
+		{"", false, "\n1 passed, 3 failed, 2 skipped\n"},
+		{"^NOT VERIFIED", false, "\n1 passed, 4 failed, 1 skipped\n"},
+		{"PostgreSQL", false, "\n1 passed, 4 failed, 1 skipped\n"},
+		{"nothing", false, "\n1 passed, 5 failed, 0 skipped\n"},
+		{"^NOT VERIFIED", true, "\n1 passed, 5 failed, 0 skipped\n"},
+		{"", true, "\n1 passed, 4 failed, 1 skipped\n"},
+	} {
+		var out strings.Builder
+		r := newReport(&out, false)
+		if r.haveVectors = c.vectors; c.allow != "" {
+			r.allow = regexp.MustCompile(c.allow)
+		}
+		r.read(strings.NewReader(events))
+		r.close()
+		if !strings.Contains(out.String(), c.want) {
+			t.Errorf("%q, vectors %v: %s", c.allow, c.vectors, out.String())
+		}
 	}
 }
 
