@@ -103,9 +103,9 @@ func (i *in) typeNote() string {
 	for _, p := range i.Message.Body.Flatten() {
 		switch b := p.Part.Body.(type) {
 		case content.SinglePart:
-			return " (type " + html.Line(b.ContentType, 100) + ")"
+			return " (type " + html.Apart(html.Line(b.ContentType, 100)) + ")"
 		case content.ExternalPart:
-			return " (type " + html.Line(b.ContentType, 100) + ")"
+			return " (type " + html.Apart(html.Line(b.ContentType, 100)) + ")"
 		}
 	}
 	return ""

@@ -132,9 +132,9 @@ func (o *Out) Fail(why string) {
 	if name == "" {
 		name = o.File.Mimetype
 	}
-	text := "[" + html.Line(name, 200) + "] could not be fetched"
+	text := "[" + html.Apart(html.Line(name, 200)) + "] could not be fetched"
 	if why != "" {
-		text += " (" + html.Line(why, 200) + ")"
+		text += " (" + html.Apart(html.Line(why, 200)) + ")"
 	}
 	shown := o.Message
 	if shown.NewContent != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
+	"github.com/matrix-mimi/bridge/matrixside/html"
 	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 )
@@ -161,7 +162,8 @@ func (a *ActivityPub) warnOfKeys(ctx context.Context, actor string, fresh []stor
 	if p, ok := a.personKnown(actor); ok {
 		who = "@" + strings.TrimPrefix(p.Acct, "acct:")
 	}
-	text := "⚠ " + who + " has new keys. They may have a new device, or their server may have put a key of its own in place. Before you say anything confidential, " +
+	who = html.Line(who, 300)
+	text := "⚠ " + html.Apart(who) + " has new keys. They may have a new device, or their server may have put a key of its own in place. Before you say anything confidential, " +
 		"compare the fingerprint with them over another way, and tell me `fingerprint " + who + " verify` when it is right:"
 	for _, k := range fresh {
 		text += "\n" + groups(k.Fingerprint) + clientNote(k.Client)
@@ -184,7 +186,7 @@ func clientNote(client string) string {
 	if client == "" {
 		return ""
 	}
-	return " (" + client + ")"
+	return " (" + html.Apart(html.Line(client, 100)) + ")"
 }
 
 // groups writes a fingerprint in groups of eight digits.

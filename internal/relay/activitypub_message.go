@@ -11,6 +11,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/matrixside/html"
 	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
 	"github.com/matrix-mimi/bridge/mimiside/content"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
@@ -289,7 +290,9 @@ func (x *apStep) hear(said *ap.Said) error {
 		return memory.err
 	}
 	if errors.Is(err, ap.ErrUnsupported) {
-		x.once("ap-type:"+c.Type, func() { x.notice("Somebody sent a message of a kind that is not supported: "+c.Type, "") })
+		x.once("ap-type:"+c.Type, func() {
+			x.notice("Somebody sent a message of a kind that is not supported: "+html.Apart(html.Line(c.Type, 100)), "")
+		})
 	}
 	if err != nil {
 		return skip(err)

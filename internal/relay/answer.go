@@ -105,7 +105,7 @@ func (s *step) onUpdateAnswer(a *store.Answer) error {
 			s.Log.Warn().Err(err).Stringer("room", s.room.head.ID).Msg("the hub's answer to a commit was not understood")
 			return s.askEvidence()
 		}
-		return s.settlePending(s.pendingView().OnAnswer(answer), html.Line(answer.ErrorDescription, 200))
+		return s.settlePending(s.pendingView().OnAnswer(answer), html.Apart(html.Line(answer.ErrorDescription, 200)))
 	}
 	// The hub said no without a verdict, or could not be reached in five days. What became of the commit is for the
 	// hub's state to tell; where that is not given either, we are not in the room any more.

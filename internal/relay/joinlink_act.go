@@ -9,6 +9,7 @@ import (
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/matrixside/html"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
@@ -145,7 +146,7 @@ func (s *step) describeLink(l *joinLink) string {
 	}
 	if l.Role != 0 && s.room.policy != nil {
 		if r := s.hierarchy().Roles.Role(l.Role); r != nil {
-			words = append(words, "as "+r.Name)
+			words = append(words, "as "+html.Apart(html.Name(r.Name)))
 		}
 	}
 	if len(l.Pass) > 0 {
@@ -188,7 +189,7 @@ func (s *step) actUnlink(a action) error {
 	}
 	l := s.liveLink(a.Text)
 	if l == nil {
-		s.notice("There is no join link "+cutRunes(a.Text, 20)+" in use. Say \"link list\" for those that are.", a.Event)
+		s.notice("There is no join link "+html.Apart(html.Line(a.Text, 20))+" in use. Say \"link list\" for those that are.", a.Event)
 		return nil
 	}
 	l.Over, s.room.linksChanged = linkRevoked, true

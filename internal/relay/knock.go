@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/matrixside/html"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
@@ -234,12 +234,12 @@ func (s *step) onKnock(q *wire.KnockRequest) bool {
 	v.st.Knocks = append(v.st.Knocks, user)
 	m.Membership, m.Ghost, m.URI = string(event.Knock), true, user
 	s.setMember(m)
-	reason := cutRunes(strings.ToValidUTF8(cleanName(q.Reason), "�"), 200)
+	reason := html.Line(q.Reason, 200)
 	o := s.matrix(event.KnockRoom{Sender: userID(mxid), Reason: reason})
 	ask(o, refShownKnock+":"+user, 0)
 	said := ""
 	if reason != "" {
-		said = ": \"" + reason + "\""
+		said = ": \"" + html.Apart(reason) + "\""
 	}
 	s.wantProfile(user)
 	s.notice(s.nameOf(user)+" ("+user+") asks to be let in"+said+". Invite "+mxid+" to let them in, or remove their knock to refuse.", "")

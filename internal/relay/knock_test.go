@@ -30,12 +30,12 @@ func TestKnockIsReceivedAndAnswered(t *testing.T) {
 	for name, m := range map[string]mode{"warm": warm, "restarting": restarting, "doubling": doubling, "losing": losing} {
 		t.Run(name, func(t *testing.T) {
 			p, chat, uri := knockable(t, m)
-			must0(t, p.b.relay.Knock(context.Background(), p.bob, uri, "we met yesterday"))
+			must0(t, p.b.relay.Knock(context.Background(), p.bob, uri, "we met\u202e\nyesterday, שלום"))
 			p.pass(20 * time.Second)
 			p.last("bob", p.b.hs.texts(chat), "notice mimibot: Your knock was received at the room "+uri+". You will be invited if you are let in.")
 			p.equal("bob's ghost", p.room.members[p.bobAtA], "knock")
 			texts := p.a.hs.texts(p.room)
-			if !strings.Contains(texts[len(texts)-1], `asks to be let in: "we met yesterday"`) {
+			if !strings.Contains(texts[len(texts)-1], "asks to be let in: \"\u2068we met yesterday, שלום\u2069\". Invite") {
 				t.Errorf("A sees %q", texts)
 			}
 			p.pass(30 * 24 * time.Hour)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/matrixside/html"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
@@ -74,7 +75,7 @@ func (s *step) actModerate(a action) error {
 		mxid = m.MXID
 	}
 	if v.policy.RoleIndex(uri) == policy.RoleNone && a.Text != ModerateBan || uri == "" {
-		s.notice(a.User+" does not take part in this room.", a.Event)
+		s.notice(html.Apart(html.Line(a.User, 300))+" does not take part in this room.", a.Event)
 		return nil
 	}
 	d := intentData{MXID: mxid, Event: a.Event, By: a.By}
@@ -89,7 +90,7 @@ func (s *step) actModerate(a action) error {
 	case ModerateRole:
 		role, ok := roleNamed(v.policy.Roles, a.Target)
 		if !ok {
-			s.notice("There is no role "+a.Target+" here: see the command roles.", a.Event)
+			s.notice("There is no role "+html.Apart(html.Line(a.Target, 100))+" here: see the command roles.", a.Event)
 			return nil
 		}
 		d.Role = role

@@ -10,6 +10,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/matrixside/html"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 	"github.com/matrix-mimi/bridge/puppets"
@@ -197,7 +198,7 @@ func btoi(b bool) int {
 	return 0
 }
 
-// nameOf names a user for people on Matrix.
+// nameOf names a user for people on Matrix, within a sentence of the bridge.
 func (s *step) nameOf(user string) string {
 	if user == "" {
 		return "the room"
@@ -205,9 +206,9 @@ func (s *step) nameOf(user string) string {
 	if m, ok := s.room.members.ofURI(user); ok {
 		switch {
 		case m.Display != "":
-			return m.Display
+			return html.Apart(html.Name(m.Display))
 		case m.Ghost:
-			return puppets.Name(s.cfg.GhostName, "", wire.IdentifierURI(user))
+			return html.Apart(puppets.Name(s.cfg.GhostName, "", wire.IdentifierURI(user)))
 		}
 		return m.MXID
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/matrixside/html"
 	"github.com/matrix-mimi/bridge/mimiside/content"
 	"github.com/matrix-mimi/bridge/mimiside/hub"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
@@ -142,9 +143,9 @@ func (s *step) describe(name, peer string, report *wire.AbuseReport, proven []*h
 	default:
 		fmt.Fprintf(&b, " by somebody of %s", peer)
 	}
-	fmt.Fprintf(&b, " in %q (%s, %s).\n", v.matrix.Name, v.head.MatrixRoomID, v.head.URI)
+	fmt.Fprintf(&b, " in \"%s\" (%s, %s).\n", html.Apart(html.Name(v.matrix.Name)), v.head.MatrixRoomID, v.head.URI)
 	if report.Note != "" {
-		fmt.Fprintf(&b, "They say: %s\n", cutRunes(cleanText(report.Note), maxNote))
+		fmt.Fprintf(&b, "They say: %s\n", html.Apart(html.Line(report.Note, maxNote)))
 	}
 	if len(proven) == 0 {
 		b.WriteString("No message came with it: nothing is proven.\n")
@@ -174,10 +175,10 @@ func summary(m *content.Message) string {
 			if strings.HasPrefix(body.ContentType, "text/") {
 				out = append(out, cleanText(string(body.Content)))
 			} else {
-				out = append(out, "[part of type "+cleanName(body.ContentType)+"]")
+				out = append(out, "[part of type "+html.Apart(html.Line(body.ContentType, 100))+"]")
 			}
 		case content.ExternalPart:
-			out = append(out, strings.TrimSpace(fmt.Sprintf("[file %s of type %s] %s", cleanName(body.Filename), cleanName(body.ContentType), cleanText(body.Description))))
+			out = append(out, strings.TrimSpace(fmt.Sprintf("[file %s of type %s] %s", html.Apart(html.Line(body.Filename, 255)), html.Apart(html.Line(body.ContentType, 100)), cleanText(body.Description))))
 		}
 	}
 	if len(out) == 0 {

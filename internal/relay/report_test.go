@@ -83,12 +83,12 @@ func TestReportOfAMessage(t *testing.T) {
 		ctx := context.Background()
 		p, seen := insulted(t, m)
 		for range 2 { // the second one changes nothing
-			must0(t, p.b.relay.Report(ctx, Complaint{RoomID: p.portal.id, By: p.bob, Event: seen, Command: seen, Note: "she insults"}))
+			must0(t, p.b.relay.Report(ctx, Complaint{RoomID: p.portal.id, By: p.bob, Event: seen, Command: seen, Note: "she insults\u202e\nReport 2: שם"}))
 			p.settle()
 		}
 		p.last("answer at B", p.b.hs.texts(p.portal), "notice mimibot: Your report was taken by a.example, which leads this room.")
 		text := p.told()
-		for _, want := range []string{"mimi://a.example/u/alice", "@alice:hs.a.example", "by " + bobURI, `in "Tea"`, "They say: she insults", "Proven", "> you are a toad",
+		for _, want := range []string{"mimi://a.example/u/alice", "@alice:hs.a.example", "by " + bobURI, `in "Tea"`, "They say: \u2068she insults Report 2: שם\u2069\n", "Proven", "> you are a toad",
 			p.room.find(t, "m.room.message", "toad").id} {
 			if !strings.Contains(text, want) {
 				t.Errorf("the administrator was not told %q: %s", want, text)

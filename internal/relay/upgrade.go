@@ -6,6 +6,7 @@ import (
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
+	"github.com/matrix-mimi/bridge/matrixside/html"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
@@ -70,7 +71,7 @@ func (s *step) onUpgraded(a *store.Answer, to string) {
 		case 1:
 			s.notice("This room was replaced. Invite me to the new one, and the conversation goes on there.", "")
 			// Synapse lets only moderators speak in a room that was replaced.
-			s.tellUser(u.By, "The room \""+v.matrix.Name+"\" was replaced. Invite me to the new one, and the conversation goes on there.")
+			s.tellUser(u.By, "The room \""+html.Apart(html.Name(v.matrix.Name))+"\" was replaced. Invite me to the new one, and the conversation goes on there.")
 		case upgradeTries:
 			s.fx.unbind = append(s.fx.unbind, name{store.NameSuccessor, to})
 			v.st.Upgrade = nil

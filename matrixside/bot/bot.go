@@ -167,13 +167,13 @@ func (t *told) Error() string { return t.text }
 // Markdown; put what others wrote through [Quote].
 func Tell(format string, args ...any) error { return &told{fmt.Sprintf(format, args...)} }
 
-// Quote makes a text that somebody else wrote fit to stand in a reply.
+// Quote makes a text that somebody else wrote fit to stand in a reply, whose own words it does not turn round.
 func Quote(s string) string {
 	s = html.Line(strings.ReplaceAll(s, "`", "'"), 300)
 	if s == "" {
 		return "\u200b"
 	}
-	return "`" + s + "`"
+	return html.Apart("`" + s + "`")
 }
 
 // Command carries out a command. It implements relay.Commander: an error means

@@ -96,7 +96,7 @@ func TestAdministratorsOperateTheBridge(t *testing.T) {
 		{"@admin:hs", "dead-letters burn all", "Usage: !mimi dead-letters", ""},
 		{"@u:hs", "broken", "I do not know broken", ""},
 		{"@admin:hs", "broken", "ab000001-7 of !r:hs notify from a.example, came 1m40s ago, 3 tries: the step panicked: oh\n", ""},
-		{"@admin:hs", "broken", "ab000001-9 of mimi://a.example/r/1 matrix, came", ""},
+		{"@admin:hs", "broken", "ab000001-9 of mimi://a.example/r/1 matrix, came 1h1m40s ago, 0 tries: \u2068שם\u2069\n", ""},
 		{"@admin:hs", "broken", "ab000001-11 outside of rooms timer, came", ""},
 		{"@admin:hs", "broken retry ab000001-7", "To be worked off again: 1.", "again @admin:hs 1"},
 		{"@admin:hs", "broken retry !r:hs", "To be worked off again: 2.", "again @admin:hs 2"},
@@ -118,7 +118,7 @@ func TestAdministratorsOperateTheBridge(t *testing.T) {
 		b, w := newBot(t)
 		d := &desk{rooms: 60, broken: []store.BrokenInput{
 			{Room: room, MatrixRoomID: "!r:hs", URI: "mimi://a.example/r/0", Seq: 7, Kind: "notify", Peer: "a.example", Tries: 3, CreatedMS: 3_600_000, Reason: "the step panicked: oh\nstack"},
-			{Room: room, MatrixRoomID: "!r:hs", Seq: 8, Kind: "matrix"}, {Room: room, URI: "mimi://a.example/r/1", Seq: 9, Kind: "matrix"}, {Room: room, Seq: 11, Kind: "timer"}}, letters: []store.DeadLetter{
+			{Room: room, MatrixRoomID: "!r:hs", Seq: 8, Kind: "matrix"}, {Room: room, URI: "mimi://a.example/r/1", Seq: 9, Kind: "matrix", Reason: "שם\u202e"}, {Room: room, Seq: 11, Kind: "timer"}}, letters: []store.DeadLetter{
 			{Room: room, Dest: "mimi:a.example", Seq: 7, Verb: "submitMessage", Attempts: 9, DeadMS: 3_600_000, Reason: "it was `cold`"}, {Room: room, Dest: "matrix", Seq: 8}}}
 		b.Register(Operate(d)...)
 		if err := b.Command(t.Context(), say(c.sender, c.text, false)); err != nil {

@@ -305,6 +305,30 @@ func TestName(t *testing.T) {
 	}
 }
 
+func TestLine(t *testing.T) {
+	const marks = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c\ufeff\u200b\u2060"
+	for in, want := range map[string]string{
+		"two\nlines \t here": "two lines here", "file\u202egpj.exe": "filegpj.exe", "a" + marks + "b": "ab", "x\u0000\u0085y": "xy", "one\u2028two": "one two",
+		"👩\u200d💻 \u2764\ufe0f": "👩\u200d💻 \u2764\ufe0f", "123456789012345": "1234567890123…", "123456789012 45": "123456789012…", "שלום": "שלום",
+	} {
+		if got := Line(in, 14); got != want {
+			t.Errorf("Line(%q) = %q", in, got)
+		}
+	}
+}
+
+// What is written from right to left is isolated from the words around it, whatever it holds; other texts can be copied as they are.
+func TestApart(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "mimi://a.example/r/1": "mimi://a.example/r/1", "Zoë 3": "Zoë 3", "שלום": "\u2068שלום\u2069", "a سلام": "\u2068a سلام\u2069", "\u0663": "\u2068\u0663\u2069",
+		"\u2069\u202eשל": "\u2068של\u2069", "\u202eab": "ab",
+	} {
+		if got := Apart(in); got != want {
+			t.Errorf("Apart(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
 func FuzzMatrixHTML(f *testing.F) {
 	for _, s := range []string{"<b>x</b>", "<table><b><tr><td>x", "<a href='javascript:x'>y", "<p><button><p>x", "<svg><a xlink:href=x>", "<pre>\n\nx</pre>", "<math><mtext><table><mglyph><style><!--</style><img title=\"--&gt;&lt;img src=1 onerror=alert(1)&gt;\">"} {
 		f.Add(s)

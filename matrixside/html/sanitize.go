@@ -10,6 +10,7 @@ import (
 	"github.com/microcosm-cc/bluemonday"
 	nethtml "golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
+	"golang.org/x/text/unicode/bidi"
 )
 
 // Bounds on HTML and Markdown.
@@ -276,31 +277,38 @@ func checkbox(checked bool) string {
 	return "☐ "
 }
 
-// Name makes a name that a peer chose fit to be shown: no control characters,
-// no marks that turn the direction of text, one line, at most 100 characters.
-func Name(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r' || r == '\u2028' || r == '\u2029':
-			return ' '
-		case r >= '\u202a' && r <= '\u202e', r >= '\u2066' && r <= '\u2069', r == '\u200e', r == '\u200f', r == '\u061c', r == '\ufeff', r == '\u200b', r == '\u2060':
-			return -1
-		}
-		return r
-	}, clean(s))
-	s = strings.Join(strings.Fields(s), " ")
-	if utf8.RuneCountInString(s) > 100 {
-		s = strings.TrimSpace(string([]rune(s)[:99])) + "…"
+// Name makes a name that a peer chose fit to be shown: what Line makes of it, at most 100 characters.
+func Name(s string) string { return Line(s, 100) }
+
+// Line makes a text that a peer chose fit to be shown within a sentence: one line, no control characters, no marks that turn
+// the direction of text or show nothing, cut at n characters.
+func Line(s string, n int) string {
+	s = strings.Join(strings.Fields(strings.Map(straight, clean(s))), " ")
+	if utf8.RuneCountInString(s) > n {
+		s = strings.TrimSpace(string([]rune(s)[:max(0, n-1)])) + "…"
 	}
 	return s
 }
 
-// Line makes a text that a peer chose fit to be shown within a sentence, cut at
-// n characters.
-func Line(s string, n int) string {
-	s = strings.Join(strings.Fields(clean(s)), " ")
-	if utf8.RuneCountInString(s) > n {
-		s = string([]rune(s)[:max(0, n-1)]) + "…"
+// straight drops what turns the direction of text, and spaces without width.
+func straight(r rune) rune {
+	switch {
+	case r >= '\u202a' && r <= '\u202e', r >= '\u2066' && r <= '\u2069', r == '\u200e', r == '\u200f', r == '\u061c', r == '\ufeff', r == '\u200b', r == '\u2060':
+		return -1
+	}
+	return r
+}
+
+// Apart makes a text that others chose, and that is one line, stand in a sentence of ours without a change to the order in which
+// the sentence is read: what holds letters that are written from right to left is put between marks that isolate it (U+2068,
+// U+2069). Other texts stay as they are, so that addresses can be copied.
+func Apart(s string) string {
+	s = strings.Map(straight, s)
+	for _, r := range s {
+		switch p, _ := bidi.LookupRune(r); p.Class() {
+		case bidi.R, bidi.AL, bidi.AN:
+			return "\u2068" + s + "\u2069"
+		}
 	}
 	return s
 }

@@ -195,7 +195,7 @@ func mlsProperty(o Object, names ...string) ([]byte, error) {
 // channelTypes are the types of actors that a channel may have.
 var channelTypes = []string{"Service", "Group", "Application", "Organization"}
 
-// validURL tells whether a string is an absolute http(s) URL of acceptable length.
+// validURL tells whether a string is an absolute http(s) URL of acceptable length, of characters that are seen.
 func validURL(s string) bool {
-	return len(s) <= maxURL && originOf(s) != "" && !strings.ContainsAny(s, " \t\r\n\"<>")
+	return len(s) <= maxURL && originOf(s) != "" && visible(s) && !strings.ContainsAny(s, "\"<>")
 }

@@ -266,6 +266,22 @@ func TestResolve(t *testing.T) {
 	if acct, ok := p.AcctOf(context.Background(), eve); ok || acct != "" {
 		t.Errorf("eve goes by %q", acct)
 	}
+	// Names that would turn the words around them, or be words of ours.
+	for _, name := range []string{"bob\u202e", "bob\nsays", "bob\u00a0x", "bob\u2066"} {
+		w.put("/u/mallory", Object{"id": w.URL + "/u/mallory", "type": "Person", "preferredUsername": name, "inbox": w.URL + "/u/mallory/inbox"})
+		mallory, err := p.Actor(context.Background(), w.URL+"/u/mallory", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if acct, ok := p.AcctOf(context.Background(), mallory); ok || acct != "" {
+			t.Errorf("mallory goes by %q", acct)
+		}
+	}
+	for url, want := range map[string]bool{"https://a.example/u/bob": true, "https://a.example/u/b%C3%B6b": true, "https://a.example/u/böb": true, "https://a.example/u/\u202ebob": false, "https://a.example/u/b ob": false, "https://a.example/\u2028": false} {
+		if validURL(url) != want {
+			t.Errorf("%q is taken: %v", url, !want)
+		}
+	}
 	for _, bad := range []string{"bob@x", "acct:bob", "acct:@x"} {
 		if _, err := p.Resolve(context.Background(), bad); err == nil {
 			t.Error(bad)

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/url"
 	"strings"
+	"unicode"
 )
 
 // Found is somebody of ours as a WebFinger answer names it.
@@ -113,7 +114,7 @@ func (p *People) ask(ctx context.Context, host, resource string) (string, error)
 // somebody else goes by that name.
 func (p *People) AcctOf(ctx context.Context, a *RemoteActor) (string, bool) {
 	u, err := url.Parse(a.ID)
-	if err != nil || a.PreferredUsername == "" || strings.ContainsAny(a.PreferredUsername, "@/ ") {
+	if err != nil || a.PreferredUsername == "" || strings.ContainsAny(a.PreferredUsername, "@/") || !visible(a.PreferredUsername) {
 		return "", false
 	}
 	acct := "acct:" + a.PreferredUsername + "@" + strings.ToLower(u.Host)
@@ -128,8 +129,15 @@ func (p *People) AcctOf(ctx context.Context, a *RemoteActor) (string, bool) {
 	case actor != a.ID:
 		return "", false
 	}
-	if strings.HasPrefix(subject, "acct:") && strings.HasSuffix(strings.ToLower(subject), "@"+strings.ToLower(u.Host)) {
+	if visible(subject) && strings.HasPrefix(subject, "acct:") && strings.HasSuffix(strings.ToLower(subject), "@"+strings.ToLower(u.Host)) {
 		return subject, true
 	}
 	return acct, true
+}
+
+// visible tells whether a text is of characters that are seen: no spaces, no controls, no marks that turn the direction of text.
+func visible(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.In(r, unicode.C) || r == unicode.ReplacementChar
+	})
 }
