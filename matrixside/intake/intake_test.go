@@ -234,17 +234,22 @@ func TestNeedsSync(t *testing.T) {
 	}
 }
 
-// syncServer answers /sync from a list and /messages once.
+// syncServer answers /sync from a list and /messages once, or as pages says.
 type syncServer struct {
 	mu      sync.Mutex
 	answers []string
 	sinces  []string
+	pages   func(from, to string) string
 }
 
 func (s *syncServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if strings.HasSuffix(r.URL.Path, "/messages") {
+		if q := r.URL.Query(); s.pages != nil {
+			_, _ = io.WriteString(w, s.pages(q.Get("from"), q.Get("to")))
+			return
+		}
 		_, _ = io.WriteString(w, `{"chunk":[{"event_id":"$gap2","type":"m.room.redaction","sender":"@u:hs","redacts":"$y","content":{}},{"event_id":"$gap1","type":"m.room.redaction","sender":"@u:hs","redacts":"$x","content":{}}]}`)
 		return
 	}
@@ -305,6 +310,48 @@ func TestSyncGivesTheSameInput(t *testing.T) {
 	}
 	if len(second.Ephemeral) != 2 || second.Ephemeral[0].Room != "!r:hs" || second.DeviceLists == nil || string(second.KeyCounts) != `{"@bot:hs":{"DEV":{"signed_curve25519":49}}}` {
 		t.Errorf("second: %+v", second)
+	}
+}
+
+// A gap is read to its end, over pages of which nothing is left; not further, and not for ever.
+func TestGapIsReadOverEmptyPages(t *testing.T) {
+	const red = `{"event_id":"$gap","type":"m.room.redaction","sender":"@u:hs","redacts":"$x","content":{}}`
+	page := func(chunk, end string) string { return `{"chunk":[` + chunk + `],"start":"p","end":"` + end + `"}` }
+	for name, c := range map[string]struct {
+		pages map[string]string // by where they begin
+		asked int
+		found bool
+	}{
+		"empty, and then more":    {map[string]string{"p": page("", "q"), "q": page("", "r"), "r": page(red, "s1")}, 3, true},
+		"empty without an end":    {map[string]string{"p": `{"chunk":[],"start":"p"}`}, 1, false},
+		"an end that stands":      {map[string]string{"p": page(red, "q"), "q": page("", "q")}, 2, true},
+		"the end of the gap":      {map[string]string{"p": page(red, "s1")}, 1, true},
+		"Dendrite's last page":    {map[string]string{"p": page(red, "q"), "q": page("", "t0_0")}, 2, true},
+		"empty pages in a circle": {map[string]string{"p": page("", "q"), "q": page("", "p")}, maxGapPages, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, asked := &syncServer{answers: []string{`{"next_batch":"s1"}`, `{"next_batch":"s2","rooms":{"join":{"!r:hs":{"timeline":{"events":[],"limited":true,"prev_batch":"p"}}}}}`}}, 0
+			s.pages = func(from, to string) string {
+				asked++
+				if to != "s1" {
+					t.Errorf("read up to %q", to)
+				}
+				if c.pages[from] == "" {
+					t.Errorf("asked from %q", from)
+				}
+				return c.pages[from]
+			}
+			m := &memory{}
+			l := newLoop(t, s, m)
+			for range 2 {
+				if _, err := l.Round(t.Context(), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if last := m.txns[len(m.txns)-1]; asked != c.asked || (len(last.Events) == 1) != c.found || m.position != "s2" {
+				t.Errorf("asked %d times, found %+v, now at %s", asked, last.Events, m.position)
+			}
+		})
 	}
 }
 

@@ -253,7 +253,11 @@ func (l *Loop) rooms(ctx context.Context, t *Transaction, a syncAnswer, since st
 	return nil
 }
 
-// gap reads the redactions between two positions of a room, newest first.
+// nowhere is what Dendrite gives as the end of the last page, where the specification leaves the end out.
+const nowhere = "t0_0"
+
+// gap reads the redactions between two positions of a room, newest first. An empty page is not the last one as long as it has an end
+// (Client-Server API, GET /rooms/{roomId}/messages): what the page was made of may have been left out of it.
 func (l *Loop) gap(ctx context.Context, room id.RoomID, from, to string) ([]json.RawMessage, error) {
 	var out []json.RawMessage
 	for range maxGapPages {
@@ -274,7 +278,7 @@ func (l *Loop) gap(ctx context.Context, room id.RoomID, from, to string) ([]json
 			return nil, fmt.Errorf("read gap of room: %w", err)
 		}
 		out = append(out, page.Chunk...)
-		if page.End == "" || page.End == from || len(page.Chunk) == 0 {
+		if page.End == "" || page.End == from || page.End == to || page.End == nowhere {
 			return out, nil
 		}
 		from = page.End
