@@ -15,6 +15,7 @@ const (
 	inputTimer     = "timer"     // a time that has come
 	inputCommand   = "command"   // a message for the bot, as received
 	inputRead      = "read"      // the state of the Matrix room is to be read
+	inputSuccessor = "successor" // the state of the Matrix room that replaces this one is to be read; its id is the body
 	inputAgain     = "again"     // an event whose message is to be said again in a newer epoch
 	inputReceipt   = "receipt"   // users have read the room up to an event
 	inputEncrypted = "encrypted" // an encrypted event of the Matrix room, as received

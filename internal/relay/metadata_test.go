@@ -217,6 +217,58 @@ func TestUpgradedRoomWithItsGuestsInvited(t *testing.T) {
 	p.portal.find(t, event.TypeMessage, "moved")
 }
 
+// A room that is replaced by one that may not be joined to MIMI stays where it is, whichever side leads it, and people are told why;
+// when nothing is in the way any more, it goes over.
+func TestReplacedByARoomThatMayNotBeJoined(t *testing.T) {
+	for name, c := range map[string]struct {
+		why         string
+		spoil, mend func(w *way, r *hsRoom)
+	}{
+		"joined elsewhere": {"another bridge beside this homeserver has joined the room to MIMI already",
+			func(w *way, r *hsRoom) { w.hs.join(r, w.foreignGhost()) }, func(w *way, r *hsRoom) { w.hs.leave(r, w.foreignGhost()) }},
+		"a space": {"a space is no conversation", func(w *way, r *hsRoom) {
+			w.hs.set(r, w.who, event.TypeCreate, map[string]string{"room_version": "10", "type": "m.space"})
+		}, nil},
+		"readable for all": {"everybody can read the room without being in it", func(w *way, r *hsRoom) {
+			w.hs.set(r, w.who, event.TypeHistoryVisibility, map[string]string{"history_visibility": "world_readable"})
+		}, func(w *way, r *hsRoom) {
+			w.hs.set(r, w.who, event.TypeHistoryVisibility, map[string]string{"history_visibility": "shared"})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ways(t, func(t *testing.T, w *way) {
+				next := w.hs.create(w.who, "Tea", "about tea")
+				c.spoil(w, next)
+				w.hs.invite(next, w.who, w.hs.mxid("mimibot"))
+				w.hs.set(w.from, w.who, event.TypeTombstone, map[string]string{"body": "moved", "replacement_room": next.id})
+				w.pass(5 * time.Minute)
+				told := 0
+				for _, text := range w.hs.texts(w.from) {
+					if text == "notice mimibot: This room was replaced. The conversation cannot go on in the new one: "+c.why+"." {
+						told++
+					}
+				}
+				w.equal("times that people were told", told, 1)
+				w.equal("the ghost in the new room", next.members[w.otherGhost()], "")
+				w.send("still here", nil)
+				if c.mend != nil {
+					c.mend(w, next)
+					w.pass(2 * time.Minute)
+					w.equal("the ghost in the new room, when nothing is in the way", next.members[w.otherGhost()], "join")
+				}
+			})
+		})
+	}
+}
+
+// foreignGhost is what another bridge beside the homeserver of who speaks shows of a user of this one.
+func (w *way) foreignGhost() string {
+	if w.who == w.alice {
+		return "@mimi_a.example=2fcarol:hs.a.example"
+	}
+	return "@mimi_b.example=2fcarol:hs.b.example"
+}
+
 // otherGhost is the ghost, in the room where this way begins, of who speaks on the other side.
 func (w *way) otherGhost() string {
 	if w.who == w.alice {

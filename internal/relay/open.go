@@ -184,7 +184,7 @@ func (s *step) onRead(state []json.RawMessage) error {
 		return s.notOpened(why)
 	}
 	if s.joinedElsewhere() {
-		return s.notOpened("another bridge beside this homeserver has joined the room to MIMI already")
+		return s.notOpened(joinedTwice)
 	}
 	return s.makeRoom()
 }
@@ -270,6 +270,9 @@ func (s *step) readRest(ev event.Event, there bool) error {
 	}
 	return nil
 }
+
+// joinedTwice is said of a room that another bridge has joined to MIMI.
+const joinedTwice = "another bridge beside this homeserver has joined the room to MIMI already"
 
 // joinedElsewhere tells whether another bridge has joined the Matrix room to MIMI: it holds the ghost of a user of ours. Joined
 // twice, its people would be in two MIMI rooms that do not hear each other (mapping §8).

@@ -1,10 +1,12 @@
 package relay
 
 import (
+	"encoding/json"
 	"strings"
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/matrixside/html"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
@@ -44,6 +46,7 @@ type upgrade struct {
 	By    string `json:"by,omitempty"` // who replaced it, by MXID
 	Via   string `json:"via,omitempty"`
 	Tries int    `json:"tries,omitempty"`
+	Told  string `json:"told,omitempty"` // why the conversation is not there yet, as people were told last
 }
 
 func (s *step) tryUpgrade() {
@@ -59,29 +62,72 @@ func (s *step) tryUpgrade() {
 	ask(s.matrix(args), refUpgrade+":"+u.To, 0)
 }
 
-// onUpgraded: the bot is in the new room, or was not let in. It tries again for an hour: people may invite it meanwhile.
+// onUpgraded: the bot is in the new room, which is read before the conversation goes there, or was not let in.
 func (s *step) onUpgraded(a *store.Answer, to string) {
-	v := s.room
-	u := v.st.Upgrade
+	u := s.room.st.Upgrade
 	if u == nil || u.To != to {
 		return
 	}
 	if a.Class != "done" {
-		switch u.Tries {
-		case 1:
-			s.notice("This room was replaced. Invite me to the new one, and the conversation goes on there.", "")
-			// Synapse lets only moderators speak in a room that was replaced.
-			s.tellUser(u.By, "The room \""+html.Apart(html.Name(v.matrix.Name))+"\" was replaced. Invite me to the new one, and the conversation goes on there.")
-		case upgradeTries:
-			s.fx.unbind = append(s.fx.unbind, name{store.NameSuccessor, to})
-			v.st.Upgrade = nil
-			return
-		}
-		// Soon at first: mostly whoever replaced the room invites the bot at once.
-		s.later(timerUpgrade, s.now.Add(min(2*time.Second<<min(u.Tries, 5), upgradeEvery)).UnixMilli())
+		s.notOver("Invite me to the new one, and the conversation goes on there.")
 		return
 	}
-	s.moveTo(to)
+	s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: s.room.head.ID, Kind: inputSuccessor, Epoch: -1, Body: []byte(to), CreatedMS: s.nowMS()})
+}
+
+// onSuccessor: the state of the new room was read, or could not be. It must be one that could be joined to MIMI.
+func (s *step) onSuccessor(to string, state []json.RawMessage, read bool) {
+	u := s.room.st.Upgrade
+	if u == nil || u.To != to {
+		return
+	}
+	var r event.Room
+	elsewhere := false
+	for _, raw := range state {
+		ev, err := event.ParseChecked(raw)
+		if err != nil || ev.StateKey == nil {
+			continue
+		}
+		if m, ok := ev.Member(); ok {
+			elsewhere = elsewhere || m.Membership == event.Join && s.Naming.ForeignGhost(string(m.User))
+			continue
+		}
+		r.Apply(ev)
+	}
+	why, unwise := mapping.Unbridgeable(r)
+	if unwise && s.cfg.AllowWorldReadable {
+		why = ""
+	}
+	switch {
+	case !read:
+		s.notOver("Invite me to the new one, and the conversation goes on there.")
+	case why != "":
+		s.notOver("The conversation cannot go on in the new one: " + why + ".")
+	case elsewhere:
+		s.notOver("The conversation cannot go on in the new one: " + joinedTwice + ".")
+	default:
+		s.moveTo(to)
+	}
+}
+
+// notOver: the conversation does not go on in the new room yet. People are told why, and it is tried again for an hour: what is in
+// the way may go meanwhile.
+func (s *step) notOver(why string) {
+	v := s.room
+	u := v.st.Upgrade
+	if u.Told != why {
+		u.Told = why
+		s.notice("This room was replaced. "+why, "")
+		// Synapse lets only moderators speak in a room that was replaced.
+		s.tellUser(u.By, "The room \""+html.Apart(html.Name(v.matrix.Name))+"\" was replaced. "+why)
+	}
+	if u.Tries >= upgradeTries {
+		s.fx.unbind = append(s.fx.unbind, name{store.NameSuccessor, u.To})
+		v.st.Upgrade = nil
+		return
+	}
+	// Soon at first: mostly whoever replaced the room invites the bot at once.
+	s.later(timerUpgrade, s.now.Add(min(2*time.Second<<min(u.Tries, 5), upgradeEvery)).UnixMilli())
 }
 
 // replaces is the room that the Matrix room of this step replaces, while the bot has not moved into it.

@@ -238,6 +238,19 @@ func (r *Relay) work(ctx context.Context, id store.RoomID, in *store.Input, sett
 			}
 			return s.then(s.onRead(state))
 		}
+	case inputSuccessor:
+		var state []json.RawMessage
+		err := ErrRefused
+		if r.Homeserver != nil {
+			state, err = r.Homeserver.RoomState(ctx, r.cfg.Bot, string(in.Body))
+		}
+		if err != nil && !errors.Is(err, ErrRefused) {
+			return nil, fmt.Errorf("%w: %w", errLater, err)
+		}
+		decide = func(s *step) error {
+			s.onSuccessor(string(in.Body), state, err == nil)
+			return s.then(nil)
+		}
 	case inputAgain:
 		var a again
 		if err := json.Unmarshal(in.Body, &a); err != nil {
