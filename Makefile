@@ -17,13 +17,23 @@ FUZZTIME ?= 60s
 # Modules of their own, whose tests belong to the whole.
 INTEROP  = $(if $(wildcard test/interop/go.mod),-- -C test/interop -timeout $(TIMEOUT) ./...)
 
-.PHONY: help build homeserver node test unit vectors interop bench bench-mls crash fuzz demo lint clean
+.PHONY: help build profile homeserver node test unit vectors interop bench bench-mls crash fuzz demo lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-build: ## build bin/bridge, a static binary
-	go build -trimpath -tags $(TAGS) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/bridge ./cmd/bridge
+# What a CPU profile of the bridge at work tells the compiler. Not called default.pgo, which every build and test would use:
+# compiling all packages with it takes minutes.
+PGO      = cmd/bridge/release.pgo
+
+build: ## build bin/bridge, a static binary; the first time takes minutes
+	go build -trimpath -tags $(TAGS) -pgo=$(PGO) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/bridge ./cmd/bridge
+
+profile: ## take the CPU profile that build optimises for; before a release
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && set -x && \
+	go build -trimpath -tags $(TAGS) -o $$dir/bridge ./cmd/bridge && \
+	BENCH_BRIDGE=$$dir/bridge BENCH_PROFILE=$$dir go test -tags $(TAGS) -count=1 -v -run 'TestProfile$$' ./test/load && \
+	go tool pprof -proto -symbolize=none -output=$$dir/merged $$dir/*.pprof && mv $$dir/merged $(PGO)
 
 homeserver: ## build the homeserver that the tests run, once, into the cache
 	go run ./test/prepare
@@ -49,8 +59,8 @@ interop: node ## our MLS engine against other implementations
 	$(REPORT) -v -- -C test/interop -count=1 -timeout 20m .
 	@command -v node >/dev/null || echo "$(NO_NODE)"
 
-bench: ## the bridge's cost a message
-	BENCH=all go test -tags $(TAGS) -count=1 -v -timeout 60m ./test/load
+bench: build ## the bridge's cost a message
+	BENCH=all BENCH_BRIDGE=$(CURDIR)/bin/bridge go test -tags $(TAGS) -count=1 -v -timeout 60m ./test/load
 
 bench-mls: ## the MLS engine beside another, one process with many clients
 	go run -C test/interop ./bench $(BENCHFLAGS)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +27,9 @@ const (
 	goalCPU   = 2 * time.Millisecond
 	goalDelay = 10 * time.Millisecond
 )
+
+// ghosts are the sizes of room that are measured: clients of the bridge in the MLS group.
+var ghosts = []int{2, 50, 500}
 
 func full() bool { return os.Getenv("BENCH") != "" }
 
@@ -70,16 +74,43 @@ type setting struct {
 	seen    int
 }
 
+// built is the bridge that all tests here run.
+var built struct {
+	once sync.Once
+	dir  string
+	bin  string
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir)
+	}
+	os.Exit(code)
+}
+
+// build returns the bridge's program: the one that BENCH_BRIDGE names, else one that is built quickly, without a profile.
 func build(t *testing.T) string {
 	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("CPU time is read from /proc")
 	}
-	bin, err := harness.BuildBridge(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
+	if bin := os.Getenv("BENCH_BRIDGE"); bin != "" {
+		if !filepath.IsAbs(bin) {
+			t.Fatalf("BENCH_BRIDGE=%s is no absolute path", bin)
+		}
+		return bin
 	}
-	return bin
+	built.once.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "mimi-load-*"); built.err == nil {
+			built.bin, built.err = harness.BuildBridge(context.WithoutCancel(t.Context()), built.dir)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.bin
 }
 
 // open puts bridge and provider on stage; the bridge does not run yet.
@@ -245,7 +276,7 @@ func TestCost(t *testing.T) {
 	bin := build(t)
 	sizes, count := []int{2}, 20
 	if full() {
-		sizes, count = []int{2, 50, 500}, 400
+		sizes, count = ghosts, 400
 	}
 	if only, err := strconv.Atoi(os.Getenv("BENCH_GHOSTS")); err == nil {
 		sizes = []int{only}
@@ -258,23 +289,10 @@ func TestCost(t *testing.T) {
 			s.toMIMI(count/10, 1)
 			s.toMatrix(count/10, 1)
 			alone, together := fmt.Sprintf("ghosts=%d,alone", n), fmt.Sprintf("ghosts=%d,together", n)
-			stop := s.profile(n)
 			s.cost("matrix-to-mimi", alone, count, func() []time.Duration { return s.toMIMI(count, 1) })
 			s.cost("mimi-to-matrix", alone, count, func() []time.Duration { return s.toMatrix(count, 1) })
 			s.cost("matrix-to-mimi", together, count, func() []time.Duration { return s.toMIMI(count, count/4) })
 			s.cost("mimi-to-matrix", together, count, func() []time.Duration { return s.toMatrix(count, count/4) })
-			stop()
 		})
 	}
-}
-
-// profile writes a CPU profile of the bridge into BENCH_PROFILE, when that names a directory.
-func (s *setting) profile(n int) (stop func()) {
-	dir := os.Getenv("BENCH_PROFILE")
-	if dir == "" {
-		return func() {}
-	}
-	done := make(chan error, 1)
-	go func() { done <- s.a.Profile(s.ctx, 10*time.Second, filepath.Join(dir, fmt.Sprintf("cpu-%d.pprof", n))) }()
-	return func() { s.must(<-done) }
 }

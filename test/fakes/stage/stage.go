@@ -33,6 +33,8 @@ type Options struct {
 	Peers map[string]string
 	// Postgres makes a database for a bridge and returns its URI; nil for SQLite.
 	Postgres func(ctx context.Context, hint string) (string, error)
+	// Database are settings of the section "database" beside type and URI.
+	Database map[string]any
 	// Bridge are settings of the section "bridge" beside the stage's own.
 	Bridge map[string]any
 	// MIMI are more settings of the section mimi.
@@ -209,6 +211,7 @@ func (b *Bridge) settings(ctx context.Context) (section, error) {
 		b.Postgres = uri
 		db = section{"type": "postgres", "uri": uri}
 	}
+	maps.Copy(db, s.opts.Database)
 	level := s.opts.LogLevel
 	if level == "" {
 		level = "info"
@@ -316,6 +319,10 @@ func (b *Bridge) Profile(ctx context.Context, d time.Duration, path string) erro
 		return err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		said, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
+		return fmt.Errorf("profile bridge %s: %s: %s", b.Domain, resp.Status, said)
+	}
 	f, err := os.Create(path)
 	if err != nil {
 		return err
