@@ -22,14 +22,13 @@ INTEROP  = $(if $(wildcard test/interop/go.mod),-- -C test/interop -timeout $(TI
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-# What a CPU profile of the bridge at work tells the compiler. Not called default.pgo, which every build and test would use:
-# compiling all packages with it takes minutes.
+# A CPU profile of the bridge at work. It is not called default.pgo, since tests would then compile every package twice.
 PGO      = cmd/bridge/release.pgo
 
-build: ## build bin/bridge, a static binary; the first time takes minutes
+build: ## build bin/bridge, a static binary, optimised by a profile
 	go build -trimpath -tags $(TAGS) -pgo=$(PGO) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/bridge ./cmd/bridge
 
-profile: ## take the CPU profile that build optimises for; before a release
+profile: ## take the profile that build optimises by; before a release
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && set -x && \
 	go build -trimpath -tags $(TAGS) -o $$dir/bridge ./cmd/bridge && \
 	BENCH_BRIDGE=$$dir/bridge BENCH_PROFILE=$$dir go test -tags $(TAGS) -count=1 -v -run 'TestProfile$$' ./test/load && \

@@ -6,5 +6,8 @@
 // (2 ms and 10 ms), so that less is better; for rates it is the rate through the bridge by the homeserver's own, so
 // that more is better.
 //
+// BENCH_BRIDGE names the program to measure, by an absolute path; without it one is built quickly, without a profile.
+// BENCH_PROFILE names a directory for the CPU profiles that `make profile` merges.
+//
 // Without BENCH only a few messages are sent, to see that the measurement works. Figures are in docs/benchmarks.md.
 package load
