@@ -91,12 +91,11 @@ func (g *Guard) DialContext(ctx context.Context, network, address string) (net.C
 
 // Limits of what a peer may make us hold and wait for.
 const (
-	maxHeaderBytes  = 64 << 10
-	headerTimeout   = 30 * time.Second
-	handshakeTime   = 10 * time.Second
-	idleConnTime    = 90 * time.Second
-	connsPerHost    = 20
-	maxSameRedirect = 3
+	maxHeaderBytes = 64 << 10
+	headerTimeout  = 30 * time.Second
+	handshakeTime  = 10 * time.Second
+	idleConnTime   = 90 * time.Second
+	connsPerHost   = 20
 )
 
 // Transport makes an HTTP transport over the guard: no proxy from the environment, no compression (a
@@ -114,20 +113,4 @@ func (g *Guard) Transport(cfg *tls.Config) *http.Transport {
 		DisableCompression:     true,
 		ForceAttemptHTTP2:      true,
 	}
-}
-
-// Client makes an HTTP client over Transport that follows up to three redirects on the same scheme and
-// host, and none elsewhere: then the redirect itself is the answer. timeout bounds the whole exchange
-// with the body.
-func (g *Guard) Client(cfg *tls.Config, timeout time.Duration) *http.Client {
-	return &http.Client{Transport: g.Transport(cfg), Timeout: timeout, CheckRedirect: SameHost}
-}
-
-// SameHost is a CheckRedirect that stays on the first request's scheme and host.
-func SameHost(req *http.Request, via []*http.Request) error {
-	first := via[0].URL
-	if len(via) > maxSameRedirect || req.URL.Scheme != first.Scheme || !strings.EqualFold(req.URL.Host, first.Host) {
-		return http.ErrUseLastResponse
-	}
-	return nil
 }

@@ -106,6 +106,12 @@ func provider(base string, endpoint http.HandlerFunc) http.Handler {
 	})
 }
 
+// temporary tells whether the request that failed with err may succeed later: it may unless an Error says otherwise.
+func temporary(err error) bool {
+	var e *Error
+	return !errors.As(err, &e) || e.Temporary
+}
+
 func TestRequest(t *testing.T) {
 	w := newWorld(t)
 	var seen *http.Request
@@ -203,7 +209,7 @@ func TestWrongServer(t *testing.T) {
 	} {
 		w.host(name+".example", cert, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Errorf("%s: a request was sent", name) }))
 		_, err := w.client(nil).Update(t.Context(), name+".example", wire.IdentifierURI("mimi://"+name+".example/r/x"), nil)
-		if !errors.Is(err, peer.ErrCertificate) || !Temporary(err) {
+		if !errors.Is(err, peer.ErrCertificate) || !temporary(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -243,7 +249,7 @@ func TestRedirect(t *testing.T) {
 	}
 	// nor is that of a directory
 	w.host("d.example", w.cert(ca.Options{}, "d.example"), http.RedirectHandler("https://c.example"+wire.DirectoryPath, http.StatusFound))
-	if _, err := c.Directory(t.Context(), "d.example"); err == nil || !Temporary(err) {
+	if _, err := c.Directory(t.Context(), "d.example"); err == nil || !temporary(err) {
 		t.Errorf("directory: %v", err)
 	}
 }
@@ -276,7 +282,7 @@ func TestGarbageAnswers(t *testing.T) {
 		_, _ = io.Copy(w, io.LimitReader(zeros{}, 1001))
 	}))
 	c := w.client(func(c *Config) { c.SmallResponse, c.LargeResponse = 1000, 1001 })
-	if _, err := c.Update(t.Context(), "a.example", room, nil); !errors.Is(err, ErrTooLarge) || Temporary(err) {
+	if _, err := c.Update(t.Context(), "a.example", room, nil); !errors.Is(err, ErrTooLarge) || temporary(err) {
 		t.Errorf("an answer over the limit: %v", err)
 	}
 	if r, err := c.GroupInfo(t.Context(), "a.example", room, nil); err != nil || len(r.Body) != 1001 {
@@ -316,7 +322,7 @@ func TestNotFound(t *testing.T) {
 	if err != nil || r.Status != 200 || fetched != 2 || len(paths) != 4 {
 		t.Errorf("%d, %v, fetched %d times, %q", r.Status, err, fetched, paths)
 	}
-	if _, err := c.GroupInfo(t.Context(), "a.example", room, nil); !errors.Is(err, ErrNoEndpoint) || Temporary(err) {
+	if _, err := c.GroupInfo(t.Context(), "a.example", room, nil); !errors.Is(err, ErrNoEndpoint) || temporary(err) {
 		t.Errorf("an endpoint that the directory lacks: %v", err)
 	}
 }
@@ -326,7 +332,7 @@ func TestUnreachable(t *testing.T) {
 	w := newWorld(t)
 	c := w.client(nil)
 	for range 5 {
-		if _, err := c.Directory(t.Context(), "gone.example"); err == nil || !Temporary(err) {
+		if _, err := c.Directory(t.Context(), "gone.example"); err == nil || !temporary(err) {
 			t.Fatalf("%v", err)
 		}
 		c.directories.Forget("gone.example")
@@ -339,11 +345,11 @@ func TestUnreachable(t *testing.T) {
 		t.Errorf("dialled %d times, %s", dialled, first)
 	}
 	_, err := c.Directory(t.Context(), "gone.example")
-	if !errors.Is(err, peer.ErrOpen) || RetryAfter(err) <= 0 || !Temporary(err) || len(c.Open()) != 1 {
+	if !errors.Is(err, peer.ErrOpen) || RetryAfter(err) <= 0 || !temporary(err) || len(c.Open()) != 1 {
 		t.Errorf("%v", err)
 	}
 	w.book.Replace(peer.Rules{Default: peer.Rule{Blocked: true}})
-	if _, err := c.Directory(t.Context(), "other.example"); !errors.Is(err, peer.ErrBlocked) || Temporary(err) {
+	if _, err := c.Directory(t.Context(), "other.example"); !errors.Is(err, peer.ErrBlocked) || temporary(err) {
 		t.Errorf("blocked: %v", err)
 	}
 	for _, domain := range []string{"", "127.0.0.1", "a.example:8443", "a.example/x", "user@a.example"} {
@@ -360,7 +366,7 @@ func TestUnreachable(t *testing.T) {
 
 func TestOurselves(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.client(nil).Directory(t.Context(), "b.example"); err == nil || Temporary(err) {
+	if _, err := w.client(nil).Directory(t.Context(), "b.example"); err == nil || temporary(err) {
 		t.Errorf("%v", err)
 	}
 }
@@ -394,12 +400,12 @@ func TestTimeout(t *testing.T) {
 	w.host("a.example", w.cert(ca.Options{}, "a.example"), provider("https://a.example/v1", func(http.ResponseWriter, *http.Request) { <-release }))
 	t.Cleanup(func() { close(release) })
 	c := w.client(func(c *Config) { c.RequestTimeout = 200 * time.Millisecond })
-	if _, err := c.Update(t.Context(), "a.example", room, nil); !errors.Is(err, context.DeadlineExceeded) && !Temporary(err) {
+	if _, err := c.Update(t.Context(), "a.example", room, nil); !errors.Is(err, context.DeadlineExceeded) && !temporary(err) {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := c.Update(ctx, "a.example", room, nil); !errors.Is(err, context.Canceled) || !Temporary(err) {
+	if _, err := c.Update(ctx, "a.example", room, nil); !errors.Is(err, context.Canceled) || !temporary(err) {
 		t.Errorf("%v", err)
 	}
 }

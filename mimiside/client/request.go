@@ -65,13 +65,6 @@ func (e *Error) Error() string {
 // Unwrap returns the reason.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Temporary tells whether the request that failed with err may succeed later. Errors that are not of this package count as
-// temporary: a context that ended, mostly.
-func Temporary(err error) bool {
-	var e *Error
-	return !errors.As(err, &e) || e.Temporary
-}
-
 // RetryAfter returns for how long err says to wait, 0 when it does not say.
 func RetryAfter(err error) time.Duration {
 	var busy *peer.Busy

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/matrix-mimi/bridge/internal/tlspl"
 	"pgregory.net/rapid"
+
+	"github.com/matrix-mimi/bridge/internal/tlspl"
 )
 
 func TestMediaTypes(t *testing.T) {
@@ -67,64 +68,29 @@ func TestMediaTypeTLS(t *testing.T) {
 		t.Errorf("decodes to %v, %v", back, r.Err())
 	}
 	list := []MediaType{{Type: TypeMIMI}, m}
-	b := MarshalMediaTypes(list)
-	if back, err := UnmarshalMediaTypes(b); err != nil || fmt.Sprint(back) != fmt.Sprint(list) {
+	read := func(b []byte) ([]MediaType, error) {
+		r := tlspl.NewReader(b)
+		list := ReadMediaTypes(r)
+		return list, r.Close()
+	}
+	if back, err := read(AppendMediaTypes(nil, list)); err != nil || fmt.Sprint(back) != fmt.Sprint(list) {
 		t.Errorf("list %v, %v", back, err)
 	}
 	for name, bad := range map[string][]byte{
-		"empty list": {0}, "nothing": {}, "trailing": append(bytes.Clone(b), 0),
-		"parameter twice": vectorOf(append([]byte{1, 'a'}, 8, 1, 'n', 1, 'v', 1, 'N', 1, 'v')),
+		"nothing": {}, "parameter twice": vectorOf(append([]byte{1, 'a'}, 8, 1, 'n', 1, 'v', 1, 'N', 1, 'v')),
 	} {
-		if got, err := UnmarshalMediaTypes(bad); !errors.Is(err, ErrMalformed) {
+		if got, err := read(bad); err == nil || got != nil {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
 	many := tlspl.AppendVector(nil, func(b []byte) []byte { return append(b, make([]byte, 2*(maxMediaTypes+1))...) })
-	if _, err := UnmarshalMediaTypes(many); err == nil {
+	if _, err := read(many); err == nil {
 		t.Error("too many media types are taken")
 	}
 }
 
 // vectorOf wraps body into a vector.
 func vectorOf(body []byte) []byte { return tlspl.AppendOpaque(nil, body) }
-
-func TestFraming(t *testing.T) {
-	bare, err := message(text("hello")).Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	mimi, status := MediaType{Type: TypeMIMI}, MediaType{Type: TypeStatus}
-	// The frame by hand: type<V>, no parameters, inner<V>.
-	byHand := append([]byte{byte(len(TypeMIMI))}, TypeMIMI...)
-	byHand = append(byHand, 0)
-	byHand = tlspl.AppendOpaque(byHand, bare)
-	if got := Frame(mimi, bare); !bytes.Equal(got, byHand) {
-		t.Errorf("frame %x, want %x", got, byHand)
-	}
-	cases := []struct {
-		name     string
-		data     []byte
-		required []MediaType
-		want     MediaType
-	}{
-		{"framed", byHand, []MediaType{mimi}, mimi},
-		{"another type", Frame(status, bare), []MediaType{mimi}, status},
-		{"empty type is the first of the list", Frame(MediaType{}, bare), []MediaType{status, mimi}, status},
-		{"bare, the group has no list", bare, nil, mimi},
-		{"framed, the group has no list", byHand, nil, mimi},
-	}
-	for _, c := range cases {
-		got, inner, err := Unframe(c.data, c.required)
-		if err != nil || !got.Equal(c.want) || !bytes.Equal(inner, bare) {
-			t.Errorf("%s: %v, %d octets, %v", c.name, got, len(inner), err)
-		}
-	}
-	for name, data := range map[string][]byte{"bare in a group with a list": bare, "nothing": nil, "trailing": append(bytes.Clone(byHand), 0)} {
-		if _, _, err := Unframe(data, []MediaType{mimi}); !errors.Is(err, ErrMalformed) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
 
 func TestStatusReport(t *testing.T) {
 	id := func(n byte) (id MessageID) {

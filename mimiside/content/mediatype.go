@@ -119,7 +119,7 @@ func (t MediaType) Append(b []byte) []byte {
 	})
 }
 
-// ReadMediaType reads the TLS form. An empty type is allowed: in [Unframe] it stands for the first one of a list.
+// ReadMediaType reads the TLS form. An empty type is allowed: in a frame it stands for the first one of a list.
 // Errors go into r.
 func ReadMediaType(r *tlspl.Reader) MediaType {
 	t := MediaType{Type: strings.ToLower(string(r.Opaque(maxMediaTypeName)))}
@@ -164,21 +164,4 @@ func ReadMediaTypes(r *tlspl.Reader) []MediaType {
 		return nil
 	}
 	return out
-}
-
-// MarshalMediaTypes returns the data of the content_media_types component 0x0003, a MediaTypeList
-// (draft-ietf-mls-extensions-10, Content Advertisement).
-func MarshalMediaTypes(list []MediaType) []byte { return AppendMediaTypes(nil, list) }
-
-// UnmarshalMediaTypes reads the data of the content_media_types component; the list must not be empty.
-func UnmarshalMediaTypes(b []byte) ([]MediaType, error) {
-	r := tlspl.NewReader(b)
-	list := ReadMediaTypes(r)
-	if err := r.Close(); err != nil {
-		return nil, fmt.Errorf("%w: content_media_types: %w", ErrMalformed, err)
-	}
-	if len(list) == 0 {
-		return nil, malformed("content_media_types is empty")
-	}
-	return list, nil
 }

@@ -2,8 +2,6 @@ package content
 
 import (
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
 	"fmt"
 	"io"
 )
@@ -19,14 +17,6 @@ func NewSalt(rand io.Reader) (Salt, error) {
 		return Salt{}, fmt.Errorf("drawing a salt: %w", err)
 	}
 	return s, nil
-}
-
-// DeriveSalt computes the salt that the draft suggests (Generating the random salt): the first 16 octets of
-// HMAC-SHA256 with a secret exported from the MLS key schedule as key, over a nonce that is never repeated.
-func DeriveSalt(baseSecret, nonce []byte) Salt {
-	mac := hmac.New(sha256.New, baseSecret)
-	mac.Write(nonce)
-	return Salt(mac.Sum(nil)[:16])
 }
 
 // Message is one MIMI content message (draft-ietf-mimi-content-08, mimiContent): an array of seven elements

@@ -191,13 +191,3 @@ func (a SafeAAD) Get(id ComponentID) ([]byte, bool) { return AppDataDictionary(a
 func (a SafeAAD) Set(id ComponentID, data []byte) SafeAAD {
 	return SafeAAD(AppDataDictionary(a).Set(id, data))
 }
-
-// CheckAuthenticatedData checks the authenticated_data of a message for a group with the given GroupContext
-// dictionary: with the component safe_aad in it, it must be a SafeAAD, without it anything goes.
-func CheckAuthenticatedData(dict AppDataDictionary, authenticatedData []byte) error {
-	if _, ok := dict.Get(ComponentSafeAAD); !ok {
-		return nil
-	}
-	_, err := UnmarshalSafeAAD(authenticatedData)
-	return err
-}

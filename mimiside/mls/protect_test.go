@@ -368,17 +368,16 @@ func TestPartialGroupInfo(t *testing.T) {
 }
 
 func TestSafeAADOfGroup(t *testing.T) {
-	with := AppDataDictionary{}.Set(ComponentSafeAAD, ComponentsList{ComponentFrankAAD}.Marshal())
 	for _, c := range []struct {
-		dict AppDataDictionary
-		aad  []byte
-		ok   bool
+		demanded bool
+		aad      []byte
+		ok       bool
 	}{
-		{nil, nil, true}, {nil, []byte("anything"), true},
-		{with, nil, false}, {with, []byte{0}, true}, {with, []byte{0, 0}, false},
-		{with, SafeAAD{}.Set(ComponentFrankAAD, []byte("frank")).Marshal(), true},
+		{false, nil, true}, {false, []byte("anything"), true},
+		{true, nil, false}, {true, []byte{0}, true}, {true, []byte{0, 0}, false},
+		{true, SafeAAD{}.Set(ComponentFrankAAD, []byte("frank")).Marshal(), true},
 	} {
-		if err := CheckAuthenticatedData(c.dict, c.aad); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrSafeAAD) {
+		if err := (&groupRules{safeAAD: c.demanded}).checkAAD(c.aad); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrSafeAAD) {
 			t.Errorf("%x: %v", c.aad, err)
 		}
 	}

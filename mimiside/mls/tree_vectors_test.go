@@ -277,3 +277,12 @@ func TestTreeRefusals(t *testing.T) {
 		t.Errorf("no member: %v", err)
 	}
 }
+
+// placedFrom returns the nodes of a path from step i upwards as they are after the edit so far.
+func (e *treeEdit) placedFrom(steps []pathStep, i int) []placed {
+	out := make([]placed, 0, len(steps)-i)
+	for _, s := range steps[i:] {
+		out = append(out, placed{s.x, e.at(s.x)})
+	}
+	return out
+}

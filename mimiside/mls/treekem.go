@@ -105,15 +105,6 @@ func (e *treeEdit) openPath(steps []pathStep, path *UpdatePath, added []LeafInde
 	return 0, nil, failf(KindBug, "decrypt path secret", ErrPath, "no own leaf below any node of the path")
 }
 
-// placedFrom returns the nodes of a path from step i upwards as they are after the edit so far.
-func (e *treeEdit) placedFrom(steps []pathStep, i int) []placed {
-	out := make([]placed, 0, len(steps)-i)
-	for _, s := range steps[i:] {
-		out = append(out, placed{s.x, e.at(s.x)})
-	}
-	return out
-}
-
 // deriveNode derives the key pair of a node from its path secret (RFC 9420 §7.4).
 func deriveNode(suite Suite, pathSecret Secret) (Secret, []byte, error) {
 	node := suite.DeriveSecret(pathSecret, "node")

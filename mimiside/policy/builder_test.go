@@ -72,3 +72,9 @@ func (b builder) pending(proposals ...Proposal) *State {
 func shout(uri string) string {
 	return strings.Replace(uri, "mimi://"+Authority(uri), "mimi://"+strings.ToUpper(Authority(uri)), 1)
 }
+
+// zeros is the data of a component, of that many octets, that no component has.
+type zeros int
+
+// Marshal makes it what a builder takes.
+func (n zeros) Marshal() []byte { return make([]byte, n) }

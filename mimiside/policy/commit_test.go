@@ -161,7 +161,7 @@ func TestRoleDefinitionCommits(t *testing.T) {
 	if v.Next.Role(6) == nil || v.Next.RoleIndex(super.URI) != 4 || v.Next.Clients(super.URI) != 1 {
 		t.Error("the new roles are not in force, or participants are lost")
 	}
-	broken := b.set(super, ComponentAsset, FrankAAD{})
+	broken := b.set(super, ComponentAsset, zeros(32))
 	chief := strict()
 	chief[4].Capabilities = append(chief[4].Capabilities, CanChangeOtherPolicyAttribute, CanChangeMLSOperationalPolicies)
 	s = populated(t, chief)

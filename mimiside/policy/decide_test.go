@@ -265,8 +265,8 @@ func TestCheckRoom(t *testing.T) {
 		"preauthorisation for nothing": {with(ComponentPreauth, PreAuthData{{TargetRole: Role{Index: 7}}}), ReasonUnknownRole},
 		"history by a silent role":     {with(ComponentHistory, &HistoryPolicy{Roles: []uint32{5}}), ReasonUnknownRole},
 		"bot in a role that is not":    {with(ComponentBots, BotPolicy{{RoleIndex: 7}}), ReasonUnknownRole},
-		"unreadable":                   {with(ComponentAsset, FrankAAD{}), ReasonMalformed},
-		"unreadable operational":       {with(ComponentOperational, FrankAAD{}), ReasonNone},
+		"unreadable":                   {with(ComponentAsset, zeros(32)), ReasonMalformed},
+		"unreadable operational":       {with(ComponentOperational, zeros(32)), ReasonNone},
 	}
 	for name, c := range cases {
 		if d := c.s.Check(); d.Reason != c.want {

@@ -4,23 +4,6 @@ import (
 	"github.com/matrix-mimi/bridge/internal/tlspl"
 )
 
-// FrankAAD is the SafeAAD item of component 0x0020 in an application message (draft-ietf-mimi-protocol-06
-// §5.4.1, FrankAAD): HMAC-SHA256 with the content's salt as key over the application data.
-type FrankAAD struct {
-	Tag [32]byte
-}
-
-// Marshal encodes the item: the 32 octets without a length.
-func (f FrankAAD) Marshal() []byte { return f.Tag[:] }
-
-// UnmarshalFrankAAD decodes the item.
-func UnmarshalFrankAAD(b []byte) (FrankAAD, error) {
-	if len(b) != 32 {
-		return FrankAAD{}, malformed("frank_aad of %d octets", len(b))
-	}
-	return FrankAAD{Tag: [32]byte(b)}, nil
-}
-
 // FrankingAgentData is the data of component 0x0021, which the draft calls franking_agent and its registry
 // franking_signature_key (draft-ietf-mimi-protocol-06 §5.4.1): the hub's key for signatures on franks. The
 // update has the same structure.
