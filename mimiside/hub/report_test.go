@@ -19,13 +19,19 @@ var framed = mls.AppDataDictionary{}.Set(mls.ComponentContentMediaTypes, mls.Med
 // proof is a message of bob with its frank, and who can prove it.
 func proof(t testing.TB, frame bool) (*Prover, *wire.AbusiveMessage) {
 	t.Helper()
+	return proofOf(t, frame, accusedURI, reportRoom)
+}
+
+// proofOf is proof of a message whose content names a sender and a room; it was franked for those of proof.
+func proofOf(t testing.TB, frame bool, sender, room wire.IdentifierURI) (*Prover, *wire.AbusiveMessage) {
+	t.Helper()
 	key, err := mls.GenerateSignatureKey(rand.Reader, mls.SuiteX25519AES128Ed25519)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := &content.Message{Salt: content.Salt{1, 2, 3}, Extensions: content.Extensions{},
 		Body: content.Part{Disposition: content.Render, Body: content.SinglePart{ContentType: content.TypePlain, Content: []byte("newt")}}}
-	m.Extensions.SetNames(string(accusedURI), string(reportRoom))
+	m.Extensions.SetNames(string(sender), string(room))
 	octets, err := m.Marshal()
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +74,15 @@ func TestProve(t *testing.T) {
 			}
 		}
 		for name, try := range map[string]func() (*Evidence, error){
-			"other room":    func() (*Evidence, error) { return p.Prove(dict, reportRoom+"2", accusedURI, m) },
+			"other room": func() (*Evidence, error) { return p.Prove(dict, reportRoom+"2", accusedURI, m) },
+			"content of another room": func() (*Evidence, error) {
+				q, m := proofOf(t, frame, accusedURI, reportRoom+"2")
+				return q.Prove(dict, reportRoom, accusedURI, m)
+			},
+			"content of another sender": func() (*Evidence, error) {
+				q, m := proofOf(t, frame, "mimi://b.example/u/eve", reportRoom)
+				return q.Prove(dict, reportRoom, accusedURI, m)
+			},
 			"other accused": func() (*Evidence, error) { return p.Prove(dict, reportRoom, "mimi://b.example/u/eve", m) },
 			"other time": func() (*Evidence, error) {
 				return p.Prove(dict, reportRoom, accusedURI, &wire.AbusiveMessage{Content: m.Content, Frank: m.Frank, AcceptedTimestamp: 8})

@@ -196,6 +196,25 @@ func TestJoinLinkCommits(t *testing.T) {
 			t.Errorf("%s, %+v: %v", c.actor.URI, c.update, v.Decision)
 		}
 	}
+	single := &JoinLinkPolicy{OnRequest: true, MultiUser: true, Expiration: 60}
+	kept := populated(t, roles, func(d map[uint16][]byte) {
+		d[ComponentJoinLinkPolicy], d[ComponentJoinLinks] = single.Marshal(), JoinLinks{"old"}.Marshal()
+	})
+	more := populated(t, roles, func(d map[uint16][]byte) { d[ComponentJoinLinks] = JoinLinks{"old", "older"}.Marshal() })
+	for name, c := range map[string]struct {
+		s    *State
+		do   Proposal
+		want Reason
+	}{
+		"a second link in a room that keeps one": {kept, b.set(super, ComponentJoinLinks, add), ReasonMalformed},
+		"another in place of the one":            {kept, b.set(super, ComponentJoinLinks, &JoinLinksUpdate{Removed: []uint32{0}, Added: []string{"new"}}), ReasonNone},
+		"one alone where there are two":          {more, b.set(super, ComponentJoinLinkPolicy, single), ReasonMalformed},
+		"one alone where there is one":           {s, b.set(super, ComponentJoinLinkPolicy, single), ReasonNone},
+	} {
+		if v := JudgeCommit(c.s, Commit{Committer: super, Proposals: []Proposal{c.do}}, nil); v.Reason != c.want {
+			t.Errorf("%s: %v", name, v.Decision)
+		}
+	}
 	bad := Proposal{Kind: ProposalAppDataUpdate, Sender: super, Component: ComponentJoinLinks, Data: []byte{9}}
 	if v := JudgeCommit(s, Commit{Committer: super, Proposals: []Proposal{bad}}, nil); v.Reason != ReasonMalformed {
 		t.Errorf("links that cannot be read: %v", v.Decision)

@@ -266,6 +266,16 @@ func (j *judgement) removals() (Decision, int) {
 	return allowed, -1
 }
 
+// oneLink checks that a room whose links are made on request keeps at most one (draft-ietf-mimi-room-policy-03, Join Link
+// policies).
+func (j *judgement) oneLink() Decision {
+	n := len(j.next.JoinLinks)
+	if !j.next.JoinLinkPolicy.OnRequest || n <= 1 || j.updates[ComponentJoinLinkPolicy] == nil && n <= len(j.before.JoinLinks) {
+		return allowed
+	}
+	return deny(ReasonMalformed, "%d join links in a room that keeps one", n)
+}
+
 // advance computes the room after the commit.
 func (j *judgement) advance() (Decision, int) {
 	logic := Components()
@@ -359,6 +369,9 @@ func (j *judgement) result() (Decision, int) {
 		if d := j.next.checkBase(); !d.Allowed {
 			return d, -1
 		}
+	}
+	if d := j.oneLink(); !d.Allowed {
+		return d, -1
 	}
 	for _, id := range j.next.Unreadable {
 		// The operational policy is unfinished in the draft: what cannot be read is not in force, and no harm.
