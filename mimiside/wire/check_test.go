@@ -26,12 +26,15 @@ func TestSubmitCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	received, err = UnmarshalSubmitMessageRequest((&SubmitMessageRequest{proposal, "mimi://b.example/u/bob"}).Marshal())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := received.Check("b.example"); !errors.Is(err, ErrMalformed) {
-		t.Errorf("a proposal as a message: %v", err)
+	commit := NewMessage((&mls.PrivateMessage{GroupID: []byte(testGroup), ContentType: mls.ContentCommit}).Message())
+	for name, m := range map[string]Message{"a proposal": proposal, "an encrypted commit": commit} {
+		received, err = UnmarshalSubmitMessageRequest((&SubmitMessageRequest{m, "mimi://b.example/u/bob"}).Marshal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := received.Check("b.example"); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s as a message: %v", name, err)
+		}
 	}
 }
 
