@@ -123,6 +123,9 @@ func TestConsentCheck(t *testing.T) {
 	if e, err := received.CheckUpdate("b.example", "a.example"); err != nil || len(e.KeyPackages) != len(testKeyPackages()) {
 		t.Errorf("grant: %v", err)
 	}
+	if _, err := received.CheckRequest("a.example", "b.example"); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a grant by requestConsent: %v", err)
+	}
 	if _, err := received.CheckUpdate("c.example", "a.example"); !errors.Is(err, ErrForbidden) {
 		t.Errorf("a grant in another's name: %v", err)
 	}
