@@ -31,10 +31,17 @@ var oidcClaims = map[string]string{"email": fieldEmail, "phone_number": fieldPho
 	"website": "oidc:website", "gender": "oidc:gender", "birthdate": "oidc:birthdate", "zoneinfo": "oidc:zoneinfo", "locale": "oidc:locale",
 	"address": "oidc:address"}
 
-// vcardFields are the properties (RFC 6350 §6) that can be a field.
-var vcardFields = map[string]string{"EMAIL": fieldEmail, "TEL": fieldPhone, "FN": fieldName, "NICKNAME": fieldNick, "ORG": "vcard:ORG",
-	"TITLE": "vcard:TITLE", "ROLE": "vcard:ROLE", "URL": "vcard:URL", "ADR": "vcard:ADR", "BDAY": "vcard:BDAY", "GENDER": "vcard:GENDER",
-	"IMPP": "vcard:IMPP", "LANG": "vcard:LANG", "TZ": "vcard:TZ", "N": "vcard:N"}
+// vcardFields are the properties that can be a field: all of the IANA registry that say something of a person (RFC 6350, 6474, 6715,
+// 8605 and 9554), and none that are about the card. A value is the text of the property, a URI where that is one.
+var vcardFields = func() map[string]string {
+	fields := map[string]string{"EMAIL": fieldEmail, "TEL": fieldPhone, "FN": fieldName, "NICKNAME": fieldNick}
+	for _, property := range []string{"N", "PHOTO", "BDAY", "ANNIVERSARY", "GENDER", "ADR", "IMPP", "LANG", "TZ", "GEO", "TITLE", "ROLE", "LOGO", "ORG",
+		"MEMBER", "RELATED", "CATEGORIES", "NOTE", "SOUND", "UID", "URL", "KEY", "FBURL", "CALADRURI", "CALURI", "BIRTHPLACE", "DEATHPLACE", "DEATHDATE",
+		"EXPERTISE", "HOBBY", "INTEREST", "ORG-DIRECTORY", "CONTACT-URI", "GRAMGENDER", "LANGUAGE", "PRONOUNS", "SOCIALPROFILE"} {
+		fields[property] = "vcard:" + property
+	}
+	return fields
+}()
 
 const (
 	// maxFields bounds the fields of a user, maxFieldValue the octets of one.

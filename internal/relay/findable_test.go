@@ -36,7 +36,7 @@ func TestPeopleAreFoundByWhatTheyAgreedTo(t *testing.T) {
 	p := newPair(t, warm)
 	ctx := context.Background()
 	for field, value := range map[string]string{"email": "Bob@Example.org", "phone": "+49 (30) 123-4567", "name": "Bob the Builder", "nick": "bobby",
-		"vcard:org": "Sunflower Valley", "oidc:website": "https://bob.example"} {
+		"vcard:org": "Sunflower Valley", "vcard:GEO": "geo:37.386013,-122.082932", "oidc:website": "https://bob.example"} {
 		must0(t, p.b.relay.SetFindable(ctx, p.bob, field, value))
 	}
 	for _, c := range []struct{ kind, query, want string }{
@@ -52,6 +52,8 @@ func TestPeopleAreFoundByWhatTheyAgreedTo(t *testing.T) {
 		{"any", "bob@example.org", "bob Bob the Builder"},
 		{"any", "@example.org", ""}, // mail is found whole only
 		{"vcard:ORG", "sunflower valley", "bob Bob the Builder"},
+		{"vcard:geo", "geo:37.386013,-122.082932", "bob Bob the Builder"},
+		{"vcard:geo", "geo:37.386013", ""},
 		{"oidc:website", "https://bob.example", "bob Bob the Builder"},
 	} {
 		p.b.hs.users[p.bob] = c.query != "bob"
@@ -77,6 +79,8 @@ func TestPeopleAreFoundByWhatTheyAgreedTo(t *testing.T) {
 	p.equal("by name", answer(wire.QueryElement{Type: wire.SearchPartialName, Value: "builder"}), "preferred_username=bob name=Bob the Builder nickname=bobby")
 	p.equal("by mail", answer(wire.QueryElement{Type: wire.SearchEmail, Value: "bob@example.org"}),
 		"preferred_username=bob name=Bob the Builder nickname=bobby email=Bob@Example.org email_verified=false")
+	p.equal("by a property", answer(wire.QueryElement{Type: wire.SearchVCardField, Field: "geo", Value: "geo:37.386013,-122.082932"}),
+		"preferred_username=bob name=Bob the Builder nickname=bobby GEO=geo:37.386013,-122.082932")
 	p.equal("by both, one of them wrong", answer(wire.QueryElement{Type: wire.SearchEmail, Value: "bob@example.org"}, wire.QueryElement{Type: wire.SearchPhone, Value: "+1234567"}), "")
 	must0(t, p.b.relay.DropFindable(ctx, p.bob, "email"))
 	got, _ := p.found("email", "bob@example.org")
@@ -86,7 +90,7 @@ func TestPeopleAreFoundByWhatTheyAgreedTo(t *testing.T) {
 		got, _ := p.found(kind, query)
 		p.equal("switched off: "+kind, len(got), 0)
 	}
-	for field, value := range map[string]string{"email": "x", "phone": "12345", "name": "", "nick": strings.Repeat("x", 300), "shoe": "44", "oidc:sub": "1", "vcard:PHOTO": "x"} {
+	for field, value := range map[string]string{"email": "x", "phone": "12345", "name": "", "nick": strings.Repeat("x", 300), "shoe": "44", "oidc:sub": "1", "vcard:VERSION": "4.0"} {
 		if err := p.b.relay.SetFindable(ctx, p.bob, field, value); err == nil {
 			t.Errorf("%s %q was taken", field, value)
 		}
