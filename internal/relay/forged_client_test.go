@@ -1,8 +1,10 @@
 package relay
 
 import (
+	"context"
 	"testing"
 
+	"github.com/matrix-mimi/bridge/mimiside/hub"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 	"github.com/matrix-mimi/bridge/mimiside/room"
@@ -56,11 +58,74 @@ func TestClientsInTheNameOfOthers(t *testing.T) {
 		p.refusedUpdate("a commit with a client of "+string(user), "b.example", p.forge(add(user, p.madeUp(client))...), wire.UpdateNotAllowed)
 		p.refusedUpdate("proposals of a client of "+string(user), "b.example", p.propose(add(user, p.madeUp(client))...), wire.UpdateNotAllowed)
 	}
+	// Those of our own users count when they were claimed, and for this room.
+	p.a.hs.users[p.a.hs.mxid("trudy")] = true
+	trudy := wire.IdentifierURI("mimi://a.example/u/trudy")
+	p.refusedUpdate("a KeyPackage that was claimed for another room", "b.example", p.forge(add(trudy, p.claimed(p.a, p.b, p.bob, trudy, "mimi://a.example/r/other"))...),
+		wire.UpdateNotAllowed)
+	p.accepted("a KeyPackage that was claimed", p.forge(add(trudy, p.claimed(p.a, p.b, p.bob, trudy, p.view(p.a).uri()))...))
 	// B answers for its own users, whose KeyPackages it need not fetch anywhere.
-	b := p.forge(add("mimi://b.example/u/dave", p.madeUp("mimi://b.example/d/dave/new"))...)
+	p.accepted("a client of B's own", p.forge(add("mimi://b.example/u/dave", p.madeUp("mimi://b.example/d/dave/new"))...))
+}
+
+// accepted sends an update as B and demands that it is taken, and that B hears of it.
+func (p *pair) accepted(what string, b *wire.HandshakeBundle) {
+	p.t.Helper()
 	r, err := p.a.serve("b.example", verbUpdate, string(p.view(p.a).uri()), b.Marshal())
-	must0(t, err)
+	must0(p.t, err)
 	answer, err := wire.UnmarshalUpdateRoomResponse(r.Body)
-	must0(t, err)
-	p.equal("a client of B's own", answer.ResponseCode, wire.UpdateSuccess)
+	must0(p.t, err)
+	p.equal(what, answer.ResponseCode, wire.UpdateSuccess)
+	p.settle()
+}
+
+// claimed is a KeyPackage of a user of one bridge that somebody of another claims for a room.
+func (p *pair) claimed(of, by *node, who string, target, roomURI wire.IdentifierURI) *mls.KeyPackage {
+	p.t.Helper()
+	client, err := by.relay.client(context.Background(), who)
+	must0(p.t, err)
+	q := wire.KeyMaterialRequest{RequestingUser: wire.IdentifierURI(client.UserURI), TargetUser: target, RoomID: roomURI,
+		AcceptableSuites: []mls.Suite{client.Key.Suite()}, RequesterCredential: client.Credential}
+	must0(p.t, q.Sign(client.Key))
+	r, err := of.relay.KeyMaterial(context.Background(), by.domain, q.Marshal())
+	must0(p.t, err)
+	received, err := wire.UnmarshalKeyMaterialResponse(r.Body)
+	must0(p.t, err)
+	answer, err := received.Check(&q)
+	must0(p.t, err)
+	if len(answer.Clients) != 1 || answer.Clients[0].KeyPackage == nil {
+		p.t.Fatalf("no KeyPackage of %s: %s", target, answer.UserStatus)
+	}
+	return answer.Clients[0].KeyPackage
+}
+
+// Consent may be for one room, and a KeyPackage is for one: a hub that claims it for one room and uses it in another does not get
+// the user into that (S004-022, draft-ietf-mimi-protocol-06 §5.2).
+func TestKeyPackagesAreForTheRoomTheyWereClaimedFor(t *testing.T) {
+	for _, c := range []struct {
+		claimed wire.IdentifierURI
+		in      bool
+	}{{"", true}, {"mimi://a.example/r/other", false}, {"the room", true}} {
+		p := newPair(t, warm).begin()
+		p.b.hs.users[p.b.hs.mxid("dave")] = true
+		v := p.view(p.a)
+		uri := v.uri()
+		if c.claimed == "the room" {
+			c.claimed = uri
+		}
+		kp := p.claimed(p.b, p.a, p.alice, "mimi://b.example/u/dave", c.claimed)
+		leaf, _ := v.ownLeaf("mimi://a.example/u/alice")
+		staged, err := v.group.StageCommit(p.a.relay.Rand, p.now, mls.CommitParams{Leaf: leaf, AAD: room.HandshakeAAD(v.group.Dictionary()), Proposals: []mls.Proposal{
+			{Type: mls.ProposalAdd, Add: kp},
+			listUpdate(policy.ParticipantListUpdate{Added: []policy.UserRolePair{{User: "mimi://b.example/u/dave", Role: policy.RoleMember}}})}})
+		must0(t, err)
+		welcome, err := mls.UnmarshalMLSMessage(staged.Welcome())
+		must0(t, err)
+		items := []wire.FanoutMessage{{Timestamp: 1 << 41, Message: wire.NewMessage(staged.Commit())}, hub.WelcomeItem(1<<41, welcome.Welcome, staged.Tree())}
+		_, err = p.b.serve("a.example", verbNotify, string(uri), wire.MarshalNotify(items))
+		must0(t, err)
+		p.settle()
+		_, in := p.view(p.b).ownLeaf("mimi://b.example/u/dave")
+		p.equal("dave is in with a KeyPackage claimed for "+string(c.claimed), in, c.in)
+	}
 }

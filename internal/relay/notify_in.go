@@ -243,6 +243,10 @@ func (s *step) joinKeys(w *mls.Welcome) (keys []mls.JoinKey, refs [][]byte, err 
 		if err != nil {
 			return nil, nil, err
 		}
+		if s.claimedElsewhere(&row) {
+			s.Log.Warn().Stringer("room", s.room.head.ID).Str("user", row.UserURI).Str("fate", "refused").Msg("a Welcome uses a KeyPackage that was claimed for another room")
+			continue
+		}
 		public, err := mls.UnmarshalKeyPackage(row.Public)
 		if err != nil {
 			return nil, nil, err
