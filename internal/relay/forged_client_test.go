@@ -129,3 +129,61 @@ func TestKeyPackagesAreForTheRoomTheyWereClaimedFor(t *testing.T) {
 		p.equal("dave is in with a KeyPackage claimed for "+string(c.claimed), in, c.in)
 	}
 }
+
+// What comes with a commit must be of that commit: the tree that later joiners get, and a Welcome for all who are added and nobody
+// else (S004-026).
+func TestBundlesThatDoNotFit(t *testing.T) {
+	p := newPair(t, warm).begin()
+	added := policy.ParticipantListUpdate{}
+	var adds []mls.Proposal
+	for _, who := range []string{"dave", "frank"} {
+		added.Added = append(added.Added, policy.UserRolePair{User: "mimi://b.example/u/" + who, Role: policy.RoleMember})
+		adds = append(adds, mls.Proposal{Type: mls.ProposalAdd, Add: p.madeUp(wire.IdentifierURI("mimi://b.example/d/" + who + "/x"))})
+	}
+	good := func() *wire.HandshakeBundle { return p.forge(append(adds, listUpdate(added))...) }
+	other := p.forge()
+
+	lied := good()
+	lied.Tree = other.Tree
+	p.refusedUpdate("the tree of another commit", "b.example", lied, wire.UpdateNotAllowed)
+	lied = good()
+	lied.Welcome = nil
+	p.refusedUpdate("clients without a Welcome", "b.example", lied, wire.UpdateNotAllowed)
+	lied = good()
+	lied.Welcome.Secrets = lied.Welcome.Secrets[:1]
+	p.refusedUpdate("a Welcome that leaves one out", "b.example", lied, wire.UpdateNotAllowed)
+	lied = good()
+	stranger := lied.Welcome.Secrets[0]
+	stranger.NewMember = append([]byte{1}, stranger.NewMember[1:]...)
+	lied.Welcome.Secrets = append(lied.Welcome.Secrets, stranger)
+	p.refusedUpdate("a Welcome for somebody else", "b.example", lied, wire.UpdateNotAllowed)
+	other.Welcome = good().Welcome
+	p.refusedUpdate("a Welcome of nobody who is added", "b.example", other, wire.UpdateNotAllowed)
+	p.accepted("all of one commit", good())
+}
+
+// A message that comes a second time, for somebody else, is no message that cannot be read: whoever takes part could have the room
+// told so with any message of others.
+func TestMessageBroughtAgainByAnother(t *testing.T) {
+	p := newPair(t, warm).begin()
+	dave := wire.IdentifierURI("mimi://b.example/u/dave")
+	p.accepted("dave", p.forge(mls.Proposal{Type: mls.ProposalAdd, Add: p.madeUp("mimi://b.example/d/dave/x")},
+		listUpdate(policy.ParticipantListUpdate{Added: []policy.UserRolePair{{User: string(dave), Role: policy.RoleMember}}})))
+	var sent wire.Message
+	p.fault = func(_, _, verb string, body []byte) fault {
+		if received, err := wire.UnmarshalSubmitMessageRequest(body); verb == verbSubmitMessage && err == nil {
+			q, err := received.Check("b.example")
+			must0(t, err)
+			sent = q.Message
+		}
+		return deliver
+	}
+	p.b.hs.say(p.portal, p.bob, "once")
+	p.settle()
+	shown := p.a.hs.texts(p.room)
+	p.last("A", shown, local(p.bobAtA)+": once")
+	_, err := p.a.serve("b.example", verbSubmitMessage, string(p.view(p.a).uri()), (&wire.SubmitMessageRequest{Message: sent, SendingURI: dave}).Marshal())
+	must0(t, err)
+	p.settle()
+	p.equal("A, when it was brought again", p.a.hs.texts(p.room), shown)
+}

@@ -157,6 +157,9 @@ func (s *step) onUnreadable(item *wire.FanoutMessage, cause error) error {
 	v := s.room
 	s.Log.Warn().Err(cause).Stringer("room", v.head.ID).Uint64("epoch", item.Message.Epoch()).Uint64("now", v.group.Epoch()).Str("fate", "ignored").
 		Msg("a message could not be decrypted")
+	if mls.KindOf(cause) == mls.KindReplay {
+		return nil // read before, and brought again by somebody
+	}
 	if v.group.Epoch()-item.Message.Epoch() > mls.DefaultPastEpochs {
 		return nil // of a time before we joined, or long ago
 	}
