@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/matrix-mimi/bridge/mimiside/content"
 	"github.com/matrix-mimi/bridge/mimiside/hub"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
@@ -186,4 +187,38 @@ func TestMessageBroughtAgainByAnother(t *testing.T) {
 	must0(t, err)
 	p.settle()
 	p.equal("A, when it was brought again", p.a.hs.texts(p.room), shown)
+}
+
+// A hub that lets somebody in in the name of a user here does not make the user say anything here: the bridge knows its clients
+// (S000-011).
+func TestMessageInTheNameOfOneOfOurs(t *testing.T) {
+	p := newPair(t, warm).begin()
+	v := p.view(p.a)
+	const client = "mimi://b.example/d/bob/forged"
+	key, err := mls.GenerateSignatureKey(p.a.relay.Rand, v.group.Suite())
+	must0(t, err)
+	kp, err := puppets.NewKeyPackage(p.a.relay.Rand, p.now, puppets.Client{ClientURI: client, Credential: puppets.BasicCredential(client), Key: key}, false)
+	must0(t, err)
+	leaf, _ := v.ownLeaf("mimi://a.example/u/alice")
+	staged, err := v.group.StageCommit(p.a.relay.Rand, p.now, mls.CommitParams{Leaf: leaf, AAD: room.HandshakeAAD(v.group.Dictionary()),
+		Proposals: []mls.Proposal{{Type: mls.ProposalAdd, Add: kp.Public}}})
+	must0(t, err)
+	welcome, err := mls.UnmarshalMLSMessage(staged.Welcome())
+	must0(t, err)
+	g, leaves, err := mls.JoinWelcome(p.now, v.mlsc, mls.JoinParams{Welcome: welcome.Welcome, Tree: staged.Tree(),
+		Keys: []mls.JoinKey{{KeyPackage: kp.Public, Private: kp.Private}}})
+	must0(t, err)
+	octets, err := (&content.Message{Salt: content.Salt{1}, Extensions: content.Extensions{}, Body: content.Part{Disposition: content.Render,
+		Body: content.SinglePart{ContentType: content.TypePlain, Content: []byte("forged words")}}}).Marshal()
+	must0(t, err)
+	data := mls.FrameApplicationData(g.Dictionary(), mls.MediaType{}, octets)
+	m, _, err := g.Protect(p.a.relay.Rand, leaves[0], data, room.MessageAAD(g.Dictionary(), []byte{1}, data), 0)
+	must0(t, err)
+	_, err = p.b.serve("a.example", verbNotify, string(v.uri()), wire.MarshalNotify([]wire.FanoutMessage{
+		{Timestamp: 1 << 41, Message: wire.NewMessage(staged.Commit())}, {Timestamp: 1<<41 + 1, Message: wire.NewMessage(m.Message)}}))
+	must0(t, err)
+	p.settle()
+	p.equal("the client is in the group", len(p.view(p.b).leaves.Of("mimi://b.example/u/bob")), 2)
+	p.equal("what is shown", p.b.hs.texts(p.portal), []string{})
+	p.equal("alerts", len(p.b.alerts), 1)
 }

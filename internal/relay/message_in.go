@@ -20,8 +20,13 @@ func (s *step) onApplication(app *mls.Application, item *wire.FanoutMessage) err
 	if !ok {
 		return nil
 	}
-	if m, there := v.group.Member(app.Sender); there && m.Own && s.own(string(id.User)) {
-		return nil // our own message came back
+	if s.own(string(id.User)) {
+		// Our own message came back. From another leaf it is not ours: shown, it would put words into the mouth of a user here.
+		if m, there := v.group.Member(app.Sender); there && !m.Own {
+			s.Log.Warn().Stringer("room", v.head.ID).Str("hub", v.head.Hub).Str("user", string(id.User)).Str("fate", "ignored").Msg("a client that is not ours speaks for a user of ours")
+			s.Alert("impersonation", "somebody speaks in the name of "+string(id.User)+" in room "+v.head.URI)
+		}
+		return nil
 	}
 	user := s.listedURI(id.User)
 	in, why, err := s.readContent(app, item, user)
