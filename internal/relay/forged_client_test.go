@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/matrix-mimi/bridge/mimiside/content"
@@ -26,8 +28,7 @@ func (p *pair) madeUp(client wire.IdentifierURI) *mls.KeyPackage {
 // propose makes proposals of bob's client.
 func (p *pair) propose(proposals ...mls.Proposal) *wire.HandshakeBundle {
 	p.t.Helper()
-	v := p.view(p.b)
-	leaf, _ := v.ownLeaf("mimi://b.example/u/bob")
+	v, leaf := p.view(p.b), p.leaf()
 	var messages []wire.Message
 	for _, one := range proposals {
 		m, _, _, err := v.group.Propose(p.b.relay.Rand, p.now, mls.ProposeParams{Leaf: leaf, Proposal: one, AAD: room.HandshakeAAD(v.group.Dictionary())})
@@ -104,9 +105,15 @@ func (p *pair) claimed(of, by *node, who string, target, roomURI wire.Identifier
 // the user into that (S004-022, draft-ietf-mimi-protocol-06 §5.2).
 func TestKeyPackagesAreForTheRoomTheyWereClaimedFor(t *testing.T) {
 	for _, c := range []struct {
-		claimed wire.IdentifierURI
-		in      bool
-	}{{"", true}, {"mimi://a.example/r/other", false}, {"the room", true}} {
+		claimed, to wire.IdentifierURI
+		in          bool
+		alert       string
+	}{
+		{"", "", true, "[]"},
+		{"the room", "", true, "[]"},
+		{"mimi://a.example/r/other", "", false, "[welcome: a Welcome of a.example uses a KeyPackage that was claimed for another room]"},
+		{"", "mimi://a.example/r/other", false, "[welcome: a room of a.example was not joined: it says that it is another room]"},
+	} {
 		p := newPair(t, warm).begin()
 		p.b.hs.users[p.b.hs.mxid("dave")] = true
 		v := p.view(p.a)
@@ -122,17 +129,20 @@ func TestKeyPackagesAreForTheRoomTheyWereClaimedFor(t *testing.T) {
 		must0(t, err)
 		welcome, err := mls.UnmarshalMLSMessage(staged.Welcome())
 		must0(t, err)
-		items := []wire.FanoutMessage{{Timestamp: 1 << 41, Message: wire.NewMessage(staged.Commit())}, hub.WelcomeItem(1<<41, welcome.Welcome, staged.Tree())}
-		_, err = p.b.serve("a.example", verbNotify, string(uri), wire.MarshalNotify(items))
+		item := hub.WelcomeItem(1<<41, welcome.Welcome, staged.Tree())
+		_, err = p.b.serve("a.example", verbNotify, string(uri), wire.MarshalNotify([]wire.FanoutMessage{{Timestamp: 1 << 41, Message: wire.NewMessage(staged.Commit())}}))
+		must0(t, err)
+		_, err = p.b.serve("a.example", verbNotify, string(cmp.Or(c.to, uri)), item.Marshal())
 		must0(t, err)
 		p.settle()
 		_, in := p.view(p.b).ownLeaf("mimi://b.example/u/dave")
 		p.equal("dave is in with a KeyPackage claimed for "+string(c.claimed), in, c.in)
+		p.equal("alerts", fmt.Sprint(p.b.alerts), c.alert)
 	}
 }
 
-// What comes with a commit must be of that commit: the tree that later joiners get, and a Welcome for all who are added and nobody
-// else (S004-026).
+// What comes with a commit must be of that commit: its GroupInfo, the tree that later joiners get, and a Welcome for all who are added and nobody
+// else (S004-026, S004-027).
 func TestBundlesThatDoNotFit(t *testing.T) {
 	p := newPair(t, warm).begin()
 	added := policy.ParticipantListUpdate{}
@@ -148,6 +158,15 @@ func TestBundlesThatDoNotFit(t *testing.T) {
 	lied.Tree = other.Tree
 	p.refusedUpdate("the tree of another commit", "b.example", lied, wire.UpdateNotAllowed)
 	lied = good()
+	lied.GroupInfo = other.GroupInfo
+	p.refusedUpdate("the GroupInfo of another commit", "b.example", lied, wire.UpdateNotAllowed)
+	lied = good()
+	lied.GroupInfo = &wire.GroupInfoOption{Full: broken(lied.GroupInfo.Full)}
+	p.refusedUpdate("a GroupInfo that nobody signed", "b.example", lied, wire.UpdateNotAllowed)
+	lied = good()
+	lied.GroupInfo = &wire.GroupInfoOption{Partial: broken(lied.GroupInfo.Full).Partial(false)}
+	p.refusedUpdate("a partial GroupInfo that nobody signed", "b.example", lied, wire.UpdateNotAllowed)
+	lied = good()
 	lied.Welcome = nil
 	p.refusedUpdate("clients without a Welcome", "b.example", lied, wire.UpdateNotAllowed)
 	lied = good()
@@ -161,6 +180,21 @@ func TestBundlesThatDoNotFit(t *testing.T) {
 	other.Welcome = good().Welcome
 	p.refusedUpdate("a Welcome of nobody who is added", "b.example", other, wire.UpdateNotAllowed)
 	p.accepted("all of one commit", good())
+	partial := p.forge()
+	partial.GroupInfo = &wire.GroupInfoOption{Partial: partial.GroupInfo.Full.Partial(false)}
+	p.accepted("a partial GroupInfo", partial)
+	p.talk(1)
+}
+
+// broken is a GroupInfo with another signature.
+func broken(info *mls.GroupInfo) *mls.GroupInfo {
+	b := info.Marshal()
+	b[len(b)-1] ^= 1
+	out, err := mls.UnmarshalGroupInfo(b)
+	if err != nil {
+		panic(err)
+	}
+	return out
 }
 
 // A message that comes a second time, for somebody else, is no message that cannot be read: whoever takes part could have the room
@@ -221,4 +255,44 @@ func TestMessageInTheNameOfOneOfOurs(t *testing.T) {
 	p.equal("the client is in the group", len(p.view(p.b).leaves.Of("mimi://b.example/u/bob")), 2)
 	p.equal("what is shown", p.b.hs.texts(p.portal), []string{})
 	p.equal("alerts", len(p.b.alerts), 1)
+}
+
+// What a hub has accepted counts at once, before it is committed (draft-ietf-mimi-protocol-06 §7.1, S004-047): who is leaving says,
+// claims and commits nothing any more.
+func TestProposalsCountAtOnce(t *testing.T) {
+	p := newPair(t, warm).begin()
+	bob := wire.IdentifierURI("mimi://b.example/u/bob")
+	leaving := p.propose(listUpdate(policy.ParticipantListUpdate{Removed: []uint32{uint32(p.view(p.a).policy.Participants.Index(string(bob)))}}),
+		mls.Proposal{Type: mls.ProposalSelfRemove})
+	commit := p.forge()
+	v := p.view(p.a)
+	s := &step{Relay: p.a.relay, now: p.now, room: v, ctx: context.Background()}
+	says := func() wire.SubmitResponseCode {
+		m, _, err := p.view(p.b).group.Protect(p.b.relay.Rand, p.leaf(), []byte("x"), room.MessageAAD(v.group.Dictionary(), []byte("salt"), []byte("x")), 0)
+		must0(t, err)
+		return hub.SubmitMessage(p.now, s.hubRoom(), nil, &wire.SubmitMessageRequest{Message: wire.NewMessage(m.Message), SendingURI: bob}).Response.StatusCode
+	}
+	claims := func() string {
+		q := &wire.KeyMaterialRequest{RequestingUser: bob, TargetUser: "mimi://c.example/u/carol", RequesterCredential: puppets.BasicCredential("mimi://b.example/d/bob/bridge")}
+		return hub.KeyMaterial(s.hubRoom(), "b.example", q)
+	}
+	p.equal("before: a message", says(), wire.SubmitAccepted)
+	p.equal("before: a claim", claims(), "")
+	verdict := hub.Update(p.now, s.hubRoom(), "b.example", leaving, nil)
+	p.equal("the proposal", verdict.Response.ResponseCode, wire.UpdateSuccess)
+	p.equal("afterwards: a message", says(), wire.SubmitNotAllowed)
+	p.equal("afterwards: a claim", claims() != "", true)
+	p.equal("afterwards: a commit", hub.Update(p.now, s.hubRoom(), "b.example", commit, nil).Response.ResponseCode, wire.UpdateNotAllowed)
+	p.a.relay.Forget()
+	p.b.relay.Forget()
+}
+
+// leaf is that of bob's client.
+func (p *pair) leaf() mls.LeafIndex {
+	p.t.Helper()
+	leaf, ok := p.view(p.b).ownLeaf("mimi://b.example/u/bob")
+	if !ok {
+		p.t.Fatal("bob has no leaf")
+	}
+	return leaf
 }

@@ -244,7 +244,9 @@ func (s *step) joinKeys(w *mls.Welcome) (keys []mls.JoinKey, refs [][]byte, err 
 			return nil, nil, err
 		}
 		if s.claimedElsewhere(&row) {
+			// It stays good for its own room: others know the reference, too.
 			s.Log.Warn().Stringer("room", s.room.head.ID).Str("user", row.UserURI).Str("fate", "refused").Msg("a Welcome uses a KeyPackage that was claimed for another room")
+			s.Alert("welcome", "a Welcome of "+s.room.head.Hub+" uses a KeyPackage that was claimed for another room")
 			continue
 		}
 		public, err := mls.UnmarshalKeyPackage(row.Public)

@@ -139,12 +139,17 @@ func joining(staged *mls.Staged, lent func(*mls.LeafNode) (*policy.JoinCode, boo
 
 // checkBundle demands that GroupInfo, tree and Welcome are those of the commit.
 func checkBundle(staged *mls.Staged, h *wire.HandshakeBundle) string {
-	next := staged.Context()
+	var err error
 	switch info := h.GroupInfo; {
 	case info == nil:
 		return "the GroupInfo is missing"
-	case info.Full != nil && !bytes.Equal(info.Full.Context.Marshal(), next.Marshal()):
-		return "the GroupInfo is not of the epoch that the commit leads to"
+	case info.Full != nil:
+		err = staged.CheckGroupInfo(info.Full)
+	default:
+		_, err = staged.FullGroupInfo(info.Partial)
+	}
+	if err != nil {
+		return "the GroupInfo is not the committer's of the epoch that the commit leads to"
 	}
 	if h.Tree != nil && h.Tree.Representation == mls.RatchetTreeFull && !bytes.Equal(h.Tree.Tree, staged.Tree()) {
 		return "the ratchet tree is not the one that the commit leads to"
