@@ -60,6 +60,11 @@ func TestUpdateCheck(t *testing.T) {
 	if _, err := q.Check([]byte("other")); !errors.Is(err, ErrMalformed) || q.Epoch() != 7 {
 		t.Errorf("another group: %v", err)
 	}
+	info := q.bundle.GroupInfo.Full
+	info.Extensions = append(slices.Clone(info.Extensions), mls.Extension{Type: mls.ExtensionRatchetTree, Data: []byte{0}})
+	if _, err := q.Check([]byte(testGroup)); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a tree inside the GroupInfo: %v", err)
+	}
 	next := known(t, "proposal_next")
 	for name, b := range map[string][]byte{
 		"a message":                 append(known(t, "application"), 0),
@@ -161,6 +166,10 @@ func TestIdentifierAnswers(t *testing.T) {
 	}
 	if _, err := a.Check("b.example"); !errors.Is(err, ErrForbidden) {
 		t.Errorf("users of another provider: %v", err)
+	}
+	foreign := &ReceivedIdentifierResponse{IdentifierResponse{Profiles: []UserProfile{{StableURI: "mimi://c.example/u/carol"}}}}
+	if _, err := foreign.Check("a.example"); !errors.Is(err, ErrForbidden) {
+		t.Errorf("the profile of another provider's user: %v", err)
 	}
 	for name, q := range map[string]*IdentifierRequest{"nothing": {}, "control": {Elements: []QueryElement{{SearchNick, "", "a\x00"}}},
 		"no UTF-8": {Elements: []QueryElement{{SearchNick, "", "\xff"}}}} {

@@ -131,6 +131,13 @@ func TestKeyMaterialResponseCheck(t *testing.T) {
 	if len(checked.Clients) != 2 || checked.Clients[0].ClientURI != "mimi://b.example/d/bob/1" || len(checked.Refused) != 3 {
 		t.Errorf("%d clients, refused %v", len(checked.Clients), checked.Refused)
 	}
+	alone, err := UnmarshalKeyMaterialResponse((&KeyMaterialResponse{UserURI: q.TargetUser, Clients: a.Clients[1:2]}).Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if checked, err := alone.Check(q); err != nil || len(checked.Clients) != 0 || len(checked.Refused) != 1 || !errors.Is(checked.Refused[0].Reason, ErrSignature) {
+		t.Errorf("a KeyPackage with a broken signature: %+v, %v", checked, err)
+	}
 	strict := *q
 	strict.RequiredCapabilities.Proposals = []mls.ProposalType{9}
 	if checked, err := received.Check(&strict); err != nil || len(checked.Clients) != 1 {
