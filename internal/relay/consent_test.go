@@ -128,6 +128,27 @@ func TestConsentDeclinedSaysNothing(t *testing.T) {
 	}
 }
 
+// Only what was asked can be taken back (draft-ietf-mimi-protocol-06 §5.7.1): a refusal does not go away, and bob is not asked again.
+func TestCancelOfWhatWasNotAsked(t *testing.T) {
+	p := asking(t, warm)
+	p.asked()
+	must0(t, p.b.relay.DeclineConsent(context.Background(), p.bob, aliceURI))
+	p.settle()
+	ask := func(op wire.ConsentOperation) {
+		t.Helper()
+		e := &wire.ConsentEntry{Operation: op, RequesterURI: aliceURI, TargetURI: bobURI, RoomID: wire.IdentifierURI(p.a.room(p.room).URI)}
+		r, err := p.b.serve("a.example", verbRequestConsent, bobURI, e.Marshal())
+		must0(t, err)
+		p.equal("status", r.Status, 201)
+		p.settle()
+	}
+	ask(wire.ConsentCancel)
+	ask(wire.ConsentRequest)
+	if n := strings.Count(strings.Join(p.b.hs.texts(p.b.hs.roomOf(p.bob, "invite")), "\n"), "asks to invite you"); n != 1 {
+		t.Errorf("bob was asked %d times", n)
+	}
+}
+
 func TestConsentRevokeEndsAnInvitation(t *testing.T) {
 	p := asking(t, warm)
 	p.asked()

@@ -422,4 +422,58 @@ func TestWhoMayAskForKeyPackages(t *testing.T) {
 			t.Errorf("%s for room %q: %v", c.peer, c.room, err)
 		}
 	}
+	// Nor does one of its users speak for another.
+	q := wire.KeyMaterialRequest{RequestingUser: "mimi://a.example/u/trudy", TargetUser: "mimi://b.example/u/bob", RoomID: "mimi://a.example/r/x",
+		AcceptableSuites: []mls.Suite{alice.Key.Suite()}, RequesterCredential: alice.Credential}
+	must0(t, q.Sign(alice.Key))
+	if _, err := p.b.relay.KeyMaterial(ctx, "a.example", q.Marshal()); !errors.Is(err, ErrForbidden) {
+		t.Errorf("alice's credential for trudy: %v", err)
+	}
+}
+
+// A hub asks for others on behalf of participants only, each for its own provider's user, by that user's credential
+// (draft-ietf-mimi-protocol-06 §5.2).
+func TestWhomAHubAsksFor(t *testing.T) {
+	p := newPair(t, warm, "c.example").begin()
+	carol := p.nodes["c.example"].hs.mxid("carol")
+	p.nodes["c.example"].hs.users[carol] = true
+	for _, c := range []struct {
+		what, peer string
+		user       wire.IdentifierURI
+		credential string
+		want       wire.KeyMaterialUserCode
+	}{
+		{"a participant", "b.example", "mimi://b.example/u/bob", "mimi://b.example/d/bob/bridge", wire.KeyMaterialSuccess},
+		{"another provider in its name", "c.example", "mimi://b.example/u/bob", "mimi://b.example/d/bob/bridge", wire.KeyMaterialNoConsentForThisRoom},
+		{"the credential of somebody else", "b.example", "mimi://b.example/u/bob", "mimi://b.example/d/dave/bridge", wire.KeyMaterialNoConsentForThisRoom},
+		{"nobody in the room", "b.example", "mimi://b.example/u/dave", "mimi://b.example/d/dave/bridge", wire.KeyMaterialNoConsentForThisRoom},
+	} {
+		key, err := mls.GenerateSignatureKey(p.a.relay.Rand, p.view(p.a).group.Suite())
+		must0(t, err)
+		q := wire.KeyMaterialRequest{RequestingUser: c.user, TargetUser: "mimi://c.example/u/carol", RoomID: p.view(p.a).uri(),
+			AcceptableSuites: []mls.Suite{key.Suite()}, RequesterCredential: mls.BasicCredential([]byte(c.credential))}
+		must0(t, q.Sign(key))
+		r, err := p.a.relay.KeyMaterial(context.Background(), c.peer, q.Marshal())
+		must0(t, err)
+		received, err := wire.UnmarshalKeyMaterialResponse(r.Body)
+		must0(t, err)
+		answer, err := received.Check(&q)
+		must0(t, err)
+		p.equal(c.what, answer.UserStatus, c.want)
+	}
+}
+
+// What a group must say of itself to be joined (mapping §2.2).
+func TestWhichGroupsAreJoined(t *testing.T) {
+	p := newPair(t, warm).begin()
+	for want, change := range map[string]func(v *roomView){
+		"":                                func(*roomView) {},
+		"its hub is no external sender":   func(v *roomView) { v.head.Hub = "c.example" },
+		"it says that it is another room": func(v *roomView) { v.head.URI = "mimi://a.example/r/other" },
+	} {
+		v := p.view(p.b)
+		change(v)
+		p.equal("why not", (&step{Relay: p.b.relay, room: v}).checkJoined(v.group), want)
+		p.b.relay.Forget()
+	}
 }
