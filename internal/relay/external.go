@@ -315,7 +315,7 @@ func (s *step) mergeExternal(blob *pendingBlob) error {
 		return fmt.Errorf("join room %s: %w", v.head.ID, err)
 	}
 	left := v.st.Resync
-	if err := s.joined(g, 0); err != nil {
+	if err := s.joined(g, blob.User); err != nil {
 		return err
 	}
 	v.st.Resync = left

@@ -138,6 +138,9 @@ func (s *step) joinWith(user string, info *wire.OpenedGroupInfo) error {
 	if err != nil || !wire.IdentifierURI(state.Metadata.RoomURI).Same(v.uri()) {
 		return s.joinFailed("the room's description cannot be read")
 	}
+	if s.logsTooMuch(state) {
+		return s.joinFailed(whyLogging)
+	}
 	params, err := s.externalParams(user, info)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -307,6 +308,21 @@ func TestRoomThatForbidsLogging(t *testing.T) {
 		p.equal("eve is invited at C", c.hs.roomOf(eve, "invite") != nil, allowed)
 		p.equal("the operator of C is told", len(c.alerts), map[bool]int{false: 1}[allowed])
 		p.talk(1)
+	}
+}
+
+// Nor is it joined by its address.
+func TestRoomThatForbidsLoggingIsNotJoinedByItsAddress(t *testing.T) {
+	for _, allowed := range []bool{false, true} {
+		p := newPair(t, warm)
+		p.b.conf.AllowLoggingForbidden = allowed
+		p.b.start()
+		uri := p.openRoom()
+		p.setPolicy(policy.ComponentLogging, (&policy.LoggingPolicy{Logging: policy.Forbidden}).Marshal())
+		must0(t, p.b.relay.Join(context.Background(), p.bob, uri, ""))
+		p.pass(time.Minute)
+		p.equal("bob is invited", p.b.hs.roomOf(p.bob, "invite") != nil, allowed)
+		p.equal("bob is in the list", p.a.view(p.room).policy.RoleIndex(bobURI) != policy.RoleNone, allowed)
 	}
 }
 

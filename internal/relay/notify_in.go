@@ -189,7 +189,7 @@ func (s *step) onWelcome(in *store.Input, item *wire.FanoutMessage) error {
 		return nil
 	}
 	s.fx.usedKeys = append(s.fx.usedKeys, refs...)
-	return s.joined(g, item.Timestamp)
+	return s.joined(g, "")
 }
 
 // joinMore adds own clients to a group that we are in. When its commit has not come yet the Welcome waits for it.
@@ -283,14 +283,21 @@ func (s *step) checkJoined(g *mls.Group) string {
 			return "our user is not in its participant list"
 		}
 	}
-	if state.Logging.Logging == policy.Forbidden && !s.cfg.AllowLoggingForbidden {
-		return "its policy forbids logging, which a bridge to Matrix cannot promise"
+	if s.logsTooMuch(state) {
+		return whyLogging
 	}
 	return ""
 }
 
+const whyLogging = "its policy forbids logging, which a bridge to Matrix cannot promise"
+
+// logsTooMuch tells whether a room demands of its members what a bridge cannot promise.
+func (s *step) logsTooMuch(state *policy.State) bool {
+	return state.Logging.Logging == policy.Forbidden && !s.cfg.AllowLoggingForbidden
+}
+
 // joined puts a newly joined group in place: the portal is made, or lives again.
-func (s *step) joined(g *mls.Group, at uint64) error {
+func (s *step) joined(g *mls.Group, joiner string) error {
 	v := s.room
 	v.head.Group++
 	v.head.GroupID = g.GroupID()
@@ -311,7 +318,7 @@ func (s *step) joined(g *mls.Group, at uint64) error {
 	}
 	s.passes("K37", "")
 	s.releaseAll()
-	why := cause{}
+	why := cause{joiner: joiner}
 	if leaf, ok := g.WelcomedBy(); ok {
 		if id, ok := s.room.leaves.Who(leaf); ok {
 			why.actor = s.listedURI(id.User)

@@ -21,6 +21,8 @@ type cause struct {
 	actor string          // user URI of the committer
 	self  map[string]bool // users who changed themselves: they left
 	ours  bool            // our own commit as a follower
+	// joiner is the user of ours who joined by an external commit that begins the group for us.
+	joiner string
 }
 
 // reconcile brings the Matrix room in line with what a commit changed (mapping §3, §5): who is in the list, who is
@@ -81,13 +83,14 @@ func (s *step) placeUser(user string, from, to uint32, why cause) error {
 		s.Log.Warn().Err(err).Stringer("room", s.room.head.ID).Msg("a participant has no place in Matrix")
 		return nil
 	}
+	gone := m.Listed && !m.Ghost && m.Membership == string(event.Leave) // a participant who left all the same
 	m.Listed, m.Role = to != policy.RoleNone, int64(to)
 	switch {
 	case to == policy.RoleNone:
 		s.placeOut(&m, from, why)
 	case to == policy.RoleBanned:
 		s.placeBanned(&m, why)
-	case s.going(user):
+	case s.going(user), gone && why.joiner != "" && why.joiner != user:
 	default:
 		s.placeIn(&m, from, why)
 		if m.Ghost {
