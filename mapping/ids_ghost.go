@@ -29,7 +29,7 @@ func GhostLocalpart(uri wire.IdentifierURI, max int) (localpart string, hashed b
 	return uriLocalpart(uri, wire.KindUser, max, wire.KindUser, wire.KindPseudonym)
 }
 
-// ParseGhostLocalpart is the inverse of GhostLocalpart. It fails on the hash form ([IsHashed] tells) and on any
+// ParseGhostLocalpart is the inverse of GhostLocalpart. It fails on the hash form and on any
 // other localpart that GhostLocalpart does not produce.
 func ParseGhostLocalpart(localpart string) (wire.IdentifierURI, error) {
 	return parseURILocalpart(localpart, wire.KindUser, wire.KindUser, wire.KindPseudonym)
@@ -39,11 +39,6 @@ func ParseGhostLocalpart(localpart string) (wire.IdentifierURI, error) {
 // mimi://A/r/SEG as the short form.
 func AliasLocalpart(room wire.IdentifierURI, max int) (localpart string, hashed bool, err error) {
 	return uriLocalpart(room, wire.KindRoom, max, wire.KindRoom)
-}
-
-// ParseAliasLocalpart is the inverse of AliasLocalpart.
-func ParseAliasLocalpart(localpart string) (wire.IdentifierURI, error) {
-	return parseURILocalpart(localpart, wire.KindRoom, wire.KindRoom)
 }
 
 // MarkedAlias returns the localpart of the alias of a room without a MIMI URI, by its id here: mark is "group" for a
@@ -85,11 +80,6 @@ func ParseAcctGhostLocalpart(localpart string) (acct string, err error) {
 		return "", noID("%q is not canonical", localpart)
 	}
 	return "acct:" + s, nil
-}
-
-// IsHashed tells whether a localpart is in the hash form, whose meaning is in the table of ghosts.
-func IsHashed(localpart string) bool {
-	return strings.HasPrefix(localpart, GhostPrefix+hashMark) || strings.HasPrefix(localpart, AcctPrefix+hashMark)
 }
 
 // GhostMXID returns the Matrix user id of the ghost of a MIMI user. It refuses users of the bridge itself, who are

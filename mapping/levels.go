@@ -166,9 +166,6 @@ func (s Standing) rank(nodes []uint32) map[uint32]int {
 	return rank
 }
 
-// Level is the power level of a role; 0 for an unknown one.
-func (s Standing) Level(role uint32) int64 { return s.levels[role] }
-
 // RoleFor is the role that an actor means who gives somebody in role from a
 // power level: of the roles at that level the one that the actor's role may
 // give, the lowest index first. ok is false when there is none.

@@ -288,3 +288,6 @@ func TestJoiningAndHistory(t *testing.T) {
 		}
 	}
 }
+
+// Level is the power level of a role; 0 for an unknown one.
+func (s Standing) Level(role uint32) int64 { return s.levels[role] }

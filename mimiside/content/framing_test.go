@@ -154,33 +154,14 @@ func TestStatusReport(t *testing.T) {
 	}
 }
 
-func TestDerivedValues(t *testing.T) {
-	d := &DerivedValues{MessageID: MessageID{1}, MLSGroupID: []byte{1}, SenderLeafIndex: 4, RoomURL: room}
-	extended := unhex(t, "d903e9 a2 01 1a6553f100 22 187b")
-	d.HubAcceptedTimestamp = Timestamp{Extended: extended}
-	b, err := d.Marshal()
-	if err != nil {
-		t.Fatal(err)
+func TestExtendedTime(t *testing.T) {
+	if ms, ok := parseExtendedTime(unhex(t, "a2 01 1a6553f100 22 187b")); !ok || ms != 1_700_000_000_123 {
+		t.Errorf("time %d, %v", ms, ok)
 	}
-	back, err := UnmarshalDerived(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ts := back.HubAcceptedTimestamp; ts.Milliseconds != 1_700_000_000_123 || !bytes.Equal(ts.Extended, extended) {
-		t.Errorf("time %+v", ts)
-	}
-	for name, item := range map[string]string{"other tag": "d903ea a1 01 00", "no seconds": "d903e9 a1 22 00", "not a map": "d903e9 00", "fraction too large": "d903e9 a2 01 00 22 1903e8"} {
-		d.HubAcceptedTimestamp.Extended = unhex(t, item)
-		b, err := d.Marshal()
-		if err != nil {
-			t.Fatal(err)
+	for name, item := range map[string]string{"nothing": "", "no seconds": "a1 22 00", "not a map": "00", "fraction too large": "a2 01 00 22 1903e8"} {
+		if ms, ok := parseExtendedTime(unhex(t, item)); ok {
+			t.Errorf("%s is read as %d", name, ms)
 		}
-		if _, err := UnmarshalDerived(b); !errors.Is(err, ErrMalformed) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if _, err := (&DerivedValues{}).Marshal(); err == nil {
-		t.Error("values without an id are written")
 	}
 }
 

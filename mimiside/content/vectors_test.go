@@ -102,27 +102,32 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+// derivedValues are what a receiver knows about a message besides its content (draft-ietf-mimi-content-08, MessageDerivedValues).
+type derivedValues struct {
+	_                    struct{} `cbor:",toarray"`
+	MessageID            []byte
+	HubAcceptedTimestamp uint64
+	MLSGroupID           []byte
+	SenderLeafIndex      uint32
+	SenderClientURL      string
+	SenderUserURL        string
+	RoomURL              string
+}
+
 // checkDerivedVector checks implied-original. Its .cbor still holds the id of original in the form of -07,
 // its .edn has today's: both are checked against original.cbor, and all other values against the .edn.
 func checkDerivedVector(t *testing.T, dir string, b []byte, want MessageID) {
-	d, err := UnmarshalDerived(b)
-	if err != nil {
+	var d derivedValues
+	if err := decMode.Unmarshal(b, &d); err != nil {
 		t.Fatal(err)
-	}
-	again, err := d.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(again, b) {
-		t.Fatalf("encodes to\n%x\nnot\n%x", again, b)
 	}
 	original := readVector(t, dir, "original.cbor")
 	m, err := Unmarshal(original)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if old := OldID(d.SenderUserURL, d.RoomURL, original, m.Salt); d.MessageID != old {
-		t.Fatalf("id in the .cbor is %v, the -07 form of original is %v", d.MessageID, old)
+	if old := OldID(d.SenderUserURL, d.RoomURL, original, m.Salt); !bytes.Equal(d.MessageID, old[:]) {
+		t.Fatalf("id in the .cbor is %x, the -07 form of original is %v", d.MessageID, old)
 	}
 	today, err := ID(d.SenderUserURL, d.RoomURL, original, m.Salt)
 	if err != nil {
@@ -131,11 +136,11 @@ func checkDerivedVector(t *testing.T, dir string, b []byte, want MessageID) {
 	if today != want {
 		t.Fatalf("id in the .edn is %v, that of original is %v", want, today)
 	}
-	d.MessageID = MessageID{}
-	got := fmt.Sprintf("%+v", *d)
+	d.MessageID = nil
+	got := fmt.Sprintf("%+v", d)
 	groupID, _ := hex.DecodeString("eeee0d12a7b5b5b78115ad1a1ddb13811c83fd7387c43e66799a594beeda26bf")
-	wantRest := fmt.Sprintf("%+v", DerivedValues{
-		HubAcceptedTimestamp: Timestamp{Milliseconds: 1644387225019},
+	wantRest := fmt.Sprintf("%+v", derivedValues{
+		HubAcceptedTimestamp: 1644387225019,
 		MLSGroupID:           groupID,
 		SenderLeafIndex:      4,
 		SenderClientURL:      "mimi://example.com/d/3b52249d-68f9-45ce-8bf5-c799f3cad7ec/0003",

@@ -78,3 +78,18 @@ type zeros int
 
 // Marshal makes it what a builder takes.
 func (n zeros) Marshal() []byte { return make([]byte, n) }
+
+// changes are the participants who came, left or got another role between two states of a room.
+func changes(before, after *State) (list []ParticipantChange) {
+	for _, p := range before.Participants {
+		if to := after.roles[p.User]; to != p.Role {
+			list = append(list, ParticipantChange{p.User, p.Role, to})
+		}
+	}
+	for _, p := range after.Participants {
+		if before.roles[p.User] == RoleNone {
+			list = append(list, ParticipantChange{p.User, RoleNone, p.Role})
+		}
+	}
+	return list
+}

@@ -234,7 +234,7 @@ func (w *world) check(before, after *State, proposals []Proposal) {
 			}
 		}
 	}
-	for _, change := range Diff(before, after).Participants {
+	for _, change := range changes(before, after) {
 		senders := givers[change.User]
 		if len(senders) != 1 {
 			w.t.Fatalf("%+v by %d actors", change, len(senders))

@@ -14,7 +14,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -134,40 +133,14 @@ func (c *CA) Issue(now time.Time, o Options, names ...string) (tls.Certificate, 
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
 }
 
-// WriteCA writes the authority's certificate to certFile and its key to keyFile (mode 0600).
-func (c *CA) WriteCA(certFile, keyFile string) error {
-	return write(certFile, keyFile, [][]byte{c.Certificate.Raw}, c.key)
-}
-
 // Write writes a certificate that Issue made to certFile and its key to keyFile (mode 0600).
 func Write(cert tls.Certificate, certFile, keyFile string) error {
-	return write(certFile, keyFile, cert.Certificate, cert.PrivateKey)
-}
-
-// Load reads what WriteCA wrote.
-func Load(certFile, keyFile string) (*CA, error) {
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("load a certificate authority: %w", err)
-	}
-	signer, ok := pair.PrivateKey.(crypto.Signer)
-	if !ok || !pair.Leaf.IsCA {
-		return nil, fmt.Errorf("load a certificate authority: %w", errors.New(certFile+" holds no authority"))
-	}
-	c := &CA{Certificate: pair.Leaf, key: signer}
-	if _, ok := signer.(ed25519.PrivateKey); ok {
-		c.keyType = Ed25519
-	}
-	return c, nil
-}
-
-func write(certFile, keyFile string, chain [][]byte, key crypto.PrivateKey) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		return fmt.Errorf("write a certificate's key: %w", err)
 	}
 	var certs []byte
-	for _, c := range chain {
+	for _, c := range cert.Certificate {
 		certs = append(certs, encodeCert(c)...)
 	}
 	for _, f := range []string{certFile, keyFile} {
