@@ -53,7 +53,6 @@ type Homeserver struct {
 	users   map[string]string // who exists, with display name
 	txns    map[string]string
 	repeats int
-	refusal []string
 	queue   []map[string]any
 	changed chan struct{}
 	changes int64
@@ -83,9 +82,6 @@ func Start(cfg Config) (*Homeserver, error) {
 	return h, nil
 }
 
-// URL is the base address of the client API.
-func (h *Homeserver) URL() string { return "http://" + h.listener.Addr().String() }
-
 // Close ends the homeserver.
 func (h *Homeserver) Close() {
 	h.stop()
@@ -113,13 +109,6 @@ func (h *Homeserver) Repeats() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.repeats
-}
-
-// Refusals are the requests of the bridge that were refused, without those that only look something up.
-func (h *Homeserver) Refusals() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return append([]string(nil), h.refusal...)
 }
 
 // touch wakes everybody who waits for something. The lock is held.

@@ -143,7 +143,7 @@ func (l *Link) towards(out io.Writer, in io.Reader) {
 	wg.Wait()
 }
 
-// Cut ends all connections and refuses new ones until Mend.
+// Cut ends all connections and refuses new ones.
 func (l *Link) Cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,13 +151,6 @@ func (l *Link) Cut() {
 	for c := range l.conns {
 		c.Close()
 	}
-}
-
-// Mend lets connections through again.
-func (l *Link) Mend() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.cut = false
 }
 
 // Hold lets nothing pass towards the server until Release, without ending a connection.

@@ -257,15 +257,6 @@ func (p *Postgres) Crash() error {
 	return p.proc.Stop(20 * time.Second)
 }
 
-// Halt stops the server and keeps its files, so that Start brings it back.
-func (p *Postgres) Halt() error {
-	// SIGINT is PostgreSQL's fast shutdown: SIGTERM would wait for clients.
-	if p.proc.Running() {
-		_ = p.proc.Signal(syscall.SIGINT)
-	}
-	return p.proc.Stop(20 * time.Second)
-}
-
 // Stop ends the cluster and removes its files. They need no checkpoint before, which may take long on a busy disk.
 func (p *Postgres) Stop() error {
 	var err error
