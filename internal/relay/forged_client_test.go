@@ -3,10 +3,15 @@ package relay
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
+	"github.com/matrix-mimi/bridge/mapping"
+	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/content"
+	"github.com/matrix-mimi/bridge/mimiside/follower"
 	"github.com/matrix-mimi/bridge/mimiside/hub"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
@@ -242,14 +247,8 @@ func TestMessageInTheNameOfOneOfOurs(t *testing.T) {
 	g, leaves, err := mls.JoinWelcome(p.now, v.mlsc, mls.JoinParams{Welcome: welcome.Welcome, Tree: staged.Tree(),
 		Keys: []mls.JoinKey{{KeyPackage: kp.Public, Private: kp.Private}}})
 	must0(t, err)
-	octets, err := (&content.Message{Salt: content.Salt{1}, Extensions: content.Extensions{}, Body: content.Part{Disposition: content.Render,
-		Body: content.SinglePart{ContentType: content.TypePlain, Content: []byte("forged words")}}}).Marshal()
-	must0(t, err)
-	data := mls.FrameApplicationData(g.Dictionary(), mls.MediaType{}, octets)
-	m, _, err := g.Protect(p.a.relay.Rand, leaves[0], data, room.MessageAAD(g.Dictionary(), []byte{1}, data), 0)
-	must0(t, err)
 	_, err = p.b.serve("a.example", verbNotify, string(v.uri()), wire.MarshalNotify([]wire.FanoutMessage{
-		{Timestamp: 1 << 41, Message: wire.NewMessage(staged.Commit())}, {Timestamp: 1<<41 + 1, Message: wire.NewMessage(m.Message)}}))
+		{Timestamp: uint64(p.now.UnixMilli()), Message: wire.NewMessage(staged.Commit())}, *p.said(g, leaves[0], "forged words")}))
 	must0(t, err)
 	p.settle()
 	p.equal("the client is in the group", len(p.view(p.b).leaves.Of("mimi://b.example/u/bob")), 2)
@@ -295,4 +294,108 @@ func (p *pair) leaf() mls.LeafIndex {
 		p.t.Fatal("bob has no leaf")
 	}
 	return leaf
+}
+
+// A commit brings nobody of a domain that the Matrix room's server ACL keeps out, also when they were asked for before.
+func TestServerACLHoldsForCommits(t *testing.T) {
+	p := newPair(t, warm, "c.example").begin()
+	const eve = "mimi://c.example/u/eve"
+	p.nodes["c.example"].hs.users[p.nodes["c.example"].hs.mxid("eve")] = true
+	add := []mls.Proposal{{Type: mls.ProposalAdd, Add: p.claimed(p.a, p.b, p.bob, eve, p.view(p.a).uri())},
+		listUpdate(policy.ParticipantListUpdate{Added: []policy.UserRolePair{{User: eve, Role: policy.RoleMember}}})}
+	p.a.hs.set(p.room, p.alice, event.TypeServerACL, map[string]any{"allow": []string{"*"}, "deny": []string{"c.example"}})
+	p.settle()
+	p.refusedUpdate("a client of a domain that is denied", "b.example", p.forge(add...), wire.UpdateNotAllowed)
+	p.a.hs.set(p.room, p.alice, event.TypeServerACL, map[string]any{"allow": []string{"*"}})
+	p.settle()
+	p.accepted("the same when it is not", p.forge(add...))
+}
+
+// What a hub vouches for counts when all of it fits: tag, key, hub, sender, room and time (draft-ietf-mimi-protocol-06 §5.4.1.4).
+func TestWhatAFrankProves(t *testing.T) {
+	p := newPair(t, warm).begin()
+	g, at := p.view(p.b).group, uint64(p.now.UnixMilli())
+	franker := (&step{Relay: p.a.relay, room: p.view(p.a)}).franker()
+	salt, data := []byte("salt"), []byte("data")
+	c := wire.FrankingContext{SenderURI: "mimi://b.example/u/bob", RoomURI: p.view(p.a).uri(), AcceptedTimestamp: at}
+	tag := wire.NewFrankingTag(salt, data)
+	frank, err := wire.NewFrank(franker.Secret, franker.Key, tag, c)
+	must0(t, err)
+	message := func(aad []byte) wire.Message {
+		m := mls.PrivateMessage{GroupID: g.GroupID(), Epoch: g.Epoch(), ContentType: mls.ContentApplication, AuthenticatedData: aad}
+		return wire.NewMessage(m.Message())
+	}
+	good := func() (*wire.FanoutMessage, string, wire.FrankingContext, []byte) {
+		return &wire.FanoutMessage{Timestamp: at, Message: message(tag.AuthenticatedData()), Frank: frank}, "a.example", c, data
+	}
+	for what, change := range map[string]func(item *wire.FanoutMessage, hub *string, c *wire.FrankingContext, data *[]byte){
+		"":         nil,
+		"no frank": func(item *wire.FanoutMessage, _ *string, _ *wire.FrankingContext, _ *[]byte) { item.Frank = nil },
+		"no tag": func(item *wire.FanoutMessage, _ *string, _ *wire.FrankingContext, _ *[]byte) {
+			item.Message = message([]byte{0})
+		},
+		"other data":  func(_ *wire.FanoutMessage, _ *string, _ *wire.FrankingContext, data *[]byte) { *data = []byte("else") },
+		"another hub": func(_ *wire.FanoutMessage, hub *string, _ *wire.FrankingContext, _ *[]byte) { *hub = "c.example" },
+		"other sender": func(_ *wire.FanoutMessage, _ *string, c *wire.FrankingContext, _ *[]byte) {
+			c.SenderURI = "mimi://b.example/u/eve"
+		},
+		"other room": func(_ *wire.FanoutMessage, _ *string, c *wire.FrankingContext, _ *[]byte) { c.RoomURI += "2" },
+		"other time": func(_ *wire.FanoutMessage, _ *string, c *wire.FrankingContext, _ *[]byte) { c.AcceptedTimestamp++ },
+		"other frank": func(item *wire.FanoutMessage, _ *string, _ *wire.FrankingContext, _ *[]byte) {
+			item.Frank = &wire.Frank{ServerFrank: [32]byte{1}, Suite: frank.Suite, Signature: frank.Signature}
+		},
+	} {
+		item, hub, c, data := good()
+		if change != nil {
+			change(item, &hub, &c, &data)
+		}
+		if err := follower.CheckFrank(g, hub, item, c, salt, data); (err == nil) != (what == "") || err != nil && !errors.Is(err, follower.ErrUnfranked) {
+			t.Errorf("%q: %v", what, err)
+		}
+	}
+}
+
+// What a role does not allow and the hub cannot see is not shown by who receives it (S003-056); whether somebody may speak at all is
+// for the hub to say, which knows when.
+func TestWhatARoleDoesNotAllowIsNotShown(t *testing.T) {
+	p := newPair(t, warm).begin()
+	s := &step{Relay: p.b.relay, room: p.view(p.b), ctx: context.Background()}
+	data := s.room.policy.Dictionary()
+	roles := s.room.policy.Roles
+	for i := range roles {
+		roles[i].Capabilities = slices.DeleteFunc(slices.Clone(roles[i].Capabilities), func(c policy.Capability) bool {
+			return slices.Contains([]policy.Capability{policy.CanSendMessage, policy.CanReplyToMessage, policy.CanStartTopic, policy.CanUploadImage}, c)
+		})
+	}
+	data[policy.ComponentRoles] = roles.Marshal()
+	var err error
+	s.room.policy, err = policy.StateOf(data)
+	must0(t, err)
+	text := content.SinglePart{ContentType: content.TypePlain, Content: []byte("x")}
+	for what, c := range map[string]struct {
+		m     content.Message
+		shown bool
+	}{
+		"a text":     {content.Message{Body: content.Part{Disposition: content.Render, Body: text}}, true},
+		"a reaction": {content.Message{InReplyTo: content.MessageID{1, 2}, Body: content.Part{Disposition: content.Reaction, Body: text}}, true},
+		"a reply":    {content.Message{InReplyTo: content.MessageID{1, 2}, Body: content.Part{Disposition: content.Render, Body: text}}, false},
+		"a topic":    {content.Message{TopicID: []byte("t"), Body: content.Part{Disposition: content.Render, Body: text}}, false},
+		"an image":   {content.Message{Body: content.Part{Disposition: content.Render, Body: content.ExternalPart{ContentType: "image/png"}}}, false},
+	} {
+		in := &mapping.Incoming{Message: &c.m, SenderURI: "mimi://a.example/u/alice"}
+		p.equal(what, s.mayShow(in, &linkFinder{s: s}), c.shown)
+	}
+	p.b.relay.Forget()
+}
+
+// said is a message of a leaf as a hub fans it out.
+func (p *pair) said(g *mls.Group, leaf mls.LeafIndex, text string) *wire.FanoutMessage {
+	p.t.Helper()
+	octets, err := (&content.Message{Salt: content.Salt{1}, Extensions: content.Extensions{}, Body: content.Part{Disposition: content.Render,
+		Body: content.SinglePart{ContentType: content.TypePlain, Content: []byte(text)}}}).Marshal()
+	must0(p.t, err)
+	data := mls.FrameApplicationData(g.Dictionary(), mls.MediaType{}, octets)
+	m, _, err := g.Protect(p.a.relay.Rand, leaf, data, room.MessageAAD(g.Dictionary(), []byte{1}, data), 0)
+	must0(p.t, err)
+	return &wire.FanoutMessage{Timestamp: uint64(p.now.UnixMilli()), Message: wire.NewMessage(m.Message)}
 }

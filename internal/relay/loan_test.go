@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
 	"github.com/matrix-mimi/bridge/puppets"
 )
 
@@ -115,4 +117,33 @@ func TestKeyPackagesAreRenewed(t *testing.T) {
 			t.Errorf("at %v there are %d and %d that live longer than the first ones", p.now, ready, last)
 		}
 	}
+}
+
+// The state of a group is for who may join or take part, brought by their own provider; whoever else asks cannot tell a room from none
+// (S004-037).
+func TestWhoIsGivenTheStateOfAGroup(t *testing.T) {
+	p := newPair(t, warm, "c.example").begin()
+	uri := string(p.view(p.a).uri())
+	ask := func(peer, room, client string) wire.GroupInfoCode {
+		t.Helper()
+		key, err := mls.GenerateSignatureKey(p.a.relay.Rand, p.view(p.a).group.Suite())
+		must0(t, err)
+		_, public, err := mls.GenerateKeyPair(p.a.relay.Rand, key.Suite())
+		must0(t, err)
+		q := &wire.GroupInfoRequest{Credential: mls.BasicCredential([]byte(client)), PublicKey: public}
+		must0(t, q.Sign(key))
+		r, err := p.a.serve(peer, verbGroupInfo, room, q.Marshal())
+		must0(t, err)
+		a, err := wire.UnmarshalGroupInfoResponse(r.Body)
+		must0(t, err)
+		return a.Status()
+	}
+	p.equal("a participant", ask("b.example", uri, "mimi://b.example/d/bob/new"), wire.GroupInfoSuccess)
+	p.equal("nobody in the room", ask("b.example", uri, "mimi://b.example/d/dave/new"), wire.GroupInfoNotAuthorized)
+	p.equal("another provider in the participant's name", ask("c.example", uri, "mimi://b.example/d/bob/new"), wire.GroupInfoNotAuthorized)
+	p.equal("a room that is not", ask("b.example", "mimi://a.example/r/none", "mimi://b.example/d/bob/new"), wire.GroupInfoNotAuthorized)
+	p.a.hs.ban(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.equal("one who is banned", ask("b.example", uri, "mimi://b.example/d/bob/new"), wire.GroupInfoNotAuthorized)
+	p.equal("one who is banned, in other letters", ask("b.example", uri, "mimi://B.example/d/bob/new"), wire.GroupInfoNotAuthorized)
 }
