@@ -55,24 +55,6 @@ func SplitAcct(acct string) (user, host string, err error) {
 	return user, host, nil
 }
 
-// UserURIOfAcct returns the MIMI URI of an acct: URI of B, and AcctOfUserURI the way back.
-func (n Naming) UserURIOfAcct(acct string) (wire.IdentifierURI, error) {
-	mxid, err := n.ParseAcctURI(acct)
-	if err != nil {
-		return "", err
-	}
-	return n.UserURI(mxid)
-}
-
-// AcctOfUserURI returns the acct: URI of a MIMI user URI of B.
-func (n Naming) AcctOfUserURI(uri wire.IdentifierURI) (string, error) {
-	mxid, err := n.ParseUserURI(uri)
-	if err != nil {
-		return "", err
-	}
-	return n.AcctURI(mxid)
-}
-
 // Handle reads what people write for an account, @user@domain or user@domain or acct:user@domain, and returns the
 // acct: URI. Requirement S000-042. The user part is kept as it is; the domain comes out in lower case.
 func Handle(s string) (acct string, err error) {

@@ -55,12 +55,6 @@ func TestUserForms(t *testing.T) {
 		if user, ok := u.User(); !ok || user != uri {
 			t.Errorf("%s: user of the client is %q", c.mxid, user)
 		}
-		if got, err := testNaming.UserURIOfAcct(acct); err != nil || got != uri {
-			t.Errorf("%s: acct to URI: %q, %v", c.mxid, got, err)
-		}
-		if got, err := testNaming.AcctOfUserURI(uri); err != nil || got != acct {
-			t.Errorf("%s: URI to acct: %q, %v", c.mxid, got, err)
-		}
 	}
 }
 

@@ -11,8 +11,6 @@ import (
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
-
-	"github.com/matrix-mimi/bridge/matrixside/event"
 )
 
 // ErrTooLarge says that a file is larger than the caller allows.
@@ -139,25 +137,4 @@ func (c *Client) Upload(ctx context.Context, user id.UserID, r io.Reader, size i
 		return "", retry(errors.New("upload media: answer has no address")).asError()
 	}
 	return mxc, nil
-}
-
-// UploadLimit is the largest file that the homeserver takes, in octets, or 0
-// when it does not say.
-func (c *Client) UploadLimit(ctx context.Context) (int64, error) {
-	r := c.raw(ctx, c.cfg.Bot, http.MethodGet, mautrix.ClientURLPath{"v1", "media", "config"}, nil, nil)
-	if r.Class != Done {
-		cli := c.As("")
-		answer, resp, err := cli.MakeFullRequestWithResp(ctx, mautrix.FullRequest{
-			Method: http.MethodGet, URL: cli.BuildURL(mautrix.MediaURLPath{"v3", "config"}), MaxAttempts: 1,
-		})
-		if r = classify(answer, resp, err); r.Class != Done {
-			return 0, fmt.Errorf("ask for upload limit: %w", r.asError())
-		}
-	}
-	o, err := event.ParseObject(r.Body)
-	if err != nil {
-		return 0, fmt.Errorf("ask for upload limit: %w", err)
-	}
-	n, _ := o.Int("m.upload.size")
-	return max(0, n), nil
 }

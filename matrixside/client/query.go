@@ -152,39 +152,6 @@ func (c *Client) Event(ctx context.Context, room id.RoomID, ev id.EventID) (even
 	return r.Check()
 }
 
-// ResolveAlias finds the room behind an alias; "" when there is none.
-func (c *Client) ResolveAlias(ctx context.Context, alias id.RoomAlias) (id.RoomID, error) {
-	b, err := c.get(ctx, "resolve alias", mautrix.ClientURLPath{"v3", "directory", "room", string(alias)}, nil)
-	if err != nil {
-		var own *outcome
-		if errors.As(err, &own) && own.Code == "M_NOT_FOUND" {
-			return "", nil
-		}
-		return "", err
-	}
-	return id.RoomID(Result{Body: b}.RoomID()), nil
-}
-
-// SearchUsers asks the user directory of the homeserver.
-func (c *Client) SearchUsers(ctx context.Context, query string, limit int) ([]event.Member, error) {
-	r := c.raw(ctx, c.cfg.Bot, http.MethodPost, mautrix.ClientURLPath{"v3", "user_directory", "search"}, nil, map[string]any{"search_term": query, "limit": limit})
-	if r.Class != Done {
-		return nil, fmt.Errorf("search user directory: %w", r.asError())
-	}
-	o, err := event.ParseObject(r.Body)
-	if err != nil {
-		return nil, fmt.Errorf("search user directory: %w", err)
-	}
-	var out []event.Member
-	for _, u := range o.Objects("results", limit) {
-		m := event.Member{User: id.UserID(u.Str("user_id")), DisplayName: u.Str("display_name"), AvatarURL: u.Str("avatar_url")}
-		if event.ValidUserID(m.User) {
-			out = append(out, m)
-		}
-	}
-	return out, nil
-}
-
 // Software is what runs at the homeserver's address.
 type Software struct {
 	// Name and Version are as the server calls itself, "" if it does not say.

@@ -74,16 +74,14 @@ type Config struct {
 	RotateAfter    time.Duration
 	// OnKey is told of room keys that came, after they were committed; nil for nobody.
 	OnKey func(ctx context.Context, room id.RoomID, session id.SessionID)
-	// Observe is told what happened, in one word of Words; nil for nobody.
+	// Observe is told what happened, in one word: decrypted, waiting, undecryptable, encrypted, repeated, shared, rotated, requested
+	// or late; nil for nobody.
 	Observe func(word string)
 	Clock   func() time.Time
 	Rand    io.Reader
 	// Log takes identifiers only: no keys and no content.
 	Log zerolog.Logger
 }
-
-// Words are what Config.Observe is told.
-var Words = []string{"decrypted", "waiting", "undecryptable", "encrypted", "repeated", "shared", "rotated", "requested", "late"}
 
 // Crypto is the bridge's device. It is safe for concurrent use.
 type Crypto struct {

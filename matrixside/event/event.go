@@ -203,12 +203,6 @@ func ParseChecked(raw []byte) (Event, error) {
 	return r.Check()
 }
 
-// IsState reports whether the event is a state event of that type with that
-// state key.
-func (e Event) IsState(typ, key string) bool {
-	return e.StateKey != nil && e.Type == typ && *e.StateKey == key
-}
-
 // ValidEventID reports whether s may be the identifier of an event.
 func ValidEventID(s id.EventID) bool { return validSigil(string(s), '$') }
 

@@ -23,14 +23,6 @@ const (
 	Preview Disposition = 8
 )
 
-// Effective returns d, or Render for a value without a meaning (draft-ietf-mimi-content-08, General handling).
-func (d Disposition) Effective() Disposition {
-	if d > Preview {
-		return Render
-	}
-	return d
-}
-
 // Semantics says how the parts of a MultiPart belong together (draft-ietf-mimi-content-08, partSemantics).
 type Semantics uint8
 
