@@ -21,6 +21,7 @@ type apNode struct {
 	face   *ActivityPub
 	sender *ap.Sender
 	blocks map[string]bool // hosts
+	away   bool            // nothing is sent to ActivityPub servers
 }
 
 func newAPNode(t *testing.T, w *world, places map[string]string, domain string) *apNode {
@@ -92,6 +93,9 @@ func (n *apNode) turn(t *testing.T) int {
 	}
 	for _, l := range lanes {
 		if strings.HasPrefix(l.Dest, destAP) {
+			if n.away {
+				continue
+			}
 			total += n.deliver(t, l)
 			continue
 		}

@@ -345,6 +345,7 @@ func (x *apStep) place(joined, left []string, by string) error {
 		m, _ := x.room.members.of(mxid)
 		m.URI, m.Ghost = actor, ghost
 		switch {
+		case x.wished(actor, intentRemove): // went again meanwhile
 		case m.Membership == string(event.Join):
 		case ghost:
 			x.matrix(event.JoinRoom{Sender: userID(mxid), InviteFirst: true})
@@ -356,7 +357,7 @@ func (x *apStep) place(joined, left []string, by string) error {
 		x.setMember(m)
 	}
 	for _, actor := range left {
-		if x.isChannel(actor) || x.room.st.LeftMS > 0 && x.face.Site.Own(actor) {
+		if x.isChannel(actor) || x.room.st.LeftMS > 0 && x.face.Site.Own(actor) || x.wished(actor, intentAdd) {
 			continue
 		}
 		mxid, ghost, err := x.mxid(actor)

@@ -35,17 +35,13 @@ func (x *apStep) change(by string, add, remove []string, eventID string) error {
 			return err
 		}
 	}
+	if !c.Hub {
+		x.wishMembers(actor, add, remove, intentData{By: by, Event: eventID})
+		return nil
+	}
 	there := x.thread.Actors()
 	add = slices.DeleteFunc(slices.Clone(add), func(a string) bool { return slices.Contains(there, a) })
 	remove = slices.DeleteFunc(slices.Clone(remove), func(a string) bool { return !slices.Contains(there, a) || a == c.ID })
-	if !c.Hub {
-		for kind, list := range map[string][]string{intentAdd: add, intentRemove: remove} {
-			for _, target := range list {
-				x.wish(kind, actor, target, intentData{By: by, Event: eventID})
-			}
-		}
-		return nil
-	}
 	var own []mls.JoinKey
 	var others []string
 	for _, target := range add {
@@ -81,6 +77,24 @@ func (x *apStep) change(by string, add, remove []string, eventID string) error {
 		return x.commitNow(actor, nil, nil, remove)
 	}
 	return nil
+}
+
+// wishMembers wishes, as a member of a channel of another server, that actors are added and removed. What was wished last counts: it follows what is on its way to
+// the channel, and takes the place of what is not.
+func (x *apStep) wishMembers(by string, add, remove []string, d intentData) {
+	there := x.thread.Actors()
+	for _, target := range add {
+		x.cancel(intentRemove, target)
+		if !slices.Contains(there, target) || x.wished(target, intentRemove) {
+			x.wish(intentAdd, by, target, d)
+		}
+	}
+	for _, target := range remove {
+		x.cancel(intentAdd, target)
+		if !x.isChannel(target) && (slices.Contains(there, target) || x.wished(target, intentAdd)) {
+			x.wish(intentRemove, by, target, d)
+		}
+	}
 }
 
 // declined tells that somebody could not be added; a ghost that was invited declines.

@@ -103,9 +103,12 @@ func (s *step) placeUser(user string, from, to uint32, why cause) error {
 
 // going tells whether Matrix has put a user out, or the user has left, and the list is to follow.
 func (s *step) going(user string) bool {
-	return slices.ContainsFunc(s.room.intents, func(i store.Intent) bool {
-		return i.Target == user && (i.Kind == intentLeave || i.Kind == intentRemove || i.Kind == intentBan)
-	})
+	return s.wished(user, intentLeave, intentRemove, intentBan)
+}
+
+// wished tells whether there is a wish about a user of one of the kinds.
+func (s *step) wished(user string, kinds ...string) bool {
+	return slices.ContainsFunc(s.room.intents, func(i store.Intent) bool { return i.Target == user && slices.Contains(kinds, i.Kind) })
 }
 
 // placeIn makes a participant a member: a ghost joins, a user of ours is invited.
