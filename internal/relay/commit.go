@@ -456,6 +456,7 @@ func (s *step) clearPending() {
 	s.fx.dropOut = append(s.fx.dropOut, store.Outbound{Room: v.head.ID, Dest: destMIMI + v.head.Hub, Seq: v.pending.OutboundSeq})
 	v.pending, v.st.PendingUntil = nil, 0
 	s.release(v.head.Epoch)
+	s.joinWaits()
 }
 
 // dropPending discards our commit with its secrets (T8). With again its wishes stay open and go into another commit;

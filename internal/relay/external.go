@@ -44,12 +44,18 @@ const askAgainAfter = 60_000 // milliseconds after which an unanswered question 
 
 // onGroupInfo takes the group's state from the hub.
 func (s *step) onGroupInfo(a *store.Answer, ref string) error {
-	v := s.room
-	q := v.st.Asked
+	q := s.room.st.Asked
 	if q == nil || q.Seq != a.Seq {
 		return nil
 	}
-	v.st.Asked = nil
+	s.room.st.Asked = nil
+	err := s.onGroupInfoOf(a, ref, q)
+	s.joinWaits()
+	return err
+}
+
+func (s *step) onGroupInfoOf(a *store.Answer, ref string, q *asked) error {
+	v := s.room
 	info, why, err := s.openGroupInfo(a, q)
 	if err != nil {
 		return err

@@ -192,11 +192,21 @@ func (s *step) tryJoin() error {
 	if j == nil {
 		return nil
 	}
-	if user := s.actorOf(j.By); !s.listed(user) {
-		return s.askToJoin(j)
+	switch q := s.room.st.Asked; {
+	case s.listed(s.actorOf(j.By)):
+		s.joinEnds()
+		return nil
+	case q != nil && q.Ref != refExternal:
+		return nil // its answer is not to be missed, and joinWaits afterwards
 	}
-	s.joinEnds()
-	return nil
+	return s.askToJoin(j)
+}
+
+// joinWaits lets who joins ask again for whom nothing is under way: another question took the place of theirs.
+func (s *step) joinWaits() {
+	if v := s.room; v.st.Join != nil && v.st.Asked == nil && v.pending == nil {
+		s.later(timerJoin, s.now.Add(joinEvery).UnixMilli())
+	}
 }
 
 // joinAgain tries again when the room has come to rest.

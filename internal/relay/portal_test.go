@@ -296,3 +296,32 @@ func TestJoinersOutlastAnAbsentHub(t *testing.T) {
 	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
 	p.noTrouble()
 }
+
+// A client that comes back and somebody who joins ask the hub, which is away, for the same thing. Both get it when it is there.
+func TestSomebodyJoinsWhileAClientComesBack(t *testing.T) {
+	p := newPair(t, warm).begin()
+	p.publish(map[string]any{"users": map[string]int{p.alice: 100}, "invite": 50})
+	carol, dave := p.b.hs.mxid("carol"), p.b.hs.mxid("dave")
+	p.b.hs.users[carol], p.b.hs.users[dave] = true, true
+	p.b.hs.join(p.portal, carol)
+	p.settle()
+	p.commitBy(p.a, p.room, botURI, func(s *step, c *plan) { c.removeLeaves(s.room.leaves.Of(bobURI)) })
+	away := true
+	p.fault = func(from, _, _ string, _ []byte) fault {
+		if away && from == "b.example" {
+			return dropRequest
+		}
+		return deliver
+	}
+	p.b.hs.join(p.portal, dave)
+	p.settle()
+	p.b.hs.say(p.portal, p.bob, "I am back")
+	p.pass(20 * time.Minute)
+	away = false
+	p.pass(20 * time.Minute)
+	p.equal("dave's ghost", p.room.members[p.a.ghost("mimi://b.example/u/dave")], "join")
+	p.equal("dave", p.portal.members[dave], "join")
+	p.last("A", p.a.hs.texts(p.room), local(p.bobAtA)+": I am back")
+	p.talk(1)
+	p.noTrouble()
+}

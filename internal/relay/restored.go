@@ -25,6 +25,7 @@ func (s *step) onRestored() error {
 		return nil
 	}
 	v.st.Asked, v.st.Compared, v.st.CatchUp = nil, 0, 0
+	s.joinWaits()
 	return s.compareGroup()
 }
 
