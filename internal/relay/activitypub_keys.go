@@ -349,39 +349,20 @@ func (a *ActivityPub) freshPackage(ctx context.Context, actor, by string) (*mls.
 // and Delete that one must not be used (S001-036 … S001-041). handled is false for activities about other things.
 func (a *ActivityPub) onKeyActivity(ctx context.Context, d ap.Delivered) (handled bool, err error) {
 	act := d.Activity
+	ofKeys := strings.HasPrefix(act.Target, act.Actor) && strings.HasSuffix(act.Target, "/keyPackages")
 	switch {
 	case (act.Type == "Create" || act.Type == "Update") && d.MLS != nil && d.MLS.KeyPackage != nil:
-		if err := ap.CheckOwn(d.MLS.KeyPackage, act.Actor); err != nil {
-			return true, fmt.Errorf("%w: %w", ap.ErrActivity, err)
-		}
-		known, err := a.Store.ActorKeys(ctx, act.Actor, "")
-		if err != nil || len(known) == 0 {
-			return true, err // nobody of ours has to do with the actor: nothing is kept
-		}
-		ours := func(actor string) bool { // who has a client; looked up for as many as there may be
-			_, err := a.Store.Secret(ctx, clientKeyName(actor))
-			return err == nil
-		}
-		if len(act.To) > maxReceivers {
-			act.To = act.To[:maxReceivers]
-		}
-		if list, ok := a.receivedActivity(d, ours); ok {
-			if err := a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.PutActivities(ctx, []store.Activity{list}) }); err != nil {
-				return true, err
-			}
-		}
-		return true, a.noteKeys(ctx, act.Actor, []ap.Package{{KeyPackage: d.MLS.KeyPackage, Client: d.MLS.Client}}, false)
-	case act.Type == "Remove" && strings.HasPrefix(act.Target, act.Actor) && strings.HasSuffix(act.Target, "/keyPackages"), act.Type == "Delete" && act.ObjectID != act.Actor:
+		return true, a.onNewKey(ctx, d)
+	case act.Type == "Remove" && ofKeys, act.Type == "Delete" && act.ObjectID != act.Actor:
 		if !ap.SameOrigin(act.ObjectID, act.Actor) {
 			return true, ap.ErrForbidden
 		}
-		if known, err := a.Store.ActorKeys(ctx, act.Actor, ""); err != nil || len(known) == 0 {
+		if met, err := a.met(ctx, act.Actor); err != nil || !met {
 			return true, err // servers tell everybody what is deleted, KeyPackage or not
 		}
 		return true, a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.Spend(ctx, act.Actor, a.Clock().UnixMilli(), []byte(act.ObjectID)) })
-	case act.Type == "Add" && strings.HasPrefix(act.Target, act.Actor) && strings.HasSuffix(act.Target, "/keyPackages"):
-		known, err := a.Store.ActorKeys(ctx, act.Actor, "")
-		if err != nil || len(known) == 0 {
+	case act.Type == "Add" && ofKeys:
+		if met, err := a.met(ctx, act.Actor); err != nil || !met {
 			return true, err
 		}
 		if _, err := a.readKeys(ctx, act.Actor, nil); err != nil {
@@ -390,4 +371,34 @@ func (a *ActivityPub) onKeyActivity(ctx context.Context, d ap.Delivered) (handle
 		return true, nil
 	}
 	return false, nil
+}
+
+// onNewKey takes a KeyPackage that an actor sends. When nobody of ours has to do with the actor, nothing is kept.
+func (a *ActivityPub) onNewKey(ctx context.Context, d ap.Delivered) error {
+	act := d.Activity
+	if err := ap.CheckOwn(d.MLS.KeyPackage, act.Actor); err != nil {
+		return fmt.Errorf("%w: %w", ap.ErrActivity, err)
+	}
+	if met, err := a.met(ctx, act.Actor); err != nil || !met {
+		return err
+	}
+	ours := func(actor string) bool { // who has a client; looked up for as many as there may be
+		_, err := a.Store.Secret(ctx, clientKeyName(actor))
+		return err == nil
+	}
+	if len(act.To) > maxReceivers {
+		act.To = act.To[:maxReceivers]
+	}
+	if list, ok := a.receivedActivity(d, ours); ok {
+		if err := a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.PutActivities(ctx, []store.Activity{list}) }); err != nil {
+			return err
+		}
+	}
+	return a.noteKeys(ctx, act.Actor, []ap.Package{{KeyPackage: d.MLS.KeyPackage, Client: d.MLS.Client}}, false)
+}
+
+// met tells whether somebody of ours has to do with an actor: then its keys are known.
+func (a *ActivityPub) met(ctx context.Context, actor string) (bool, error) {
+	known, err := a.Store.ActorKeys(ctx, actor, "")
+	return len(known) > 0, err
 }

@@ -227,11 +227,7 @@ func (x *apStep) portal() {
 	}
 	o := x.matrix(event.CreateRoom{Alias: x.Naming.MarkedAlias("group", v.head.ID.String()), Preset: "private_chat", Direct: len(x.thread.Actors()) == 2,
 		State: x.portalEncryption()})
-	ask(o, refPortal, 0)
-	v.st.Portal = true
-	bot, _ := v.members.of(x.cfg.Bot)
-	bot.Membership = string(event.Join)
-	x.setMember(bot)
+	x.portalAsked(o, refPortal)
 }
 
 // portalEncryption is the state that makes the room of a conversation or channel encrypted, where the settings want that.

@@ -164,25 +164,12 @@ func (a *ActivityPub) receiveMember(ctx context.Context, room store.RoomID, d ap
 		}
 		octets := mlsOf(act, d.MLS)
 		if act.Type == "Update" && octets == nil {
-			if fresh, err = x.fresh("ap-activity", d.Activity.ID); err != nil || !fresh || x.thread == nil {
-				return err
-			}
-			change, err := ap.ReadChannelChange(act.Object)
-			if err != nil {
-				return err
-			}
-			x.face.forget(c.ID)
-			x.showChange(change, x.cfg.Bot)
-			return nil
+			fresh, err = x.onChannelChanged(d.Activity.ID, act.Object)
+			return err
 		}
-		var welcome *mls.Welcome
-		for _, b := range [][]byte{act.Welcome, octets} {
-			if m, _, err := ap.ParseMLS(b); b != nil && err == nil && m != nil && m.Welcome != nil {
-				welcome = m.Welcome
-				if &b[0] == &octetsOf(octets)[0] {
-					octets = nil
-				}
-			}
+		welcome := welcomeIn(act.Welcome)
+		if w := welcomeIn(octets); w != nil {
+			welcome, octets = w, nil
 		}
 		// What another of the channel's server sends lets in who is added; only the channel puts commits in order.
 		if x.thread != nil && octets != nil && d.Activity.Actor == c.ID {
@@ -205,12 +192,27 @@ func (a *ActivityPub) receiveMember(ctx context.Context, room store.RoomID, d ap
 	return fresh, err
 }
 
-// octetsOf is b, or something that is not empty.
-func octetsOf(b []byte) []byte {
-	if len(b) == 0 {
-		return []byte{0}
+// onChannelChanged shows what a channel of another server says of itself; id is that of the activity.
+func (x *apStep) onChannelChanged(id string, object ap.Object) (fresh bool, err error) {
+	if fresh, err = x.fresh("ap-activity", id); err != nil || !fresh || x.thread == nil {
+		return fresh, err
 	}
-	return b
+	change, err := ap.ReadChannelChange(object)
+	if err != nil {
+		return fresh, err
+	}
+	x.face.forget(x.room.st.Channel.ID)
+	x.showChange(change, x.cfg.Bot)
+	return fresh, nil
+}
+
+// welcomeIn is the Welcome that MLS bytes are, nil when they are something else.
+func welcomeIn(octets []byte) *mls.Welcome {
+	m, _, err := ap.ParseMLS(octets)
+	if err != nil || m == nil {
+		return nil
+	}
+	return m.Welcome
 }
 
 // followBytes takes MLS bytes of the channel's group in the order in which the channel sends them.

@@ -355,6 +355,42 @@ func (x *apStep) overChannel() error {
 	return nil
 }
 
+// onChannelCommitAnswer takes what a channel says of a commit of ours: it was accepted, another won, or it is not allowed.
+func (x *apStep) onChannelCommitAnswer(a *store.Answer) error {
+	v := x.room
+	if v.pending == nil || v.pending.OutboundSeq != a.Seq || x.thread == nil {
+		return nil // it came back before, or another won
+	}
+	if a.Class == "done" {
+		return x.settleChannel()
+	}
+	if a.Status == 409 {
+		v.st.Channel.Refused = int64(x.thread.Group.Epoch()) + 1
+		x.dropChannelPending()
+		x.fx.inputs = append(x.fx.inputs, store.NewInput{Room: v.head.ID, Kind: inputChannel, Source: taskGo, Epoch: -1, Body: mustJSON(channelTask{Do: taskGo}),
+			NotBefore: x.now.Add(retryCommit).UnixMilli(), CreatedMS: x.nowMS()})
+		return nil
+	}
+	why := "the channel does not allow it"
+	if a.Class == store.OutcomeDead {
+		why = "the channel's server did not answer"
+	}
+	seqs, refused := v.pending.Intents, []store.Intent(nil)
+	for _, seq := range seqs {
+		if i := x.intent(seq); i != nil {
+			refused = append(refused, *i)
+		}
+	}
+	x.dropChannelPending()
+	x.closeIntents(seqs...)
+	for n := range refused {
+		if err := x.notMade(&refused[n], why); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // onChannelAnswer takes the outcome of a request of ours.
 func (x *apStep) onChannelAnswer(a *store.Answer) error {
 	v := x.room
@@ -373,37 +409,7 @@ func (x *apStep) onChannelAnswer(a *store.Answer) error {
 	}
 	switch a.Ref {
 	case refChannelCommit:
-		if v.pending == nil || v.pending.OutboundSeq != a.Seq || x.thread == nil {
-			return nil // it came back before, or another won
-		}
-		if a.Class == "done" {
-			return x.settleChannel()
-		}
-		c := v.st.Channel
-		if a.Status == 409 {
-			c.Refused = int64(x.thread.Group.Epoch()) + 1
-			x.dropChannelPending()
-			x.fx.inputs = append(x.fx.inputs, store.NewInput{Room: v.head.ID, Kind: inputChannel, Source: taskGo, Epoch: -1, Body: mustJSON(channelTask{Do: taskGo}),
-				NotBefore: x.now.Add(retryCommit).UnixMilli(), CreatedMS: x.nowMS()})
-			return nil
-		}
-		why := "the channel does not allow it"
-		if a.Class == store.OutcomeDead {
-			why = "the channel's server did not answer"
-		}
-		seqs, refused := v.pending.Intents, []store.Intent(nil)
-		for _, seq := range seqs {
-			if i := x.intent(seq); i != nil {
-				refused = append(refused, *i)
-			}
-		}
-		x.dropChannelPending()
-		x.closeIntents(seqs...)
-		for n := range refused {
-			if err := x.notMade(&refused[n], why); err != nil {
-				return err
-			}
-		}
+		return x.onChannelCommitAnswer(a)
 	case refChannelSay:
 		link, err := x.Store.LinkBySeq(x.ctx, v.head.ID, a.For)
 		if err != nil {
@@ -443,11 +449,7 @@ func (x *apStep) channelPortal(object ap.Object) error {
 	}
 	o := x.matrix(event.CreateRoom{Alias: x.Naming.MarkedAlias("channel", v.head.ID.String()), Name: v.matrix.Name, Topic: v.matrix.Topic, Preset: "private_chat",
 		State: x.portalEncryption()})
-	ask(o, refChannelPortal, 0)
-	v.st.Portal = true
-	bot, _ := v.members.of(x.cfg.Bot)
-	bot.Membership = string(event.Join)
-	x.setMember(bot)
+	x.portalAsked(o, refChannelPortal)
 	return nil
 }
 

@@ -53,12 +53,17 @@ func (s *step) makePortal(why cause) error {
 		Alias: alias, Name: v.matrix.Name, Topic: v.matrix.Topic, Preset: "private_chat", Direct: s.fixed(),
 		Levels: power.Encode(), State: state,
 	})
-	ask(o, refPortal, 0)
-	v.st.Portal = true
-	bot, _ := v.members.of(s.cfg.Bot)
+	s.portalAsked(o, refPortal)
+	return nil
+}
+
+// portalAsked notes that a row asks for the room's portal, in which the bot will be; ref says whose the answer is.
+func (s *step) portalAsked(o *store.Outbound, ref string) {
+	ask(o, ref, 0)
+	s.room.st.Portal = true
+	bot, _ := s.room.members.of(s.cfg.Bot)
 	bot.Membership = string(event.Join)
 	s.setMember(bot)
-	return nil
 }
 
 // functionalMembers tells clients that the bot is nobody to name a direct chat after (MSC4171).
