@@ -113,3 +113,52 @@ func (x *apStep) received(d ap.Delivered, welcomed []string) {
 		x.fx.activities = append(x.fx.activities, a)
 	}
 }
+
+// maxKept bounds how many activities one message is in: as it came, and as a channel passed it on to servers of two kinds.
+const maxKept = 4
+
+// madeBefore is how many links and activities a step had made before it dealt with a message.
+type madeBefore struct{ links, activities int }
+
+// begin remembers what the step has made before it deals with a message.
+func (x *apStep) begin() madeBefore { return madeBefore{len(x.fx.links), len(x.fx.activities)} }
+
+// kept notes with the links of a message, made since, in which activities kept since it is: they go when it is deleted. What the
+// message was said again for, when a commit of ours lost, has its link already.
+func (x *apStep) kept(since madeBefore, again *store.Link) {
+	var ids []string
+	for _, a := range x.fx.activities[since.activities:] {
+		if len(ids) < maxKept {
+			ids = append(ids, a.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	with := func(data string) string {
+		var d apLink
+		if unmarshalString(data, &d) != nil {
+			return data
+		}
+		d.Kept = append(d.Kept, ids...)
+		d.Kept = d.Kept[max(0, len(d.Kept)-maxKept):]
+		return string(mustJSON(d))
+	}
+	for i := range x.fx.links[since.links:] {
+		l := &x.fx.links[since.links+i]
+		l.Data = with(l.Data)
+	}
+	if again != nil {
+		data := with(again.Data)
+		x.fx.setLinks = append(x.fx.setLinks, linkChange{seq: again.Seq, state: again.State, data: &data})
+	}
+}
+
+// dropActivities deletes the activities that a message which is deleted was in. That by which it was deleted, whose link has no kind,
+// stays for those who fetch it later.
+func (s *step) dropActivities(l *store.Link) {
+	var d apLink
+	if l.Kind != "" && unmarshalString(l.Data, &d) == nil {
+		s.fx.dropActivities = append(s.fx.dropActivities, d.Kept...)
+	}
+}

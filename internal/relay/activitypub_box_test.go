@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/matrix-mimi/bridge/matrixside/event"
 	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
 )
 
@@ -100,6 +101,89 @@ func TestOutboxAndMessages(t *testing.T) {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
+}
+
+// TestActivitiesOfDeletedMessagesGo: when a message is deleted, in whatever world, the activities that brought it, and its edits and what a channel passed
+// on, are fetched by nobody any more; what else was said, and the deletion itself, stay.
+func TestActivitiesOfDeletedMessagesGo(t *testing.T) {
+	ctx := context.Background()
+	ids := func(t *testing.T, n *apNode, box ap.Box, owner, reader string) map[string]bool {
+		t.Helper()
+		l, err := n.face.List(ctx, box, owner, reader, "", 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]bool{}
+		for _, o := range l.Items {
+			out[o.Str("id")] = true
+		}
+		return out
+	}
+	edit := func(hs *fakeHS, room *hsRoom, who, id string) {
+		hs.emit(room, who, event.TypeMessage, nil, map[string]any{"msgtype": "m.text", "body": "* oops", "m.new_content": map[string]any{"msgtype": "m.text", "body": "oops"},
+			"m.relates_to": map[string]any{"rel_type": "m.replace", "event_id": id}}, 0)
+	}
+	// said checks what one who says something, changes it and deletes it leaves in collections.
+	said := func(t *testing.T, settle func(), hs *fakeHS, room *hsRoom, who string, boxes func() []map[string]bool) {
+		t.Helper()
+		begun := boxes()
+		hs.say(room, who, "something else")
+		settle()
+		kept := boxes()
+		hs.say(room, who, "oh no")
+		settle()
+		id := room.find(t, event.TypeMessage, "oh no").id
+		edit(hs, room, who, id)
+		settle()
+		full := boxes()
+		hs.redact(room, who, id)
+		settle()
+		left := boxes()
+		hs.redact(room, who, id) // again: the deletion itself does not go
+		settle()
+		for i, again := range boxes() {
+			one := len(kept[i]) - len(begun[i])
+			if one < 1 || len(full[i]) != len(kept[i])+2*one {
+				t.Fatalf("collection %d has %d, then %d, then %d", i, len(begun[i]), len(kept[i]), len(full[i]))
+			}
+			for id := range kept[i] {
+				if !left[i][id] {
+					t.Errorf("collection %d lost %s, which was not deleted", i, id)
+				}
+			}
+			for id := range full[i] {
+				if !kept[i][id] && left[i][id] {
+					t.Errorf("collection %d still has %s of the deleted message", i, id)
+				}
+			}
+			if len(left[i]) != len(kept[i])+one || len(again) < len(left[i]) {
+				t.Errorf("collection %d has %d, then %d: the deletion itself must stay", i, len(left[i]), len(again))
+			}
+		}
+	}
+	t.Run("conversation", func(t *testing.T) {
+		p := newAPPair(t)
+		boxes := func() []map[string]bool {
+			return []map[string]bool{ids(t, p.a, ap.BoxOut, p.aliceID, p.bobID), ids(t, p.b, ap.BoxIn, p.bobID, p.bobID)}
+		}
+		said(t, func() { settleAP(t, p.a, p.b) }, p.a.hs, p.at, p.alice, boxes)
+	})
+	t.Run("channel", func(t *testing.T) {
+		c := newChannelWorld(t)
+		c.invite()
+		third := newAPNode(t, c.w, c.places, "c.example")
+		eve := third.hs.mxid("eve")
+		third.hs.users = map[string]bool{eve: true}
+		settle := func() { settleAP(t, c.a, c.b, third) }
+		c.must(c.a.face.InviteToChannel(ctx, c.room.id, c.alice, "@eve@c.example", ""))
+		settle()
+		third.hs.join(third.hs.roomOf(eve, "invite"), eve)
+		settle()
+		channel, bobID := c.a.face.Site.Room(c.token()), c.b.face.Site.User("bob")
+		passedOn := func() map[string]bool { return ids(t, c.a, ap.BoxOut, channel, channel) }
+		said(t, settle, c.a.hs, c.room, c.alice, func() []map[string]bool { return []map[string]bool{passedOn()} })
+		said(t, settle, c.b.hs, c.there, c.bob, func() []map[string]bool { return []map[string]bool{passedOn(), ids(t, c.b, ap.BoxOut, bobID, bobID)} })
+	})
 }
 
 // TestWhatWasNotDeliveredIsPulled: commits that did not come are found in the outbox of who made them, when a message of a later epoch comes.

@@ -221,6 +221,7 @@ func (a *ActivityPub) onMLS(ctx context.Context, d ap.Delivered, group, octets [
 		if x.room.st.Channel != nil || x.thread == nil || !slices.Contains(x.thread.Actors(), d.Activity.Actor) {
 			return ap.ErrForbidden
 		}
+		since := x.begin()
 		x.received(d, nil)
 		e, err := x.thread.Receive(x.now, octets)
 		switch {
@@ -235,7 +236,9 @@ func (a *ActivityPub) onMLS(ctx context.Context, d ap.Delivered, group, octets [
 		}
 		x.apply(e)
 		if e.Said != nil {
-			return x.hear(e.Said)
+			err := x.hear(e.Said)
+			x.kept(since, nil)
+			return err
 		}
 		switch {
 		case e.Pending:
@@ -318,6 +321,11 @@ func (x *apStep) showAP(in *mapping.Incoming, data apLink) error {
 	}
 	for i := range res.Events {
 		out := &res.Events[i]
+		if out.Redacts != "" {
+			if k, ok := x.linkOfEvent(out.Redacts); ok {
+				x.markRedacted(known(&k).FirstID())
+			}
+		}
 		if link := x.showEvent(in, out); link != nil {
 			data.linkData = linkData{Memory: out.Memory}
 			link.Data = string(mustJSON(data))
@@ -396,11 +404,18 @@ func (x *apStep) speak(ev event.Event) error {
 	}
 	x.apply(e)
 	x.rememberSaid(string(ev.ID))
-	if _, err := x.Store.LinkByEvent(x.ctx, x.room.head.ID, string(ev.ID)); err == nil {
-		return x.sendMLS(actor, e.Message, x.thread.Actors())
+	since, again := x.begin(), (*store.Link)(nil)
+	if had, err := x.Store.LinkByEvent(x.ctx, x.room.head.ID, string(ev.ID)); err == nil {
+		again = &had
+	} else {
+		x.keepAssets(assets, x.linkSaid(ev, &out, data))
 	}
-	x.keepAssets(assets, x.linkSaid(ev, &out, data))
-	return x.sendMLS(actor, e.Message, x.thread.Actors())
+	err = x.sendMLS(actor, e.Message, x.thread.Actors())
+	x.kept(since, again)
+	if p := out.Message.Purpose(); p == content.Delete || p == content.Unlike {
+		x.markRedacted(out.First)
+	}
+	return err
 }
 
 // linkSaid links an event with the message that it became, and returns the number of the link.

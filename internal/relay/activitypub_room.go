@@ -304,6 +304,8 @@ type apLink struct {
 	Author string `json:"author,omitempty"`
 	Like   string `json:"like,omitempty"`
 	Emoji  string `json:"emoji,omitempty"`
+	// Kept are the ids of the activities that it is in and that stand in our collections.
+	Kept []string `json:"kept,omitempty"`
 }
 
 // apMemory finds messages of the conversation. It implements activitypub.Memory.

@@ -82,10 +82,13 @@ func (x *apStep) take(a *ap.Activity, object *ap.MLSObject) error {
 	octets := mlsOf(a, object)
 	x.apply(e)
 	if e.Said != nil {
+		since := x.begin()
 		if err := x.hear(e.Said); err != nil {
 			return err
 		}
-		return x.passOn(a.Actor, a.Raw, octets, before)
+		err := x.passOn(a.Actor, a.Raw, octets, before)
+		x.kept(since, nil)
+		return err
 	}
 	if x.thread.Group.Epoch() == base { // a proposal: no member's commit comes before the channel's
 		if err := x.judgeProposals(); err != nil {

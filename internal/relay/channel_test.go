@@ -17,6 +17,7 @@ import (
 type channelWorld struct {
 	t                 *testing.T
 	w                 *world
+	places            map[string]string // where the listeners of the servers are
 	a, b              *apNode
 	alice, bob, carol string
 	room              *hsRoom // at a
@@ -27,7 +28,7 @@ func newChannelWorld(t *testing.T) *channelWorld {
 	t.Helper()
 	w := newWorld(t, "sqlite")
 	places := map[string]string{}
-	c := &channelWorld{t: t, w: w, a: newAPNode(t, w, places, "a.example"), b: newAPNode(t, w, places, "b.example")}
+	c := &channelWorld{t: t, w: w, places: places, a: newAPNode(t, w, places, "a.example"), b: newAPNode(t, w, places, "b.example")}
 	c.alice, c.bob, c.carol = c.a.hs.mxid("alice"), c.b.hs.mxid("bob"), c.b.hs.mxid("carol")
 	c.a.hs.users = map[string]bool{c.alice: true, c.a.hs.mxid("dave"): true}
 	c.b.hs.users = map[string]bool{c.bob: true, c.carol: true}

@@ -70,6 +70,8 @@ type effects struct {
 	direct      *directRoom
 	// activities go into collections of the ActivityPub face.
 	activities []store.Activity
+	// dropActivities are the ids of those of messages that are deleted.
+	dropActivities []string
 	// secrets are what is sealed of the room by name (askKeyName, joinCodeName); nil forgets it.
 	secrets map[string][]byte
 }
@@ -443,6 +445,9 @@ func (fx *effects) writeGlobal(ctx context.Context, tx *store.Tx, head store.Roo
 		if err := tx.PutActivities(ctx, fx.activities); err != nil {
 			return err
 		}
+	}
+	if err := tx.DropActivities(ctx, fx.dropActivities); err != nil {
+		return err
 	}
 	for _, name := range sortedKeys(fx.secrets) {
 		var err error

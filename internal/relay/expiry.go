@@ -54,6 +54,7 @@ func (s *step) onExpire(name string) error {
 			s.matrix(event.Redact{Sender: hand, Event: ev, Reason: "expired"})
 		}
 		s.fx.setLinks = append(s.fx.setLinks, linkChange{seq: l.Seq, state: store.LinkRedacted})
+		s.dropActivities(&l)
 	}
 	return nil
 }

@@ -90,6 +90,7 @@ func (s *step) markRedacted(first content.MessageID) {
 	for _, l := range append(list, edits...) {
 		if l.State != store.LinkRedacted {
 			s.fx.setLinks = append(s.fx.setLinks, linkChange{seq: l.Seq, state: store.LinkRedacted})
+			s.dropActivities(&l)
 		}
 	}
 }

@@ -126,3 +126,13 @@ func (r *Reader) Activity(ctx context.Context, id, reader string) ([]byte, error
 	}
 	return r.open(ctx, row.Data, "ap_activity", row.Key)
 }
+
+// DropActivities deletes activities by their ids, from all collections. One that is not there is passed over.
+func (tx *Tx) DropActivities(ctx context.Context, ids []string) error {
+	for _, id := range ids {
+		if _, err := tx.exec(ctx, `DELETE FROM ap_activity WHERE key = $1`, hashed(id)); err != nil {
+			return fmt.Errorf("deleting an activity: %w", err)
+		}
+	}
+	return nil
+}

@@ -40,6 +40,13 @@ func TestActivitiesInCollections(t *testing.T) {
 		same(t, "the latest with an object", string(ok(db.Activity(ctx, "o1", "carol"))(t)), "three")
 		_, err := db.Activity(ctx, "2", "carol")
 		missing(t, "another's", err)
+
+		must(t, db, func(ctx context.Context, tx *store.Tx) error { return tx.DropActivities(ctx, []string{"3", "none"}) })
+		if p := ok(db.Activities(ctx, "out", "a", "bob", "", 9))(t); len(p.Bodies) != 2 || string(p.Bodies[0]) != "two" {
+			t.Errorf("after one was deleted: %+v", p)
+		}
+		same(t, "counted after one was deleted", ok(db.CountActivities(ctx, "out", "a", "eve"))(t), 0)
+		same(t, "what is left of an object", string(ok(db.Activity(ctx, "o1", "carol"))(t)), "one")
 	})
 }
 
