@@ -180,7 +180,14 @@ func (r *Relay) accept(ctx context.Context, tx *store.Tx, ev *event.Event) (in s
 		kind = threadKind(kind)
 	}
 	if kind == inputMatrix && ev.StateKey == nil && room.Kind == store.RoomNone {
-		return in, false, nil
+		old, err := tx.RoomIDByName(ctx, store.NameSuccessor, string(ev.Room))
+		if errors.Is(err, store.ErrNotFound) {
+			return in, false, nil
+		}
+		if err != nil {
+			return in, false, err
+		}
+		room.ID, kind = old, inputAhead
 	}
 	return store.NewInput{Room: room.ID, Kind: kind, Source: string(ev.ID), Epoch: -1, Body: ev.Raw, CreatedMS: r.Clock().UnixMilli(),
 		SeenKind: "event", SeenKey: string(ev.ID)}, true, nil
@@ -245,6 +252,9 @@ func (r *Relay) isCommand(ctx context.Context, db memberReader, room *store.Room
 	}
 	if channel, err := r.hasChannel(ctx, db, room.MatrixRoomID); err != nil || channel {
 		return false, err
+	}
+	if _, err := db.RoomIDByName(ctx, store.NameSuccessor, room.MatrixRoomID); !errors.Is(err, store.ErrNotFound) {
+		return false, err // a conversation goes on here when the bot is in
 	}
 	bot, err := db.Member(ctx, room.ID, r.cfg.Bot)
 	if errors.Is(err, store.ErrNotFound) {

@@ -16,6 +16,7 @@ const (
 	inputCommand   = "command"   // a message for the bot, as received
 	inputRead      = "read"      // the state of the Matrix room is to be read
 	inputSuccessor = "successor" // the state of the Matrix room that replaces this one is to be read; its id is the body
+	inputAhead     = "ahead"     // an event of the Matrix room that replaces this one, before the conversation has gone there
 	inputAgain     = "again"     // an event whose message is to be said again in a newer epoch
 	inputReceipt   = "receipt"   // users have read the room up to an event
 	inputEncrypted = "encrypted" // an encrypted event of the Matrix room, as received
@@ -84,6 +85,8 @@ func (s *step) dispatch(in *store.Input) error {
 	switch in.Kind {
 	case inputMatrix:
 		err = s.onMatrix(in)
+	case inputAhead:
+		err = s.onAhead(in)
 	case inputNotify:
 		err = s.onNotify(in)
 	case inputEnded:

@@ -16,6 +16,9 @@ const (
 	// upgradeEvery and upgradeTries bound how often the bot tries to come into the room that replaces another.
 	upgradeEvery = time.Minute
 	upgradeTries = 60
+	// aheadEvery and aheadFor bound how long what is said in the new room waits for the conversation to go there.
+	aheadEvery = 500 * time.Millisecond
+	aheadFor   = 10 * time.Second
 )
 
 // onTombstone: the Matrix room was replaced by another (mapping §2). The MIMI room stays the same; the bot goes over first.
@@ -60,6 +63,22 @@ func (s *step) tryUpgrade() {
 		args.Via = []string{u.Via}
 	}
 	ask(s.matrix(args), refUpgrade+":"+u.To, 0)
+}
+
+// onAhead: something was said in the new room. People write there as soon as they see the bot.
+func (s *step) onAhead(in *store.Input) error {
+	ev, err := event.ParseChecked(in.Body)
+	if err != nil {
+		return nil
+	}
+	if string(ev.Room) == s.room.head.MatrixRoomID {
+		return s.onMatrix(in)
+	}
+	if u := s.room.st.Upgrade; u != nil && u.To == string(ev.Room) && s.nowMS() < in.CreatedMS+aheadFor.Milliseconds() {
+		s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: s.room.head.ID, Kind: inputAhead, Source: in.Source, Epoch: -1, Body: in.Body,
+			NotBefore: s.now.Add(aheadEvery).UnixMilli(), CreatedMS: in.CreatedMS})
+	}
+	return nil
 }
 
 // onUpgraded: the bot is in the new room, which is read before the conversation goes there, or was not let in.
