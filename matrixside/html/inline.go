@@ -199,44 +199,62 @@ func (m *mdWriter) paragraph(runs []run) string {
 // tidy joins white space and equal neighbours, and takes marks off white space
 // at the borders of a marked text, where Markdown cannot have them.
 func tidy(runs []run) []run {
+	parts := trimSpaces(pieces(runs))
+	markSpaces(parts)
+	return joinAlike(parts)
+}
+
+// pieces cuts runs into words, single blanks and what is no text.
+func pieces(runs []run) []run {
 	var parts []run
 	for _, r := range runs {
-		if r.kind != 't' {
-			if r.kind == 'c' && r.text == "" {
-				continue
-			}
-			if n := len(parts) - 1; r.kind == 'c' && n >= 0 && parts[n].kind == 'c' && parts[n].link == r.link {
-				parts[n].text += r.text // two code spans side by side would read as one fence
-				continue
-			}
+		var last run
+		if n := len(parts); n > 0 {
+			last = parts[n-1]
+		}
+		switch {
+		case r.kind == 'c' && r.text == "":
+		case r.kind == 'c' && last.kind == 'c' && last.link == r.link:
+			parts[len(parts)-1].text += r.text // two code spans side by side would read as one fence
+		case r.kind != 't':
 			parts = append(parts, r)
+		default:
+			for _, w := range splitSpace(r.text) {
+				if n := len(parts); w == " " && n > 0 && parts[n-1].blank() {
+					continue
+				}
+				r.text = w
+				parts = append(parts, r)
+			}
+		}
+	}
+	return parts
+}
+
+// blank tells whether a piece is white space.
+func (r run) blank() bool { return r.kind == 't' && r.text == " " }
+
+// markSpaces gives blanks and breaks the marks and the link that what stands before and after them shares.
+func markSpaces(parts []run) {
+	for i := range parts {
+		p := &parts[i]
+		if !p.blank() && p.kind != 'b' {
 			continue
 		}
-		for _, w := range splitSpace(r.text) {
-			p := r
-			p.text = w
-			if w == " " && len(parts) > 0 && parts[len(parts)-1].kind == 't' && parts[len(parts)-1].text == " " {
-				continue
-			}
-			parts = append(parts, p)
+		before, after := neighbour(parts, i, -1), neighbour(parts, i, 1)
+		p.marks, p.link = 0, nil
+		if before == nil || after == nil {
+			continue
+		}
+		p.marks = before.marks & after.marks
+		if before.link == after.link {
+			p.link = before.link
 		}
 	}
-	parts = trimSpaces(parts)
-	for i := range parts {
-		if parts[i].kind == 't' && parts[i].text == " " || parts[i].kind == 'b' {
-			before, after := neighbour(parts, i, -1), neighbour(parts, i, 1)
-			if before == nil || after == nil {
-				parts[i].marks, parts[i].link = 0, nil
-				continue
-			}
-			parts[i].marks = before.marks & after.marks
-			if before.link != after.link {
-				parts[i].link = nil
-			} else {
-				parts[i].link = before.link
-			}
-		}
-	}
+}
+
+// joinAlike makes one run of neighbours with the same marks and link.
+func joinAlike(parts []run) []run {
 	var out []run
 	for _, p := range parts {
 		if n := len(out) - 1; n >= 0 && p.kind == 't' && out[n].kind == 't' && out[n].marks == p.marks && out[n].link == p.link {
@@ -251,7 +269,7 @@ func tidy(runs []run) []run {
 // neighbour is the next piece in a direction that is neither blank nor break.
 func neighbour(parts []run, i, step int) *run {
 	for j := i + step; j >= 0 && j < len(parts); j += step {
-		if parts[j].kind == 'c' || parts[j].kind == 't' && parts[j].text != " " {
+		if parts[j].kind == 'c' || parts[j].kind == 't' && !parts[j].blank() {
 			return &parts[j]
 		}
 	}
@@ -261,10 +279,9 @@ func neighbour(parts []run, i, step int) *run {
 // trimSpaces drops blanks at the ends and beside line breaks, and breaks at the
 // ends.
 func trimSpaces(parts []run) []run {
-	blank := func(r run) bool { return r.kind == 't' && r.text == " " }
 	var out []run
 	for i, p := range parts {
-		if blank(p) && (len(out) == 0 || out[len(out)-1].kind == 'b' || i == len(parts)-1 || parts[i+1].kind == 'b') {
+		if p.blank() && (len(out) == 0 || out[len(out)-1].kind == 'b' || i == len(parts)-1 || parts[i+1].kind == 'b') {
 			continue
 		}
 		if p.kind == 'b' && len(out) == 0 {
@@ -272,7 +289,7 @@ func trimSpaces(parts []run) []run {
 		}
 		out = append(out, p)
 	}
-	for len(out) > 0 && (out[len(out)-1].kind == 'b' || blank(out[len(out)-1])) {
+	for len(out) > 0 && (out[len(out)-1].kind == 'b' || out[len(out)-1].blank()) {
 		out = out[:len(out)-1]
 	}
 	return out

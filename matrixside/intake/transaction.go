@@ -92,16 +92,23 @@ func collect(source Source, txnID string, body []byte, raw event.Transaction) *T
 	return t
 }
 
-// addEvent checks a room event. room is that of a sync answer, where events do
-// not name it; "" when they do.
-func (t *Transaction) addEvent(raw json.RawMessage, room id.RoomID, seen map[id.EventID]bool) {
+// parse reads an event. room is that of a sync answer, where events do not name it; "" when they do.
+func (t *Transaction) parse(raw json.RawMessage, room id.RoomID) (r event.Received, ok bool) {
 	r, err := event.Parse(raw)
 	if err != nil {
 		t.refuse("", err)
-		return
+		return r, false
 	}
 	if room != "" {
 		r.Room = string(room)
+	}
+	return r, true
+}
+
+func (t *Transaction) addEvent(raw json.RawMessage, room id.RoomID, seen map[id.EventID]bool) {
+	r, ok := t.parse(raw, room)
+	if !ok {
+		return
 	}
 	e, err := r.Check()
 	if err != nil {
@@ -115,13 +122,9 @@ func (t *Transaction) addEvent(raw json.RawMessage, room id.RoomID, seen map[id.
 }
 
 func (t *Transaction) addEphemeral(raw json.RawMessage, room id.RoomID) {
-	r, err := event.Parse(raw)
-	if err != nil {
-		t.refuse("", err)
+	r, ok := t.parse(raw, room)
+	if !ok {
 		return
-	}
-	if room != "" {
-		r.Room = string(room)
 	}
 	e, err := r.Ephemeral()
 	if errors.Is(err, event.ErrUnused) {
