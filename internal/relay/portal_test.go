@@ -325,3 +325,48 @@ func TestSomebodyJoinsWhileAClientComesBack(t *testing.T) {
 	p.talk(1)
 	p.noTrouble()
 }
+
+// A ghost that is put out while the hub is asked to let its user in goes again, and does not come back by itself.
+func TestGhostIsPutOutBeforeItsUserIsLetIn(t *testing.T) {
+	for _, ban := range []bool{false, true} {
+		p := newPair(t, warm).begin()
+		p.a.hs.set(p.room, p.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{p.alice: 100, p.bobAtA: 50}})
+		p.settle()
+		const uri = "mimi://a.example/u/eve"
+		eve, ghost := p.a.hs.mxid("eve"), p.b.ghost(uri)
+		p.a.hs.users[eve] = true
+		held := true
+		p.fault = func(from, _, verb string, _ []byte) fault {
+			if held && from == "b.example" && verb == verbUpdate {
+				return dropRequest
+			}
+			return deliver
+		}
+		p.b.hs.invite(p.portal, p.bob, ghost)
+		p.settle()
+		want, role := "leave", policy.RoleNone
+		if ban {
+			p.b.hs.ban(p.portal, p.bob, ghost)
+			want, role = "ban", policy.RoleBanned
+		} else {
+			p.b.hs.kick(p.portal, p.bob, ghost)
+		}
+		p.settle()
+		before := len(p.portal.timeline)
+		held = false
+		p.pass(2 * time.Minute)
+		p.equal("eve's ghost", p.portal.members[ghost], want)
+		p.equal("eve's role", p.a.view(p.room).policy.RoleIndex(uri), role)
+		if p.room.members[eve] == "join" {
+			t.Error("eve is in the room")
+		}
+		for _, ev := range p.portal.timeline[before:] {
+			if ev.typ == event.TypeMember && *ev.key == ghost {
+				t.Errorf("%s did %s to eve's ghost", ev.sender, ev.content)
+			}
+		}
+		p.equal("wishes left", len(p.b.view(p.portal).intents), 0)
+		p.talk(1)
+		p.noTrouble()
+	}
+}
