@@ -153,11 +153,7 @@ func TestCertificatesOfASilentProvider(t *testing.T) {
 	}
 	p.b.silent = nil
 	p.pass(10 * time.Minute)
-	if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
-		t.Fatal("bob was not invited")
-	}
-	p.b.hs.join(p.portal, p.bob)
-	p.settle()
+	p.bobJoins()
 	p.talk(1)
 	p.b.silent = map[string]bool{"a.example": true}
 	p.b.start()

@@ -82,13 +82,18 @@ func (p *pair) begin() *pair {
 	p.room = p.a.hs.create(p.alice, "Tea", "about tea")
 	p.a.hs.invite(p.room, p.alice, p.bobAtA)
 	p.settle()
-	p.portal = p.b.hs.roomOf(p.bob, "invite")
-	if p.portal == nil {
+	p.bobJoins()
+	return p
+}
+
+// bobJoins lets bob take the invitation that he has to have.
+func (p *pair) bobJoins() {
+	p.t.Helper()
+	if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
 		p.t.Fatalf("bob was not invited; rows at B %q, rows at A %q, alerts %q %q", p.b.hs.rows, p.a.hs.rows, p.a.alerts, p.b.alerts)
 	}
 	p.b.hs.join(p.portal, p.bob)
 	p.settle()
-	return p
 }
 
 // talk lets both say something and demands that both see it.
@@ -369,11 +374,7 @@ func testInviteOfNobody(t *testing.T, m mode) {
 	// The room can still be used for somebody who is there.
 	p.a.hs.invite(p.room, p.alice, p.bobAtA)
 	p.settle()
-	if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
-		t.Fatal("bob was not invited")
-	}
-	p.b.hs.join(p.portal, p.bob)
-	p.settle()
+	p.bobJoins()
 	p.talk(1)
 	p.noTrouble()
 }

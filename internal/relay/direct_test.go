@@ -132,12 +132,7 @@ func TestDirectRoomOfMatrix(t *testing.T) {
 		p.room = p.a.hs.create(p.alice, "", "")
 		p.a.hs.inviteDirect(p.room, p.alice, p.bobAtA)
 		p.settle()
-		p.portal = p.b.hs.roomOf(p.bob, "invite")
-		if p.portal == nil {
-			t.Fatalf("bob was not invited; %q", p.a.hs.rows)
-		}
-		p.b.hs.join(p.portal, p.bob)
-		p.settle()
+		p.bobJoins()
 		p.talk(1)
 		p.direct(p.a, p.room, aliceURI, bobURI)
 		second := p.a.hs.create(p.alice, "", "")

@@ -118,9 +118,7 @@ func TestWelcomeThatCannotBeUsed(t *testing.T) {
 	p.settle()
 	p.a.hs.invite(p.room, p.alice, p.bobAtA)
 	p.settle()
-	p.portal = p.b.hs.roomOf(p.bob, "invite")
-	p.b.hs.join(p.portal, p.bob)
-	p.settle()
+	p.bobJoins()
 	p.talk(1)
 	p.noTrouble()
 }

@@ -26,11 +26,7 @@ func testJoinByURI(t *testing.T, m mode) {
 		t.Fatal(err)
 	}
 	p.settle()
-	if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
-		t.Fatalf("bob was not let in: A %q B %q", p.a.hs.rows, p.b.hs.rows)
-	}
-	p.b.hs.join(p.portal, p.bob)
-	p.settle()
+	p.bobJoins()
 	p.equal("bob's ghost", p.room.members[p.bobAtA], "join")
 	p.talk(1)
 	p.agree(map[*node]*hsRoom{p.a: p.room, p.b: p.portal})
@@ -80,11 +76,7 @@ func testStartChat(t *testing.T, m mode) {
 	}
 	p.a.hs.join(p.room, p.alice)
 	p.settle()
-	if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
-		t.Fatalf("bob was not invited: A %q B %q", p.a.hs.rows, p.b.hs.rows)
-	}
-	p.b.hs.join(p.portal, p.bob)
-	p.settle()
+	p.bobJoins()
 	p.talk(1)
 	p.noTrouble()
 }
@@ -104,11 +96,7 @@ func TestInviteByCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.settle()
-	if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
-		t.Fatal("bob was not invited")
-	}
-	p.b.hs.join(p.portal, p.bob)
-	p.settle()
+	p.bobJoins()
 	p.talk(1)
 	p.noTrouble()
 }
@@ -158,11 +146,7 @@ func TestPortalIsMadeLater(t *testing.T) {
 	p.a.hs.say(p.room, p.alice, "are you there?")
 	p.settle()
 	p.pass(10 * time.Minute)
-	if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
-		t.Fatalf("bob was not invited: %q", p.b.hs.rows)
-	}
-	p.b.hs.join(p.portal, p.bob)
-	p.settle()
+	p.bobJoins()
 	p.equal("B", p.b.hs.texts(p.portal), []string{local(p.aliceAtB) + ": are you there?"})
 	p.talk(1)
 	p.equal("alerts", len(p.b.alerts), 2)

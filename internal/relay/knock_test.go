@@ -43,11 +43,7 @@ func TestKnockIsReceivedAndAnswered(t *testing.T) {
 			p.pass(20 * time.Second)
 			p.last("bob", p.b.hs.texts(chat), "notice mimibot: You are let into the room "+uri+": the invitation follows.")
 			// Bob is not asked again whether alice may add him.
-			if p.portal = p.b.hs.roomOf(p.bob, "invite"); p.portal == nil {
-				t.Fatalf("bob was not invited: A %q", p.a.hs.rows)
-			}
-			p.b.hs.join(p.portal, p.bob)
-			p.settle()
+			p.bobJoins()
 			p.talk(1)
 			p.noTrouble()
 		})

@@ -151,9 +151,7 @@ func TestLargeRoom(t *testing.T) {
 	}
 	p.a.hs.invite(p.room, p.alice, p.bobAtA)
 	p.settle()
-	p.portal = p.b.hs.roomOf(p.bob, "invite")
-	p.b.hs.join(p.portal, p.bob)
-	p.settle()
+	p.bobJoins()
 	if n := len(p.a.view(p.room).group.OwnLeaves()); n > 4 {
 		t.Errorf("%d clients of A at first", n)
 	}

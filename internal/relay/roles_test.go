@@ -73,9 +73,7 @@ func TestCreatorsOfARoom(t *testing.T) {
 	p.a.hs.join(p.room, carol)
 	p.a.hs.invite(p.room, p.alice, p.bobAtA)
 	p.settle()
-	p.portal = p.b.hs.roomOf(p.bob, "invite")
-	p.b.hs.join(p.portal, p.bob)
-	p.settle()
+	p.bobJoins()
 	for _, user := range []string{"alice", "carol"} {
 		state := p.a.view(p.room).policy
 		p.equal("role of "+user, state.Role(state.RoleIndex("mimi://a.example/u/"+user)).Name, "creator")

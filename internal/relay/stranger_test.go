@@ -33,9 +33,7 @@ func TestJoinOfAPortalWithoutRight(t *testing.T) {
 	p.a.hs.set(p.room, p.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{p.alice: 100}, "invite": 50})
 	p.a.hs.invite(p.room, p.alice, p.bobAtA)
 	p.settle()
-	p.portal = p.b.hs.roomOf(p.bob, "invite")
-	p.b.hs.join(p.portal, p.bob)
-	p.settle()
+	p.bobJoins()
 	dave := p.b.hs.mxid("dave")
 	p.b.hs.invite(p.portal, p.b.hs.mxid("admin"), dave) // a server administrator can
 	p.b.hs.join(p.portal, dave)
