@@ -1,7 +1,12 @@
 package room
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"errors"
+	"math/big"
+	"net/url"
 	"testing"
 
 	"github.com/matrix-mimi/bridge/mimiside/mls"
@@ -28,6 +33,53 @@ func TestIdentityOfBasicCredential(t *testing.T) {
 	other := mls.Credential{Type: 77, Raw: []byte("x")}
 	if _, err := IdentityOf(&other); !errors.Is(err, ErrIdentity) {
 		t.Errorf("credential of an unknown type: %v", err)
+	}
+}
+
+// certified is a credential of a certificate with these names, signed by its own key.
+func certified(t *testing.T, dnsNames []string, uris ...string) *mls.Credential {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: dnsNames}
+	for _, s := range uris {
+		u, err := url.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template.URIs = append(template.URIs, u)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &mls.Credential{Type: mls.CredentialX509, Certificates: [][]byte{der}}
+}
+
+// A certificate names one client and one user, both of one provider (docs/credentials.md).
+func TestIdentityOfCertificate(t *testing.T) {
+	const client, user = "mimi://a.example/d/alice/x", "mimi://a.example/u/alice"
+	for _, uris := range [][]string{{client}, {client, user}, {user, client, "https://a.example/"}} {
+		id, err := IdentityOf(certified(t, nil, uris...))
+		if err != nil || id != (Identity{user, client}) {
+			t.Errorf("%q: %+v, %v", uris, id, err)
+		}
+	}
+	for name, uris := range map[string][]string{
+		"nobody": {}, "no MIMI name": {"https://a.example/u/alice"}, "two users": {user, "mimi://a.example/u/bob"},
+		"two clients": {client, "mimi://a.example/d/alice/y"}, "two providers": {client, "mimi://b.example/u/alice"},
+	} {
+		if id, err := IdentityOf(certified(t, nil, uris...)); !errors.Is(err, ErrIdentity) {
+			t.Errorf("%s: %+v, %v", name, id, err)
+		}
+	}
+	if d, err := ProviderOf(certified(t, []string{"Hub.example"})); err != nil || d != "hub.example" {
+		t.Errorf("the provider of a certificate is %q, %v", d, err)
+	}
+	if d, err := ProviderOf(certified(t, nil, user)); !errors.Is(err, ErrIdentity) {
+		t.Errorf("the provider of a client's certificate is %q, %v", d, err)
 	}
 }
 
