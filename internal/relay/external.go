@@ -110,7 +110,7 @@ func (s *step) openGroupInfo(a *store.Answer, q *asked) (*wire.OpenedGroupInfo, 
 		s.Log.Warn().Err(err).Stringer("room", s.room.head.ID).Msg("the hub's description of the group is not valid")
 		return nil, "the room's provider gave an answer that does not verify", nil
 	}
-	if domain, err := room.ProviderOf(&info.HubSender.Credential); err != nil || domain != s.room.head.Hub {
+	if !room.IsProvider(&info.HubSender.Credential, s.room.head.Hub) {
 		return nil, "the room's provider gave an answer that does not verify", nil
 	}
 	return info, "", nil

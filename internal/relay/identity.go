@@ -29,7 +29,7 @@ func (s *step) hubSends(g *mls.Group) bool {
 		return false
 	}
 	for i := range list {
-		if domain, err := room.ProviderOf(&list[i].Credential); err == nil && domain == s.room.head.Hub {
+		if room.IsProvider(&list[i].Credential, s.room.head.Hub) {
 			return true
 		}
 	}

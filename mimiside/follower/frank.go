@@ -32,7 +32,7 @@ func CheckFrank(g *mls.Group, hub string, item *wire.FanoutMessage, c wire.Frank
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnfranked, err)
 	}
-	if domain, err := room.ProviderOf(&agent.Credential); err != nil || domain != hub {
+	if !room.IsProvider(&agent.Credential, hub) {
 		return fmt.Errorf("%w: the franking agent is not the hub", ErrUnfranked)
 	}
 	if err := item.Frank.Verify(g.Suite(), agent.SignatureKey, c); err != nil {

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
@@ -108,4 +109,18 @@ func ProviderOf(cred *mls.Credential) (domain string, err error) {
 		return wire.LowerDomain(cert.DNSNames[0]), nil
 	}
 	return "", fmt.Errorf("%w: credential type %d", ErrIdentity, cred.Type)
+}
+
+// IsProvider tells whether the credential of an external sender or a franking agent is one of the provider with the domain, which is
+// in lower case: a certificate may name its other hosts beside it. Wildcards do not count.
+func IsProvider(cred *mls.Credential, domain string) bool {
+	if cred.Type != mls.CredentialX509 {
+		d, err := ProviderOf(cred)
+		return err == nil && d == domain
+	}
+	if len(cred.Certificates) == 0 {
+		return false
+	}
+	cert, err := x509.ParseCertificate(cred.Certificates[0])
+	return err == nil && slices.ContainsFunc(cert.DNSNames, func(name string) bool { return wire.LowerDomain(name) == domain })
 }

@@ -78,6 +78,18 @@ func TestIdentityOfCertificate(t *testing.T) {
 	if d, err := ProviderOf(certified(t, []string{"Hub.example"})); err != nil || d != "hub.example" {
 		t.Errorf("the provider of a certificate is %q, %v", d, err)
 	}
+	several := certified(t, []string{"chat.hub.example", "Hub.example", "*.example"})
+	basic, certificate := mls.BasicCredential([]byte("mimi://Hub.example")), certified(t, nil, user)
+	for _, c := range []struct {
+		cred   *mls.Credential
+		domain string
+		want   bool
+	}{{several, "hub.example", true}, {several, "chat.hub.example", true}, {several, "b.example", false}, {several, "", false}, {certificate, "a.example", false},
+		{&basic, "hub.example", true}, {&basic, "a.example", false}, {&mls.Credential{Type: mls.CredentialX509}, "hub.example", false}} {
+		if got := IsProvider(c.cred, c.domain); got != c.want {
+			t.Errorf("%v is of %q: %v", c.cred, c.domain, got)
+		}
+	}
 	if d, err := ProviderOf(certified(t, nil, user)); !errors.Is(err, ErrIdentity) {
 		t.Errorf("the provider of a client's certificate is %q, %v", d, err)
 	}
