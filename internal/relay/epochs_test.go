@@ -90,3 +90,40 @@ func TestWhoMayBringHandshakes(t *testing.T) {
 	p.refusedUpdate("a proposal that another provider brings", "c.example", p.propose(mls.Proposal{Type: mls.ProposalSelfRemove}), wire.UpdateNotAllowed)
 	p.accepted("a proposal", p.propose(mls.Proposal{Type: mls.ProposalSelfRemove}))
 }
+
+// The proposals that a hub staples to a commit are of the epoch that it leads to: the next commit may refer to them
+// (draft-ietf-mimi-protocol-06 §5.5).
+func TestStapledProposals(t *testing.T) {
+	p := newPair(t, warm).begin()
+	v := p.view(p.a)
+	aad, epoch := room.HandshakeAAD(v.group.Dictionary()), v.group.Epoch()
+	alice, _ := v.ownLeaf("mimi://a.example/u/alice")
+	bot, ok := v.ownLeaf("mimi://a.example/u/mimibot")
+	if !ok {
+		t.Fatal("the bot has no leaf")
+	}
+	commit := func(params mls.CommitParams) wire.Message {
+		t.Helper()
+		params.Leaf, params.AAD = bot, aad
+		staged, err := v.group.StageCommit(p.a.relay.Rand, p.now, params)
+		must0(t, err)
+		_, err = v.group.Merge(p.now, staged)
+		must0(t, err)
+		return wire.NewMessage(staged.Commit())
+	}
+	first := commit(mls.CommitParams{Path: true})
+	stapled, ref, err := mls.SignExternalProposal(mls.ExternalProposalParams{GroupID: v.group.GroupID(), Epoch: v.group.Epoch(), Suite: v.group.Suite(),
+		SignatureKey: p.a.relay.hub.signature[v.group.Suite()], Proposal: mls.Proposal{Type: mls.ProposalRemove, Remove: alice}, AAD: aad})
+	must0(t, err)
+	_, _, err = v.group.ReceiveProposal(p.now, stapled)
+	must0(t, err)
+	second := commit(mls.CommitParams{Refs: [][]byte{ref}})
+	at := uint64(p.now.UnixMilli())
+	_, err = p.b.serve("a.example", verbNotify, string(v.uri()), wire.MarshalNotify([]wire.FanoutMessage{
+		{Timestamp: at, Message: first, ExternalProposals: []wire.Message{wire.NewMessage(stapled)}}, {Timestamp: at + 1, Message: second}}))
+	must0(t, err)
+	p.settle()
+	p.equal("epoch at B", p.view(p.b).group.Epoch(), epoch+2)
+	p.equal("alice's clients at B", len(p.view(p.b).leaves.Of("mimi://a.example/u/alice")), 0)
+	p.a.relay.Forget()
+}

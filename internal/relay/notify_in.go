@@ -45,6 +45,31 @@ func (s *step) onNotify(in *store.Input) error {
 		}
 	}
 	s.fx.changes = append(s.fx.changes, out.Changes...)
+	if err := s.taken(in, item, &out); err != nil {
+		return err
+	}
+	return s.stapled(item)
+}
+
+// stapled takes the hub's proposals for the next epoch that come with an external commit, which took those before away
+// (draft-ietf-mimi-protocol-06 §5.5): commits may refer to them at once.
+func (s *step) stapled(item *wire.FanoutMessage) error {
+	g, list := s.room.group, item.ExternalProposals
+	if len(list) == 0 || g == nil || g.Epoch() != item.Message.Epoch()+1 {
+		return nil
+	}
+	out := follower.Take(s.now, g, nil, &wire.FanoutMessage{Timestamp: item.Timestamp, Message: list[0], MoreProposals: list[1:]})
+	s.fx.changes = append(s.fx.changes, out.Changes...)
+	if out.Kind != follower.Proposals {
+		s.Log.Warn().Err(out.Err).Stringer("room", s.room.head.ID).Str("fate", "ignored").Msg("proposals beside a commit of the hub are not valid")
+		return nil
+	}
+	return s.onProposals()
+}
+
+// taken does what follows from an item of the fan-out.
+func (s *step) taken(in *store.Input, item *wire.FanoutMessage, out *follower.Outcome) error {
+	v := s.room
 	switch out.Kind {
 	case follower.Message:
 		killpoint.Hit("K18")
