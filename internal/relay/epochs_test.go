@@ -20,7 +20,7 @@ func TestMessagesOfOtherEpochs(t *testing.T) {
 		}
 		return deliver
 	}
-	v, n := p.view(p.b), 0
+	v, n, user := p.view(p.b), 0, wire.IdentifierURI("mimi://b.example/u/bob")
 	say := func(epoch uint64) wire.SubmitMessageResponse {
 		t.Helper()
 		n++
@@ -33,7 +33,7 @@ func TestMessagesOfOtherEpochs(t *testing.T) {
 			forged.Epoch = epoch
 			message = wire.NewMessage(forged.Message())
 		}
-		q := wire.SubmitMessageRequest{Message: message, SendingURI: "mimi://b.example/u/bob"}
+		q := wire.SubmitMessageRequest{Message: message, SendingURI: user}
 		r, err := p.a.serve("b.example", verbSubmitMessage, string(p.view(p.a).uri()), q.Marshal())
 		must0(t, err)
 		a, err := wire.UnmarshalSubmitMessageResponse(r.Body)
@@ -50,6 +50,9 @@ func TestMessagesOfOtherEpochs(t *testing.T) {
 	late := say(epoch)
 	p.equal("too far behind", late.StatusCode, wire.SubmitEpochTooOld)
 	p.equal("the epoch that is told", late.CurrentEpoch, p.view(p.a).group.Epoch())
+	user = "mimi://b.example/u/dave"
+	p.equal("too far behind, of nobody in the room", say(epoch).StatusCode, wire.SubmitNotAllowed)
+	user = "mimi://b.example/u/bob"
 
 	p = newPair(t, warm).begin()
 	p.fault = func(_, _, verb string, _ []byte) fault {

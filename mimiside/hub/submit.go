@@ -33,13 +33,8 @@ func SubmitMessage(now time.Time, r *Room, f *Franker, q *wire.SubmitMessageRequ
 		return &SubmitVerdict{Response: wire.SubmitMessageResponse{StatusCode: wire.SubmitNotAllowed}, Reason: fmt.Sprintf(format, args...)}
 	}
 	m, epoch := q.Message, r.Group.Epoch()
-	switch {
-	case string(m.GroupID()) != string(r.Group.GroupID()):
+	if string(m.GroupID()) != string(r.Group.GroupID()) {
 		return refuse("another group")
-	case m.Epoch() > epoch:
-		return refuse("epoch %d is in the future", m.Epoch())
-	case epoch-m.Epoch() > r.Tolerance:
-		return &SubmitVerdict{Response: wire.SubmitMessageResponse{StatusCode: wire.SubmitEpochTooOld, CurrentEpoch: epoch}, Reason: "epoch too old"}
 	}
 	state, err := r.state()
 	if err != nil {
@@ -47,6 +42,12 @@ func SubmitMessage(now time.Time, r *Room, f *Franker, q *wire.SubmitMessageRequ
 	}
 	if d := policy.Decide(state, policy.Actor{URI: string(q.SendingURI)}, policy.Change{Kind: policy.SendMessage}); !d.Allowed {
 		return refuse("%s", d)
+	}
+	switch { // only who takes part hears which epoch it is
+	case m.Epoch() > epoch:
+		return refuse("epoch %d is in the future", m.Epoch())
+	case epoch-m.Epoch() > r.Tolerance:
+		return &SubmitVerdict{Response: wire.SubmitMessageResponse{StatusCode: wire.SubmitEpochTooOld, CurrentEpoch: epoch}, Reason: "epoch too old"}
 	}
 	at := r.Accept(now)
 	item := &wire.FanoutMessage{Timestamp: at, Message: m}
