@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"runtime/debug"
 	"time"
 
@@ -228,11 +229,23 @@ func (s *step) committed() {
 
 // idle tells whether a request left nothing to write.
 func (s *step) idle(before store.Room) bool {
-	fx := &s.fx
-	return len(fx.state) == 0 && s.room.head.NextSeq == before.NextSeq && len(fx.changes) == 0 && fx.newGroup == nil && !fx.dropGroup &&
-		!fx.dropPending && fx.answer == nil && len(fx.inputs) == 0 && fx.release == nil && len(fx.members) == 0 && len(fx.seen) == 0 &&
-		len(fx.names) == 0 && len(fx.unbind) == 0 && len(fx.doneIntents) == 0 && len(fx.setIntents) == 0 &&
-		len(fx.setLinks) == 0 && len(fx.consents) == 0 && len(fx.settings) == 0 && len(fx.managers) == 0 && fx.direct == nil &&
-		len(fx.keyPackages) == 0 && len(fx.usedKeys) == 0 && len(fx.routes) == 0 && len(fx.ghosts) == 0 && len(fx.dropOut) == 0 && len(fx.activities) == 0 &&
-		len(fx.reports) == 0
+	return s.room.head.NextSeq == before.NextSeq && s.fx.empty()
+}
+
+// empty tells whether there is nothing to write. It looks at every field, so that none that comes later is forgotten here.
+func (fx *effects) empty() bool {
+	v := reflect.ValueOf(fx).Elem()
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Kind() {
+		case reflect.Slice, reflect.Map:
+			if f.Len() > 0 {
+				return false
+			}
+		default:
+			if !f.IsZero() {
+				return false
+			}
+		}
+	}
+	return true
 }
