@@ -307,42 +307,49 @@ func (a *ActivityPub) freshPackage(ctx context.Context, actor, by string) (*mls.
 	if err := a.noteKeys(ctx, actor, list, true); err != nil {
 		return nil, err
 	}
-	var best *mls.KeyPackage
-	busy := false
-	for _, p := range list {
-		if ap.CheckOwn(p.KeyPackage, actor) != nil {
-			continue
-		}
-		removed, err := int64(0), error(nil)
-		if p.ID != "" {
-			removed, err = a.Store.Spent(ctx, actor, []byte(p.ID))
-		}
-		if err != nil {
-			return nil, err
-		}
-		used, err := a.Store.Spent(ctx, actor, p.Bytes)
-		switch {
-		case err != nil:
-			return nil, err
-		case removed > 0:
-		case used == 0 || p.KeyPackage.LastResort():
-			best = p.KeyPackage
-		case a.Clock().UnixMilli()-used < settleUsed.Milliseconds():
-			busy = true
-		case best == nil:
-			best = p.KeyPackage // some clients offer one package for ever and do not mark it
-		}
-		if best != nil && used == 0 {
-			break
-		}
-	}
+	best, busy, err := a.pickPackage(ctx, actor, list)
 	switch {
+	case err != nil:
+		return nil, err
 	case best == nil && busy:
 		return nil, fmt.Errorf("%w: the KeyPackage of %s is in use: try again in a minute", errBusyKey, actor)
 	case best == nil:
 		return nil, fmt.Errorf("%w: %s offers no KeyPackage that may be used", ErrRefused, actor)
 	}
 	return best, a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.Spend(ctx, actor, a.Clock().UnixMilli(), best.Marshal()) })
+}
+
+// pickPackage picks one of an actor's KeyPackages: one that was never used, else one of last resort, else one that was used a while ago. busy says
+// that one was used a moment ago.
+func (a *ActivityPub) pickPackage(ctx context.Context, actor string, list []ap.Package) (best *mls.KeyPackage, busy bool, err error) {
+	for _, p := range list {
+		if ap.CheckOwn(p.KeyPackage, actor) != nil {
+			continue
+		}
+		if p.ID != "" {
+			removed, err := a.Store.Spent(ctx, actor, []byte(p.ID))
+			if err != nil {
+				return nil, false, err
+			}
+			if removed > 0 {
+				continue
+			}
+		}
+		used, err := a.Store.Spent(ctx, actor, p.Bytes)
+		switch {
+		case err != nil:
+			return nil, false, err
+		case used == 0:
+			return p.KeyPackage, false, nil
+		case p.KeyPackage.LastResort():
+			best = p.KeyPackage
+		case a.Clock().UnixMilli()-used < settleUsed.Milliseconds():
+			busy = true
+		case best == nil:
+			best = p.KeyPackage // some clients offer one package for ever and do not mark it
+		}
+	}
+	return best, busy, nil
 }
 
 // onKeyActivity takes what an actor of another server says of its KeyPackages: Create and Update bring keys, Add says that there are others, Remove

@@ -96,6 +96,44 @@ func TestRemovedPackagesAreNotUsed(t *testing.T) {
 	}
 }
 
+// A KeyPackage that was never used is taken before others, also when one that was taken back stands before it; of those that were used one may be used again
+// after a while.
+func TestTheFreshKeyPackageIsPicked(t *testing.T) {
+	p, ctx := newAPPair(t), context.Background()
+	face, now := p.a.face, p.a.face.Clock()
+	offer := func(id string) ap.Package {
+		t.Helper()
+		key, err := mls.GenerateSignatureKey(p.b.relay.Rand, apSuite)
+		must0(t, err)
+		kp, _, err := mls.NewKeyPackage(p.b.relay.Rand, mls.KeyPackageParams{Suite: apSuite, Credential: mls.BasicCredential([]byte(p.bobID)), SignatureKey: key, Capabilities: ap.Capabilities(),
+			Lifetime: mls.Lifetime{NotBefore: uint64(now.Add(-time.Hour).Unix()), NotAfter: uint64(now.Add(time.Hour).Unix())}})
+		must0(t, err)
+		return ap.Package{ID: p.bobID + id, KeyPackage: kp, Bytes: kp.Marshal()}
+	}
+	spend := func(at time.Time, name []byte) {
+		t.Helper()
+		must0(t, p.a.db.Tx(ctx, func(tx *store.Tx) error { return tx.Spend(ctx, p.bobID, at.UnixMilli(), name) }))
+	}
+	old, removed, fresh, recent := offer("/1"), offer("/2"), offer("/3"), offer("/4")
+	spend(now.Add(-time.Hour), old.Bytes)
+	spend(now.Add(-time.Hour), []byte(removed.ID))
+	spend(now, recent.Bytes)
+	for name, c := range map[string]struct {
+		list []ap.Package
+		want *mls.KeyPackage
+		busy bool
+	}{
+		"a fresh one":            {[]ap.Package{old, removed, fresh, recent}, fresh.KeyPackage, false},
+		"one of a while ago":     {[]ap.Package{removed, old}, old.KeyPackage, false},
+		"one that was just used": {[]ap.Package{removed, recent}, nil, true},
+		"one that is gone":       {[]ap.Package{removed}, nil, false},
+	} {
+		if got, busy, err := face.pickPackage(ctx, p.bobID, c.list); err != nil || got != c.want || busy != c.busy {
+			t.Errorf("%s: %p, %v, %v; want %p, %v", name, got, busy, err, c.want, c.busy)
+		}
+	}
+}
+
 // TestChangedKeysAreTold: new keys of somebody are told in the rooms that one shares with them; the fingerprints, old and new, are shown, and the user can
 // mark them as compared. S001-099.
 func TestChangedKeysAreTold(t *testing.T) {
