@@ -115,11 +115,6 @@ func (p *AssetPolicy) MayUploadTo(provider, hub, host string) bool {
 	})
 }
 
-// KnowsHost tells whether host stands for some provider: what a hub proxies downloads to.
-func (p *AssetPolicy) KnowsHost(host string) bool {
-	return slices.ContainsFunc(p.UploadDomains, func(d ProviderAssetUploadDomains) bool { return slices.Contains(d.Destinations, host) })
-}
-
 // MayDownload tells whether files may be fetched that way.
 func (p *AssetPolicy) MayDownload(way DownloadPrivacyType) bool {
 	return slices.Contains(p.DownloadPrivacy.Allowed, way) && !slices.Contains(p.DownloadPrivacy.Forbidden, way)

@@ -287,13 +287,5 @@ func UnmarshalMessageExpiration(b []byte) (*MessageExpiration, error) {
 	return p, finish("message_expiration_policy", r)
 }
 
-// Permits tells whether a message may carry the relative expiration of the given seconds; nil is none.
-func (p *MessageExpiration) Permits(seconds *uint32) bool {
-	if seconds == nil {
-		return p.Expiring != Required
-	}
-	return p.Expiring != Forbidden && *seconds >= p.Min && *seconds <= p.Max
-}
-
 // unlimited is the default of bounds in components that a room does not have.
 const unlimited = math.MaxUint32

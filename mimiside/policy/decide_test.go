@@ -363,9 +363,6 @@ func TestAssetPolicy(t *testing.T) {
 	if p.Location = UploadUnspecified; !p.MayUploadTo("", "", "x") {
 		t.Error("unspecified")
 	}
-	if !p.KnowsHost("cdn.example") || p.KnowsHost("other.example") {
-		t.Error("hosts to proxy")
-	}
 	if !p.MayDownload(DownloadHubProxy) || p.MayDownload(DownloadOHTTP) || p.MayDownload(DownloadDirect) {
 		t.Error("ways to download")
 	}
@@ -388,9 +385,5 @@ func TestAssetPolicy(t *testing.T) {
 	logging := LoggingPolicy{Logging: Optional, Clients: []string{"m:c"}}
 	if !logging.Active() || (&LoggingPolicy{Logging: Forbidden, Clients: []string{"m:c"}}).Active() || (&LoggingPolicy{}).Active() {
 		t.Error("logging")
-	}
-	expiry := MessageExpiration{Expiring: Required, Min: 5, Max: 9}
-	if expiry.Permits(nil) || expiry.Permits(number(4)) || !expiry.Permits(number(9)) || (&MessageExpiration{Expiring: Forbidden}).Permits(number(0)) {
-		t.Error("expiration")
 	}
 }

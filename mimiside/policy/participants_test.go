@@ -197,7 +197,7 @@ func TestState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !empty.Base.MultiDevice || empty.Asset.MaxImage == 0 || !empty.Expiration.Permits(number(5)) || empty.Role(7).Name != "participant" ||
+	if !empty.Base.MultiDevice || empty.Asset.MaxImage == 0 || empty.Expiration.Expiring != Optional || empty.Expiration.Max != unlimited || empty.Role(7).Name != "participant" ||
 		empty.Role(1).MayBeActive() || len(empty.Role(0).Capabilities) != 0 {
 		t.Errorf("defaults %+v", empty)
 	}
