@@ -134,29 +134,7 @@ func (s *step) onGhostMoved(ev event.Event, move event.Move, m event.Member) err
 	actor := s.actorOf(string(m.Sender))
 	switch move {
 	case event.MoveInvited:
-		if !s.present(string(m.Sender)) {
-			s.declineGhost(m.User, "you are not allowed to use this bridge")
-			return nil
-		}
-		if !m.Direct {
-			s.gather(uri, &d)
-		}
-		if v.head.Kind == store.RoomNone {
-			if old, ok := s.replaces(); ok {
-				s.goOver(old, m, uri)
-				return nil
-			}
-			if had, ok := s.directBefore(m, uri); ok {
-				s.declineGhost(m.User, "you have a conversation already")
-				s.sayIn(had, action{Do: actStart, By: string(m.Sender), Users: []string{uri}})
-				return nil
-			}
-			return s.open(m, uri, d)
-		}
-		s.noteGhost(string(m.User), uri)
-		s.knockAnswered(uri, wire.KnockAccepted)
-		s.wish(intentAdd, actor, uri, d)
-		return s.claimOpen()
+		return s.onGhostInvited(m, uri, actor, d)
 	case event.MoveKicked, event.MoveWithdrawn:
 		s.knockAnswered(uri, wire.KnockDeclined)
 		s.cancel(intentAdd, uri)
@@ -178,6 +156,33 @@ func (s *step) onGhostMoved(ev event.Event, move event.Move, m event.Member) err
 	return nil
 }
 
+// onGhostInvited: somebody on Matrix invited the ghost of the user uri; actor is the MIMI user who did. A room without a MIMI side gets one.
+func (s *step) onGhostInvited(m event.Member, uri, actor string, d intentData) error {
+	if !s.present(string(m.Sender)) {
+		s.declineGhost(m.User, "you are not allowed to use this bridge")
+		return nil
+	}
+	if !m.Direct {
+		s.gather(uri, &d)
+	}
+	if s.room.head.Kind == store.RoomNone {
+		if old, ok := s.replaces(); ok {
+			s.goOver(old, m, uri)
+			return nil
+		}
+		if had, ok := s.directBefore(m, uri); ok {
+			s.declineGhost(m.User, "you have a conversation already")
+			s.sayIn(had, action{Do: actStart, By: string(m.Sender), Users: []string{uri}})
+			return nil
+		}
+		return s.open(m, uri, d)
+	}
+	s.noteGhost(string(m.User), uri)
+	s.knockAnswered(uri, wire.KnockAccepted)
+	s.wish(intentAdd, actor, uri, d)
+	return s.claimOpen()
+}
+
 func (s *step) declineGhost(ghost id.UserID, why string) {
 	s.matrix(event.LeaveRoom{Sender: ghost, Reason: why})
 	m, _ := s.room.members.of(string(ghost))
@@ -196,21 +201,7 @@ func (s *step) onUserMoved(ev event.Event, move event.Move, m event.Member) erro
 	actor := s.actorOf(string(m.Sender))
 	switch move {
 	case event.MoveJoined:
-		s.tellEncrypted()
-		s.cancel(intentLeave, uri)
-		s.cancel(intentRemove, uri)
-		if !s.listed(uri) || !s.active(uri) {
-			if v.head.Kind == store.RoomHub && len(v.group.OwnLeaves()) > s.cfg.MaxExport {
-				return nil // who speaks gets a client then (mapping §2.1)
-			}
-			if inviter := s.inviterOf(string(m.User)); v.head.Kind == store.RoomFollower && inviter != "" {
-				actor = inviter
-			}
-			if s.visitor(string(m.User)) {
-				actor = "" // whoever of ours may: a visitor came in over the other world's door
-			}
-			s.wish(intentAdd, actor, uri, d)
-		}
+		s.onUserJoined(m, uri, actor, d)
 	case event.MoveInvited:
 		s.noteInviter(string(m.User), string(m.Sender))
 	case event.MoveLeft, event.MoveRejected:
@@ -243,6 +234,27 @@ func (s *step) onUserMoved(ev event.Event, move event.Move, m event.Member) erro
 		}
 	}
 	return nil
+}
+
+// onUserJoined: the Matrix user who is uri came, or was let in by actor, and takes part from now on.
+func (s *step) onUserJoined(m event.Member, uri, actor string, d intentData) {
+	v := s.room
+	s.tellEncrypted()
+	s.cancel(intentLeave, uri)
+	s.cancel(intentRemove, uri)
+	if s.listed(uri) && s.active(uri) {
+		return
+	}
+	if v.head.Kind == store.RoomHub && len(v.group.OwnLeaves()) > s.cfg.MaxExport {
+		return // who speaks gets a client then (mapping §2.1)
+	}
+	if inviter := s.inviterOf(string(m.User)); v.head.Kind == store.RoomFollower && inviter != "" {
+		actor = inviter
+	}
+	if s.visitor(string(m.User)) {
+		actor = "" // whoever of ours may: a visitor came in over the other world's door
+	}
+	s.wish(intentAdd, actor, uri, d)
 }
 
 // listed tells whether a user is a participant who is not banned.
