@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"sync"
 	"testing"
@@ -68,6 +69,44 @@ func TestAReleasedLaneIsNotLaidToRest(t *testing.T) {
 			}
 			if !found {
 				t.Fatalf("round %d: the lane rests, and its rows can be sent", n)
+			}
+		}
+	})
+}
+
+// An outcome that is told at the moment in which it is written down that the row was taken finds the row: before as one of the lane's
+// head, after as one that is taken. Otherwise it would be asked for anew two minutes later.
+func TestAnOutcomeFindsARowThatIsJustTaken(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		lane := store.Lane{Room: storetest.Room(t, db).ID, Dest: "mimi:a"}
+		for n := range int64(200) {
+			row := store.Outbound{Room: lane.Room, Dest: lane.Dest, Seq: 10 + n, Verb: "submitMessage", Data: fmt.Append(nil, n), CreatedMS: 1}
+			var lease store.LaneLease
+			must(t, db, func(ctx context.Context, tx *store.Tx) (err error) {
+				if _, err = tx.AddOutbound(ctx, []store.Outbound{row}); err == nil {
+					lease, err = tx.ClaimLane(ctx, lane, "worker", 60_000, true)
+				}
+				return err
+			})
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				must(t, db, func(ctx context.Context, tx *store.Tx) error {
+					_, _, _, err := tx.CloseOutbound(ctx, lease, []store.Closing{{Row: row, Outcome: store.Outcome{Class: store.OutcomeTaken}}}, 1, 60_000, true)
+					return err
+				})
+			})
+			was := false
+			wg.Go(func() {
+				hash := sha256.Sum256(row.Data)
+				must(t, db, func(ctx context.Context, tx *store.Tx) (err error) {
+					was, _, err = tx.CloseTaken(ctx, lane, hash[:], store.Outcome{Class: store.OutcomeDone}, 1)
+					return err
+				})
+			})
+			wg.Wait()
+			if !was {
+				t.Fatalf("round %d: the outcome found no row", n)
 			}
 		}
 	})

@@ -47,8 +47,11 @@ func (tx *Tx) CloseTaken(ctx context.Context, lane Lane, hash []byte, out Outcom
 // findTaken finds a row by the SHA-256 of its bytes. The outcome may be told before the answer that the row was taken is written
 // down: then the row stands at the head of its lane.
 func (tx *Tx) findTaken(ctx context.Context, lane Lane, hash []byte) (Outbound, error) {
-	row, err := get[Outbound](ctx, &tx.Reader, `SELECT `+outboundColumns+` FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 AND taken_ms > 0 AND taken_hash = $4 ORDER BY seq LIMIT 1`,
-		lane.Room.Shard(), lane.Room, lane.Dest, hash)
+	taken := func() (Outbound, error) {
+		return get[Outbound](ctx, &tx.Reader, `SELECT `+outboundColumns+` FROM outbound WHERE shard = $1 AND room = $2 AND dest = $3 AND taken_ms > 0 AND taken_hash = $4 ORDER BY seq LIMIT 1`,
+			lane.Room.Shard(), lane.Room, lane.Dest, hash)
+	}
+	row, err := taken()
 	if !errors.Is(err, ErrNotFound) {
 		return row, err
 	}
@@ -66,7 +69,7 @@ func (tx *Tx) findTaken(ctx context.Context, lane Lane, hash []byte) (Outbound, 
 	if o, ok := tx.head.rows[string(hash)]; ok {
 		return o, nil
 	}
-	return row, ErrNotFound
+	return taken() // it was written down between the two looks
 }
 
 // hashedHead is the head of a lane by the hashes of its rows. The lane's room is locked, so that only what was there can go.
