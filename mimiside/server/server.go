@@ -167,7 +167,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.config.WebFinger.ServeHTTP(w, r)
 		return
 	}
-	stack.Deepen() // HTTP/2 gives each request a new goroutine
 	name, v, escaped, ok := s.route(path)
 	if !ok {
 		s.config.Other.ServeHTTP(w, r)
@@ -221,6 +220,7 @@ func (s *Server) endpoint(w http.ResponseWriter, r *http.Request, name wire.Verb
 			return 0, err
 		}
 		defer leave()
+		stack.Deepen() // HTTP/2 gives each request a new goroutine; how many a peer has at once is bounded now
 		if err := s.sharedWith(r.Context(), domain, v.shared); err != nil {
 			return 0, err
 		}
