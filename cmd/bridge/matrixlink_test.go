@@ -52,6 +52,19 @@ func TestHomeserverTroubleComesWithARemedy(t *testing.T) {
 	}
 }
 
+// asked is what it takes to ask a homeserver, which is closed with the test, as often as interval says.
+func asked(t *testing.T, hs *httptest.Server, interval time.Duration) (*matrix.Client, *config.Config) {
+	t.Helper()
+	t.Cleanup(hs.Close)
+	client, err := matrix.New(matrix.Config{Homeserver: hs.URL, Token: "token", Bot: "@mimibot:hs.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := &config.Config{}
+	cfg.Appservice.ID, cfg.Homeserver.PingInterval = "mimi", config.Duration(interval)
+	return client, cfg
+}
+
 // A homeserver that waits because the bridge was away learns at once that it is back.
 func TestHomeserverIsPingedAtTheStart(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -64,13 +77,7 @@ func TestHomeserverIsPingedAtTheStart(t *testing.T) {
 		}
 		_, _ = w.Write([]byte("{}"))
 	}))
-	defer hs.Close()
-	client, err := matrix.New(matrix.Config{Homeserver: hs.URL, Token: "token", Bot: "@mimibot:hs.example"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := &config.Config{}
-	cfg.Appservice.ID, cfg.Homeserver.PingInterval = "mimi", config.Duration(time.Hour)
+	client, cfg := asked(t, hs, time.Hour)
 	l := &matrixLink{cfg: cfg, client: client, up: func(bool) {}, log: zerolog.Nop()}
 	done := make(chan struct{})
 	go func() { defer close(done); l.watch(ctx, true) }()
@@ -100,13 +107,7 @@ func TestHomeserverThatDoesNotReachTheBridge(t *testing.T) {
 		}
 		_, _ = w.Write([]byte("{}"))
 	}))
-	defer hs.Close()
-	client, err := matrix.New(matrix.Config{Homeserver: hs.URL, Token: "token", Bot: "@mimibot:hs.example"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := &config.Config{}
-	cfg.Appservice.ID, cfg.Homeserver.PingInterval = "mimi", config.Duration(time.Millisecond)
+	client, cfg := asked(t, hs, time.Millisecond)
 	var log bytes.Buffer
 	away := errors.New("away")
 	heard := make(chan bool)

@@ -109,14 +109,11 @@ func submittable(peer string, request []byte) bool {
 func (s *step) onSubmitted(in *store.Input) error {
 	v := s.room
 	hash := requestHash(in.Peer, verbSubmitMessage, wire.IdentifierURI(v.head.URI).Key(), in.Body)
-	answer, err := s.judgeSubmitted(in, s.kept(hash))
+	answer, err := s.judgeSubmitted(in, s.had(hash))
 	if err != nil {
 		return err
 	}
-	if !s.plainAnswer {
-		s.fx.answer = &store.StoredAnswer{Room: v.head.ID, Hash: hash, Peer: in.Peer, Verb: verbSubmitMessage, Status: http.StatusOK, Body: answer,
-			UntilMS: s.now.Add(keepAnswers).UnixMilli()}
-	}
+	s.keepAnswer(hash, in.Peer, verbSubmitMessage, answer)
 	response, err := wire.UnmarshalSubmitMessageResponse(answer)
 	if err != nil {
 		return fmt.Errorf("read a verdict of our own: %w", err)
@@ -128,7 +125,7 @@ func (s *step) onSubmitted(in *store.Input) error {
 	return nil
 }
 
-func (s *step) judgeSubmitted(in *store.Input, had kept) ([]byte, error) {
+func (s *step) judgeSubmitted(in *store.Input, before had) ([]byte, error) {
 	received, err := wire.UnmarshalSubmitMessageRequest(in.Body)
 	if err != nil {
 		return nil, err
@@ -137,7 +134,7 @@ func (s *step) judgeSubmitted(in *store.Input, had kept) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.onSubmit(in.Peer, q, had)
+	answer, err := s.onSubmit(in.Peer, q, before)
 	if errors.Is(err, ErrNotFound) { // the room ended meanwhile
 		s.plainAnswer = true
 		return (&wire.SubmitMessageResponse{StatusCode: wire.SubmitNotAllowed}).Marshal(), nil

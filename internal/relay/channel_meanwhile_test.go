@@ -15,8 +15,7 @@ func TestWhoLeavesAChannelBeforeTheyAreIn(t *testing.T) {
 		c := newChannelWorld(t)
 		c.invite()
 		c.b.away = true
-		c.b.hs.invite(c.there, c.bob, c.carol)
-		c.b.hs.join(c.there, c.carol)
+		c.carolComes()
 		c.settle()
 		before := len(c.there.timeline)
 		if gone == "leave" {
@@ -36,8 +35,7 @@ func TestWhoLeavesAChannelBeforeTheyAreIn(t *testing.T) {
 		if len(members) != 2 || err != nil {
 			t.Errorf("after a %s followers are %q %v", gone, members, err)
 		}
-		c.b.hs.invite(c.there, c.bob, c.carol)
-		c.b.hs.join(c.there, c.carol)
+		c.carolComes()
 		c.b.hs.say(c.there, c.carol, "here I am")
 		c.settle()
 		c.hears(c.a.hs, c.room, "here I am", 1)
@@ -48,14 +46,12 @@ func TestWhoLeavesAChannelBeforeTheyAreIn(t *testing.T) {
 func TestWhoComesBackToAChannelBeforeTheyAreOut(t *testing.T) {
 	c := newChannelWorld(t)
 	c.invite()
-	c.b.hs.invite(c.there, c.bob, c.carol)
-	c.b.hs.join(c.there, c.carol)
+	c.carolComes()
 	c.settle()
 	c.b.away = true
 	c.b.hs.leave(c.there, c.carol)
 	c.settle()
-	c.b.hs.invite(c.there, c.bob, c.carol)
-	c.b.hs.join(c.there, c.carol)
+	c.carolComes()
 	c.settle()
 	c.b.away = false
 	c.settle()

@@ -16,8 +16,7 @@ func TestWhoInvitesIsToldThatAChannelRefuses(t *testing.T) {
 	c.invite()
 	c.a.hs.set(c.room, c.alice, event.TypePowerLevels, map[string]any{"invite": 50, "users": map[string]int{c.alice: 100, c.a.hs.mxid("mimibot"): 100}})
 	c.settle()
-	c.b.hs.invite(c.there, c.bob, c.carol)
-	c.b.hs.join(c.there, c.carol)
+	c.carolComes()
 	c.b.hs.say(c.there, c.carol, "am I in?")
 	c.settle()
 	told := "notice mimibot: " + c.b.face.Site.User("carol") + " could not be added: the channel does not allow it."
@@ -87,8 +86,7 @@ func TestAChannelThatKeepsItsName(t *testing.T) {
 func TestWhoLeavesAChannelIsNotAskedBack(t *testing.T) {
 	c := newChannelWorld(t)
 	c.invite()
-	c.b.hs.invite(c.there, c.bob, c.carol)
-	c.b.hs.join(c.there, c.carol)
+	c.carolComes()
 	c.settle()
 	c.a.face.mu.Lock()
 	for id, p := range c.a.face.known {

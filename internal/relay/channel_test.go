@@ -61,6 +61,12 @@ func (c *channelWorld) invite() {
 	c.settle()
 }
 
+// carolComes lets bob invite carol into the portal, and her join it.
+func (c *channelWorld) carolComes() {
+	c.b.hs.invite(c.there, c.bob, c.carol)
+	c.b.hs.join(c.there, c.carol)
+}
+
 func (c *channelWorld) hears(hs *fakeHS, room *hsRoom, text string, times int) {
 	c.t.Helper()
 	n := 0
@@ -95,8 +101,7 @@ func TestAChannelOfTwoBridges(t *testing.T) {
 	c.hears(c.b.hs, c.there, "hello", 1)
 	c.hears(c.a.hs, c.room, "hi there", 1)
 	// Bob adds Carol by inviting her in Matrix.
-	c.b.hs.invite(c.there, c.bob, c.carol)
-	c.b.hs.join(c.there, c.carol)
+	c.carolComes()
 	c.settle()
 	c.b.hs.say(c.there, c.carol, "I am new")
 	c.settle()
@@ -316,8 +321,7 @@ func TestOneCommitAnEpoch(t *testing.T) {
 	ctx := context.Background()
 	dave := c.a.hs.mxid("dave")
 	// Bob's Add is on its way while the channel adds Dave.
-	c.b.hs.invite(c.there, c.bob, c.carol)
-	c.b.hs.join(c.there, c.carol)
+	c.carolComes()
 	d, _ := c.b.hs.delivery()
 	_, err := c.b.face.Accept(ctx, d)
 	c.must(err)

@@ -245,24 +245,6 @@ func (s *step) hubRoom() *hub.Room {
 		Envelope: policy.DefaultEnvelope(), Source: s.source}
 }
 
-// source is the provider that a KeyPackage came from through us, "" for one that did not, or was claimed for another room.
-func (s *step) source(ref []byte) string {
-	row, err := s.Store.KeyPackage(s.ctx, ref)
-	switch {
-	case err != nil:
-		return s.route(ref)
-	case s.claimedElsewhere(&row):
-		return ""
-	}
-	return s.Naming.Domain
-}
-
-// claimedElsewhere tells whether a KeyPackage of ours was handed out for another room than this one. It is good for one room only,
-// and the user may have agreed to no other (draft-ietf-mimi-protocol-06 §5.2). Of a last resort only the last claim is known.
-func (s *step) claimedElsewhere(row *store.KeyPackage) bool {
-	return !row.LastResort && row.ClaimedRoom != "" && !wire.IdentifierURI(row.ClaimedRoom).Same(s.room.uri())
-}
-
 // hubTolerance is how many epochs a message may be behind: what members remember of past epochs.
 const hubTolerance = mls.DefaultPastEpochs
 

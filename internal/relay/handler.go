@@ -75,11 +75,11 @@ func (r *Relay) hubRoomID(ctx context.Context, uri wire.IdentifierURI) (store.Ro
 	return head.ID, nil
 }
 
-// kept returns the answer that a request had before, nil if it had none.
-type kept func() ([]byte, error)
+// had returns the answer that a request got before, nil if it got none.
+type had func() ([]byte, error)
 
-// kept is asked inside the step: of two equal requests that come at once the second waits for the first.
-func (s *step) kept(hash [32]byte) kept {
+// had is asked inside the step: of two equal requests that come at once the second waits for the first.
+func (s *step) had(hash [32]byte) had {
 	return func() ([]byte, error) {
 		a, err := s.Store.AnswerTo(s.ctx, s.room.head.ID, hash)
 		if errors.Is(err, store.ErrNotFound) {
@@ -90,21 +90,27 @@ func (s *step) kept(hash [32]byte) kept {
 	}
 }
 
+// keepAnswer keeps the answer to a request for keepAnswers, unless it is none to be kept.
+func (s *step) keepAnswer(hash [32]byte, peer, verb string, answer []byte) {
+	if answer == nil || s.plainAnswer {
+		return
+	}
+	s.fx.answer = &store.StoredAnswer{Room: s.room.head.ID, Hash: hash, Peer: peer, Verb: verb, Status: http.StatusOK, Body: answer,
+		UntilMS: s.now.Add(keepAnswers).UnixMilli()}
+	s.passes("K32", "")
+}
+
 // answerOnce answers a request inside a step of its room, and the same request again with the same answer (T16). decide gets the
-// step and returns the body; it asks for what is kept, at the latest before it refuses anything.
-func (r *Relay) answerOnce(ctx context.Context, id store.RoomID, peer, verb, path string, body []byte, decide func(*step, kept) ([]byte, error)) (Reply, error) {
+// step and returns the body; it asks what the request had, at the latest before it refuses anything.
+func (r *Relay) answerOnce(ctx context.Context, id store.RoomID, peer, verb, path string, body []byte, decide func(*step, had) ([]byte, error)) (Reply, error) {
 	hash := requestHash(peer, verb, path, body)
 	var answer []byte
 	_, err := r.runStep(ctx, id, nil, store.Settle{}, func(s *step) error {
 		var err error
-		if answer, err = decide(s, s.kept(hash)); err != nil {
+		if answer, err = decide(s, s.had(hash)); err != nil {
 			return err
 		}
-		if answer != nil && !s.plainAnswer {
-			s.fx.answer = &store.StoredAnswer{Room: id, Hash: hash, Peer: peer, Verb: verb, Status: http.StatusOK, Body: answer,
-				UntilMS: s.now.Add(keepAnswers).UnixMilli()}
-			s.passes("K32", "")
-		}
+		s.keepAnswer(hash, peer, verb, answer)
 		return nil
 	})
 	if errors.Is(err, store.ErrDuplicate) {
@@ -131,8 +137,8 @@ func (r *Relay) Update(ctx context.Context, peer string, path wire.IdentifierURI
 	if ok, err := r.afterSubmitted(ctx, id, peer); !ok {
 		return comeAgain, err
 	}
-	return r.answerOnce(ctx, id, peer, verbUpdate, path.Key(), body, func(s *step, had kept) ([]byte, error) {
-		if answer, err := had(); answer != nil || err != nil {
+	return r.answerOnce(ctx, id, peer, verbUpdate, path.Key(), body, func(s *step, before had) ([]byte, error) {
+		if answer, err := before(); answer != nil || err != nil {
 			return answer, err
 		}
 		return s.onUpdate(peer, received)
@@ -235,12 +241,12 @@ func (r *Relay) SubmitMessage(ctx context.Context, peer string, path wire.Identi
 	if ok, err := r.afterSubmitted(ctx, id, peer); !ok {
 		return comeAgain, err
 	}
-	return r.answerOnce(ctx, id, peer, verbSubmitMessage, path.Key(), body, func(s *step, had kept) ([]byte, error) { return s.onSubmit(peer, q, had) })
+	return r.answerOnce(ctx, id, peer, verbSubmitMessage, path.Key(), body, func(s *step, before had) ([]byte, error) { return s.onSubmit(peer, q, before) })
 }
 
 // onSubmit judges a message. That it came before is not asked of each, which costs a query, but of those that are refused and that
 // cannot be read: the same message again is of a position of the sender's ratchet that was used (RFC 9420 §9.1).
-func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, had kept) ([]byte, error) {
+func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, before had) ([]byte, error) {
 	v := s.room
 	if v.group == nil {
 		return nil, ErrNotFound
@@ -254,20 +260,19 @@ func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, had kept) ([]
 		app, changes, unread = v.group.Unprotect(s.now, q.Message.Raw)
 	}
 	if app == nil {
-		if answer, err := had(); answer != nil || err != nil {
+		if answer, err := before(); answer != nil || err != nil {
 			return answer, err
 		}
 	}
-	switch {
-	case verdict.Item == nil:
+	if verdict.Item == nil {
 		s.Log.Info().Stringer("room", v.head.ID).Str("peer", peer).Str("reason", verdict.Reason).Str("fate", "refused").Msg("a message was not accepted")
 		s.plainAnswer = true
 		return verdict.Response.Marshal(), nil
-	case !ours:
-		s.accepted(verdict, string(q.SendingURI))
-		return verdict.Response.Marshal(), nil
 	}
 	s.accepted(verdict, string(q.SendingURI))
+	if !ours {
+		return verdict.Response.Marshal(), nil
+	}
 	if unread != nil {
 		// The hub accepts what it cannot read: it is a member by our choice only.
 		return verdict.Response.Marshal(), s.onUnreadable(verdict.Item, unread)

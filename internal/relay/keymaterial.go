@@ -244,3 +244,21 @@ func (r *Relay) forwardKeyMaterial(ctx context.Context, peer string, q *wire.Key
 	})
 	return Reply{Body: body}, err
 }
+
+// source is the provider that a KeyPackage came from through us, "" for one that did not, or was claimed for another room.
+func (s *step) source(ref []byte) string {
+	row, err := s.Store.KeyPackage(s.ctx, ref)
+	switch {
+	case err != nil:
+		return s.route(ref)
+	case s.claimedElsewhere(&row):
+		return ""
+	}
+	return s.Naming.Domain
+}
+
+// claimedElsewhere tells whether a KeyPackage of ours was handed out for another room than this one. It is good for one room only,
+// and the user may have agreed to no other (draft-ietf-mimi-protocol-06 §5.2). Of a last resort only the last claim is known.
+func (s *step) claimedElsewhere(row *store.KeyPackage) bool {
+	return !row.LastResort && row.ClaimedRoom != "" && !wire.IdentifierURI(row.ClaimedRoom).Same(s.room.uri())
+}

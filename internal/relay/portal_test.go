@@ -26,6 +26,28 @@ func (p *pair) publish(power map[string]any) {
 	})
 }
 
+// newcomers are people at B whom nobody knows yet.
+func (p *pair) newcomers(names ...string) (mxids []string) {
+	for _, name := range names {
+		mxid := p.b.hs.mxid(name)
+		p.b.hs.users[mxid] = true
+		mxids = append(mxids, mxid)
+	}
+	return mxids
+}
+
+// hubAway lets nothing of B reach its hub until back is called.
+func (p *pair) hubAway() (back func()) {
+	away := true
+	p.fault = func(from, _, _ string, _ []byte) fault {
+		if away && from == "b.example" {
+			return dropRequest
+		}
+		return deliver
+	}
+	return func() { away = false }
+}
+
 // Where a room may be found and lets everybody in, its portal does, too: whoever joins there joins the MIMI room.
 func TestPublicPortalIsJoined(t *testing.T) {
 	modes(t, func(t *testing.T, m mode) {
@@ -40,8 +62,7 @@ func TestPublicPortalIsJoined(t *testing.T) {
 			c.proposals = append(c.proposals, appDataUpdate(mls.ComponentBaseRoomPolicy, base.Marshal()))
 		})
 		p.equal("join rule", p.portal.str(event.TypeJoinRules, "join_rule"), "public")
-		dave := p.b.hs.mxid("dave")
-		p.b.hs.users[dave] = true
+		dave := p.newcomers("dave")[0]
 		p.b.hs.join(p.portal, dave)
 		p.settle()
 		p.pass(time.Minute)
@@ -53,8 +74,7 @@ func TestPublicPortalIsJoined(t *testing.T) {
 		p.talk(1)
 		// Whom the hub does not let in goes out of the portal, too.
 		p.a.hs.set(p.room, p.alice, event.TypeServerACL, map[string]any{"allow": []string{"*"}, "deny": []string{"b.example"}})
-		eve := p.b.hs.mxid("eve")
-		p.b.hs.users[eve] = true
+		eve := p.newcomers("eve")[0]
 		p.b.hs.join(p.portal, eve)
 		p.settle()
 		p.pass(time.Minute)
@@ -82,8 +102,7 @@ func TestWhoLeavesAPortalBeforeTheyAreLetIn(t *testing.T) {
 						invite = 0
 					}
 					p.publish(map[string]any{"users": map[string]int{p.alice: 100, p.bobAtA: 50}, "invite": invite})
-					dave := p.b.hs.mxid("dave")
-					p.b.hs.users[dave] = true
+					dave := p.newcomers("dave")[0]
 					p.fault = func(from, _, verb string, _ []byte) fault {
 						if from == "b.example" && verb == held {
 							return dropRequest
@@ -139,8 +158,7 @@ func TestWhoLeavesAPortalBeforeTheyAreLetIn(t *testing.T) {
 // Who left a room that does not let them go, and so stays a participant, is not invited again when a client of somebody else begins the group anew.
 func TestWhoLeftIsNotInvitedByAnothersReturn(t *testing.T) {
 	p := newPair(t, warm).begin()
-	carol := p.b.hs.mxid("carol")
-	p.b.hs.users[carol] = true
+	carol := p.newcomers("carol")[0]
 	p.b.hs.invite(p.portal, p.bob, carol)
 	p.b.hs.join(p.portal, carol)
 	p.settle()
@@ -164,8 +182,8 @@ func TestWhoLeftIsNotInvitedByAnothersReturn(t *testing.T) {
 func TestRefusalIsOfWhoItIsAbout(t *testing.T) {
 	p := newPair(t, warm).begin()
 	p.publish(map[string]any{"users": map[string]int{p.alice: 100}, "invite": 50})
-	carol, dave := p.b.hs.mxid("carol"), p.b.hs.mxid("dave")
-	p.b.hs.users[carol], p.b.hs.users[dave] = true, true
+	people := p.newcomers("carol", "dave")
+	carol, dave := people[0], people[1]
 	p.b.hs.join(p.portal, carol)
 	p.settle()
 	p.commitBy(p.a, p.room, botURI, func(s *step, c *plan) { c.removeLeaves(s.room.leaves.Of(bobURI)) })
@@ -199,8 +217,7 @@ func TestModeratorsInviteMembers(t *testing.T) {
 	p := newPair(t, warm).begin()
 	p.a.hs.set(p.room, p.alice, event.TypePowerLevels, map[string]any{"users": map[string]int{p.alice: 100, p.bobAtA: 50}})
 	p.settle()
-	carol := p.b.hs.mxid("carol")
-	p.b.hs.users[carol] = true
+	carol := p.newcomers("carol")[0]
 	p.b.hs.invite(p.portal, p.bob, carol)
 	p.b.hs.join(p.portal, carol)
 	eve := "mimi://a.example/u/eve"
@@ -218,8 +235,8 @@ func TestModeratorsInviteMembers(t *testing.T) {
 func TestWhoJoinsAPortalSpeaksAtOnce(t *testing.T) {
 	p := newPair(t, warm).begin()
 	p.publish(map[string]any{"users": map[string]int{p.alice: 100}, "invite": 50})
-	dave, eve := p.b.hs.mxid("dave"), p.b.hs.mxid("eve")
-	p.b.hs.users[dave], p.b.hs.users[eve] = true, true
+	people := p.newcomers("dave", "eve")
+	dave, eve := people[0], people[1]
 	p.b.hs.join(p.portal, dave)
 	p.b.hs.say(p.portal, dave, "hello all")
 	p.settle()
@@ -244,14 +261,8 @@ func TestWhoJoinsAPortalSpeaksAtOnce(t *testing.T) {
 func TestDelayIsToldBesideAJoin(t *testing.T) {
 	p := newPair(t, warm).begin()
 	p.publish(map[string]any{"users": map[string]int{p.alice: 100}, "invite": 50})
-	p.fault = func(from, _, _ string, _ []byte) fault {
-		if from == "b.example" {
-			return dropRequest
-		}
-		return deliver
-	}
-	dave := p.b.hs.mxid("dave")
-	p.b.hs.users[dave] = true
+	back := p.hubAway()
+	dave := p.newcomers("dave")[0]
 	p.b.hs.join(p.portal, dave)
 	p.settle()
 	p.b.hs.say(p.portal, p.bob, "is anybody there?")
@@ -259,7 +270,7 @@ func TestDelayIsToldBesideAJoin(t *testing.T) {
 	must0(t, p.b.relay.TellDelays(context.Background()))
 	p.settle()
 	p.last("B", p.b.hs.texts(p.portal), "notice mimibot: a.example, which leads this room, does not answer. What you write waits until it does.")
-	p.fault = nil
+	back()
 	p.pass(10 * time.Minute)
 	p.talk(1)
 	p.noTrouble()
@@ -269,16 +280,9 @@ func TestDelayIsToldBesideAJoin(t *testing.T) {
 func TestJoinersOutlastAnAbsentHub(t *testing.T) {
 	p := newPair(t, warm).begin()
 	p.publish(map[string]any{"users": map[string]int{p.alice: 100}, "invite": 50})
-	away := true
-	p.fault = func(from, _, _ string, _ []byte) fault {
-		if away && from == "b.example" {
-			return dropRequest
-		}
-		return deliver
-	}
-	users := []string{p.b.hs.mxid("dave"), p.b.hs.mxid("eve"), p.b.hs.mxid("carol")}
+	back := p.hubAway()
+	users := p.newcomers("dave", "eve", "carol")
 	for _, mxid := range users {
-		p.b.hs.users[mxid] = true
 		p.b.hs.join(p.portal, mxid)
 		p.pass(2 * time.Minute)
 	}
@@ -286,7 +290,7 @@ func TestJoinersOutlastAnAbsentHub(t *testing.T) {
 	for _, mxid := range users {
 		p.equal(mxid, p.portal.members[mxid], "join")
 	}
-	away = false
+	back()
 	p.pass(30 * time.Minute)
 	for _, mxid := range users {
 		p.equal(mxid, p.portal.members[mxid], "join")
@@ -301,23 +305,17 @@ func TestJoinersOutlastAnAbsentHub(t *testing.T) {
 func TestSomebodyJoinsWhileAClientComesBack(t *testing.T) {
 	p := newPair(t, warm).begin()
 	p.publish(map[string]any{"users": map[string]int{p.alice: 100}, "invite": 50})
-	carol, dave := p.b.hs.mxid("carol"), p.b.hs.mxid("dave")
-	p.b.hs.users[carol], p.b.hs.users[dave] = true, true
+	people := p.newcomers("carol", "dave")
+	carol, dave := people[0], people[1]
 	p.b.hs.join(p.portal, carol)
 	p.settle()
 	p.commitBy(p.a, p.room, botURI, func(s *step, c *plan) { c.removeLeaves(s.room.leaves.Of(bobURI)) })
-	away := true
-	p.fault = func(from, _, _ string, _ []byte) fault {
-		if away && from == "b.example" {
-			return dropRequest
-		}
-		return deliver
-	}
+	back := p.hubAway()
 	p.b.hs.join(p.portal, dave)
 	p.settle()
 	p.b.hs.say(p.portal, p.bob, "I am back")
 	p.pass(20 * time.Minute)
-	away = false
+	back()
 	p.pass(20 * time.Minute)
 	p.equal("dave's ghost", p.room.members[p.a.ghost("mimi://b.example/u/dave")], "join")
 	p.equal("dave", p.portal.members[dave], "join")

@@ -299,32 +299,21 @@ func chosen(t *testing.T, passed map[string]map[string]int) []kill {
 }
 
 // built is the bridge with kill points, which all tests share.
-var built struct {
-	once sync.Once
-	dir  string
-	bin  string
-	err  error
-}
+var built harness.SharedBridge
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if built.dir != "" {
-		_ = os.RemoveAll(built.dir)
-	}
+	_ = built.Remove()
 	os.Exit(code)
 }
 
 func buildBridge(t *testing.T) string {
 	t.Helper()
-	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "mimi-crash-*"); built.err == nil {
-			built.bin, built.err = harness.BuildBridge(context.WithoutCancel(t.Context()), built.dir, "killpoint")
-		}
-	})
-	if built.err != nil {
-		t.Fatal(built.err)
+	bin, err := built.Build(t.Context(), "killpoint")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return built.bin
+	return bin
 }
 
 // perform plays kills in some theatres at the same time, and fails when a point is not reached or something is amiss after it.

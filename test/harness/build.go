@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -86,7 +87,33 @@ func (d Dendrite) present() bool {
 	return true
 }
 
-// BuildBridge builds cmd/bridge as it is shipped (static, pure Go) into dir and
+// SharedBridge is a bridge that the tests of a package build once, when the first of them wants it. The zero value is ready.
+type SharedBridge struct {
+	once sync.Once
+	dir  string
+	bin  string
+	err  error
+}
+
+// Build returns the path of the binary that BuildBridge makes with the tags of the first caller.
+func (b *SharedBridge) Build(ctx context.Context, tags ...string) (string, error) {
+	b.once.Do(func() {
+		if b.dir, b.err = os.MkdirTemp("", "mimi-bridge-*"); b.err == nil {
+			b.bin, b.err = BuildBridge(context.WithoutCancel(ctx), b.dir, tags...) // the others want it, too
+		}
+	})
+	return b.bin, b.err
+}
+
+// Remove deletes the binary, if it was built: for TestMain.
+func (b *SharedBridge) Remove() error {
+	if b.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(b.dir)
+}
+
+// BuildBridge builds cmd/bridge as it is shipped (static, pure Go) but for the profile into dir and
 // returns the path of the binary. Extra build tags, such as the one that
 // compiles kill points in, are added to goolm.
 func BuildBridge(ctx context.Context, dir string, tags ...string) (string, error) {

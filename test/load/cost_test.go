@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -75,18 +74,11 @@ type setting struct {
 }
 
 // built is the bridge that all tests here run.
-var built struct {
-	once sync.Once
-	dir  string
-	bin  string
-	err  error
-}
+var built harness.SharedBridge
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if built.dir != "" {
-		_ = os.RemoveAll(built.dir)
-	}
+	_ = built.Remove()
 	os.Exit(code)
 }
 
@@ -102,15 +94,11 @@ func build(t *testing.T) string {
 		}
 		return bin
 	}
-	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "mimi-load-*"); built.err == nil {
-			built.bin, built.err = harness.BuildBridge(context.WithoutCancel(t.Context()), built.dir)
-		}
-	})
-	if built.err != nil {
-		t.Fatal(built.err)
+	bin, err := built.Build(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	return built.bin
+	return bin
 }
 
 // open puts bridge and provider on stage; the bridge does not run yet.
