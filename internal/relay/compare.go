@@ -75,6 +75,7 @@ func (s *step) comparePortal() {
 	}
 	s.placePower(before{}, cause{})
 	s.placeMetadata(cause{})
+	s.leaveUnlogged()
 }
 
 // placeAgain lets somebody who belongs into the Matrix room come in, if they are not there. A user of ours who has left a

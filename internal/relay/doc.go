@@ -65,8 +65,8 @@
 //	fixed.go knock.go               rooms of fixed membership; knocks
 //	joinlink.go joinlink_act.go linkstatus.go
 //	                                join links: of a hub room, their commands, why a code was refused
-//	leave.go upgrade.go destroyed.go deleted.go
-//	                                users who leave, rooms that are replaced or end, users who are deleted
+//	leave.go logging.go upgrade.go destroyed.go deleted.go
+//	                                users who leave, rooms that come to forbid logging, are replaced or end, users who are deleted
 //
 // Messages:
 //

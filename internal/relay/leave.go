@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
@@ -25,6 +26,9 @@ func (s *step) leaveAll() error {
 			s.closeIntents(i.Seq) // gone, or as good as
 			n--
 			continue
+		}
+		if s.leavesNow() {
+			continue // one after the other: where the hub commits each at once, the others would be of an old epoch
 		}
 		if err := s.leave(&v.intents[n]); err != nil || s.drop {
 			return err
@@ -156,6 +160,11 @@ func (s *step) leaveAnswered(user string, taken bool) error {
 	s.later(timerCommit, s.now.Add(commitAfter).UnixMilli())
 	s.release(s.room.head.Epoch + 1) // the commit may have come before the answer
 	return nil
+}
+
+// leavesNow tells whether the hub was told that a user leaves, and has not answered.
+func (s *step) leavesNow() bool {
+	return slices.ContainsFunc(s.room.intents, func(i store.Intent) bool { return i.Kind == intentLeave && i.State == store.IntentAsking })
 }
 
 // leaving is the wish of a user to leave that the hub was told.

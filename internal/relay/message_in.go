@@ -17,7 +17,7 @@ import (
 func (s *step) onApplication(app *mls.Application, item *wire.FanoutMessage) error {
 	v := s.room
 	id, ok := identityOf(app.Leaf)
-	if !ok {
+	if !ok || v.st.Unlogged {
 		return nil
 	}
 	if s.own(string(id.User)) {

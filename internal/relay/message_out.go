@@ -50,10 +50,17 @@ func (s *step) onMessage(ev event.Event) error {
 			return s.askGroupInfo(refExternal, s.actorOf(sender), nil)
 		}
 		why := "this conversation is over"
-		if v.st.Ended {
+		switch {
+		case v.st.Ended:
 			why = v.head.Hub + " has ended this conversation"
+		case v.st.Unlogged:
+			why = whyUnlogged
 		}
 		s.failed(string(ev.ID), sender, why, false)
+		return nil
+	}
+	if v.st.Unlogged {
+		s.failed(string(ev.ID), sender, whyUnlogged, false)
 		return nil
 	}
 	if s.mustCommitFirst() {

@@ -334,7 +334,10 @@ func TestPeopleAreToldOfThePolicyOnce(t *testing.T) {
 // A room that forbids logging is not joined, unless the operator allows it: a bridge to Matrix keeps what is said.
 func TestRoomThatForbidsLogging(t *testing.T) {
 	for _, allowed := range []bool{false, true} {
-		p := newPair(t, warm, "c.example").begin()
+		p := newPair(t, warm, "c.example")
+		p.b.conf.AllowLoggingForbidden = true
+		p.b.start()
+		p.begin()
 		p.setPolicy(policy.ComponentLogging, (&policy.LoggingPolicy{Logging: policy.Forbidden}).Marshal())
 		c := p.nodes["c.example"]
 		c.conf.AllowLoggingForbidden = allowed

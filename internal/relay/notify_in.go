@@ -314,13 +314,6 @@ func (s *step) checkJoined(g *mls.Group) string {
 	return ""
 }
 
-const whyLogging = "its policy forbids logging, which a bridge to Matrix cannot promise"
-
-// logsTooMuch tells whether a room demands of its members what a bridge cannot promise.
-func (s *step) logsTooMuch(state *policy.State) bool {
-	return state.Logging.Logging == policy.Forbidden && !s.cfg.AllowLoggingForbidden
-}
-
 // joined puts a newly joined group in place: the portal is made, or lives again.
 func (s *step) joined(g *mls.Group, joiner string) error {
 	v := s.room

@@ -114,6 +114,9 @@ func (s *step) take(p *plan, i *store.Intent, d intentData) (verdict, string, *p
 	if d.NotBefore > s.nowMS() {
 		return waits, "", p, nil
 	}
+	if i.Kind == intentAdd && s.room.st.Unlogged {
+		return refused, whyUnlogged, p, nil
+	}
 	need, done := s.needOf(i, d)
 	if done {
 		return obsolete, "", p, nil

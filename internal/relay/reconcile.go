@@ -70,6 +70,7 @@ func (s *step) reconcile(was before, why cause) error {
 	s.placeConditions()
 	s.tellStatus()
 	s.followProviders(was.policy)
+	s.leaveUnlogged()
 	return s.checkAlive()
 }
 
@@ -143,6 +144,9 @@ func (s *step) placeOut(m *store.Member, from uint32, why cause) {
 	}
 	if m.Membership != string(event.Join) && m.Membership != string(event.Invite) {
 		return
+	}
+	if !m.Ghost && s.room.st.Unlogged && m.Membership == string(event.Join) {
+		return // keeps the portal to read
 	}
 	if !m.Ghost && why.self[m.URI] && m.Membership == string(event.Join) && s.room.head.State == stateActive {
 		// Left, and came back before the commit that took them out.
@@ -366,7 +370,7 @@ func (s *step) checkAlive() error {
 		return nil
 	}
 	for _, mxid := range sortedKeys(v.members.byMXID) {
-		if m := v.members.byMXID[mxid]; m.Listed && !m.Ghost && m.Membership == string(event.Join) {
+		if m := v.members.byMXID[mxid]; m.Listed && !m.Ghost && m.Membership == string(event.Join) && !v.st.Unlogged {
 			s.notice("Your client was removed from this room. It comes back when you write something.", "")
 			break
 		}

@@ -48,6 +48,8 @@ type roomState struct {
 	Shown map[string]string `json:"shown,omitempty"`
 	// Ended tells that the hub said that the room has ended (as follower).
 	Ended bool `json:"ended,omitempty"`
+	// Unlogged tells that ours leave, or left, because the room forbids logging (as follower).
+	Unlogged bool `json:"unlogged,omitempty"`
 	// Delivered is the number of the link up to which delivery was reported, where the room demands that.
 	Delivered int64 `json:"delivered,omitempty"`
 	// PortalTries counts how often the homeserver refused to make the portal.
