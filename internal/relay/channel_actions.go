@@ -290,12 +290,20 @@ func (x *apStep) onJoin(t channelTask) error {
 	c.Inbox = t.Inbox
 	if x.thread != nil {
 		if _, in := x.thread.Leaf(actor); in {
+			x.wishMembers(actor, []string{actor}, nil, intentData{By: t.By})
 			return x.place([]string{actor}, nil, c.ID)
 		}
 	}
+	x.follow(actor, t.By)
+	return nil
+}
+
+// follow asks a channel of another server to let somebody of ours in; false: too many ask already, and the user is told.
+func (x *apStep) follow(actor, mxid string) bool {
+	c := x.room.st.Channel
 	if len(c.Asking) >= maxAsking {
-		x.tellUser(t.By, "Too many people of this server ask "+c.ID+" to be let in. Try again later.")
-		return nil
+		x.tellUser(mxid, "Too many people of this server ask "+c.ID+" to be let in. Try again later.")
+		return false
 	}
 	env := ap.Envelope{ID: x.room.head.ID.String() + fmt.Sprintf("-f%d", x.seq()), Actor: actor, Published: x.now}
 	body := x.face.Site.Follow(env, c.ID)
@@ -303,8 +311,8 @@ func (x *apStep) onJoin(t channelTask) error {
 	if c.Asking == nil {
 		c.Asking = map[string]string{}
 	}
-	c.Asking[body.Str("id")] = t.By
-	return nil
+	c.Asking[body.Str("id")] = mxid
+	return true
 }
 
 // onFollowAnswer: the channel said yes, and the Add comes apart; or no.
@@ -320,8 +328,16 @@ func (x *apStep) onFollowAnswer(t channelTask) error {
 	delete(c.Asking, t.ID)
 	if t.Text == "Reject" {
 		x.tellUser(by, "The channel "+c.ID+" does not let you in: ask somebody in it to invite you.")
+		x.notIn(by)
 	}
 	return nil
+}
+
+// notIn puts somebody out of the portal who was not let into the channel again.
+func (x *apStep) notIn(mxid string) {
+	if m, ok := x.room.members.byMXID[mxid]; ok && (x.thread == nil || !slices.Contains(x.thread.Actors(), m.URI)) {
+		x.putOut(mxid, false, "the channel does not let you in")
+	}
 }
 
 // notLetIn tells those who ask that they cannot come in.
@@ -329,6 +345,7 @@ func (x *apStep) notLetIn(why string) error {
 	c := x.room.st.Channel
 	for _, by := range c.Asking {
 		x.tellUser(by, "You could not join "+c.ID+": "+why+".")
+		x.notIn(by)
 	}
 	c.Asking = nil
 	return nil

@@ -85,7 +85,7 @@ func (x *apStep) wishMembers(by string, add, remove []string, d intentData) {
 	there := x.thread.Actors()
 	for _, target := range add {
 		x.cancel(intentRemove, target)
-		if !slices.Contains(there, target) || x.wished(target, intentRemove) {
+		if !slices.Contains(there, target) || x.wished(target, intentRemove) || x.goes(target) {
 			x.wish(intentAdd, by, target, d)
 		}
 	}
@@ -197,6 +197,9 @@ func (x *apStep) advanceChannel() error {
 
 // carryOut stages the commit of one wish. true: there is nothing to be done about it.
 func (x *apStep) carryOut(i *store.Intent) (bool, error) {
+	if i.Kind == intentAdd && x.goes(i.Target) {
+		return false, nil // back before the channel has committed that they leave
+	}
 	there := x.thread.Actors()
 	if slices.Contains(there, i.Target) == (i.Kind == intentAdd) || i.Kind != intentAdd && i.Kind != intentRemove {
 		return true, nil
@@ -345,12 +348,33 @@ func (x *apStep) proposeLeave(actor string) error {
 	return x.channelSay(actor, e.Proposal)
 }
 
-// overChannel forgets the group of a channel in which nobody of ours is any more.
+// goes tells whether somebody of ours has proposed to leave, which the channel has not committed.
+func (x *apStep) goes(actor string) bool {
+	leaf, ok := x.thread.Leaf(actor)
+	return ok && slices.ContainsFunc(x.thread.Group.PendingProposals(), func(p mls.PendingProposal) bool {
+		return p.Proposal.Type == mls.ProposalRemove && p.Proposal.Remove == leaf
+	})
+}
+
+// overChannel forgets the group of a channel in which nobody of ours is any more. Those who came back before they were out have nobody
+// who could bring them in again, and ask the channel.
 func (x *apStep) overChannel() error {
+	asks := false
 	for _, i := range slices.Clone(x.room.intents) {
 		x.closeIntents(i.Seq)
+		mxid, ghost, err := x.mxid(i.Target)
+		if i.Kind != intentAdd || err != nil || ghost || x.room.st.LeftMS > 0 {
+			continue
+		}
+		if x.follow(i.Target, mxid) {
+			asks = true
+		} else {
+			x.putOut(mxid, ghost, "removed from the channel")
+		}
 	}
-	x.notice("Nobody of this server is in the channel any more. What is said here does not reach it.", "")
+	if !asks {
+		x.notice("Nobody of this server is in the channel any more. What is said here does not reach it.", "")
+	}
 	x.forgetGroup()
 	return nil
 }
