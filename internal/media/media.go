@@ -1,5 +1,5 @@
 // Package media moves files between the Matrix media repository and the MIMI side, where files are encrypted one by one and
-// lie on web servers (draft-ietf-mimi-content-09, ExternalPart). It keeps the bridge's own encrypted files in a directory and serves
+// lie on web servers (draft-ietf-mimi-content-08, ExternalPart). It keeps the bridge's own encrypted files in a directory and serves
 // them, and it is the sender of the outbox's "media" lanes.
 //
 // Assets are not held in memory: a transfer has a few buffers of 64 KiB and temporary files without a name. Held are what is
