@@ -257,7 +257,7 @@ func showEvents(res Rendering) json.RawMessage {
 	return b.Bytes()
 }
 
-// Golden tables of Matrix event and MIMI content: mapping §6.
+// Golden tables of Matrix event and MIMI content: docs/mapping.md §7.
 // S003-084, S003-085, S003-086, S003-087
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.json")

@@ -41,7 +41,7 @@ const (
 )
 
 // NewStanding orders the roles of a room by who may put down whom, and gives
-// each a power level below the bot's (mapping §4.3).
+// each a power level below the bot's (docs/mapping.md §5).
 func NewStanding(roles policy.RoleData) Standing {
 	s := Standing{roles: roles, levels: map[uint32]int64{}}
 	var nodes []uint32

@@ -68,7 +68,7 @@ type HubOptions struct {
 // Hierarchy makes one role of each distinct power level in use: the default and
 // those of the given users (all whom MIMI knows, without the bridge's bot). Two
 // neighbouring levels with the same rights, none of them over others, share a
-// role. Nobody gets a right that the level does not have on Matrix (mapping §4.2).
+// role. Nobody gets a right that the level does not have on Matrix (docs/mapping.md §5).
 func (r *Ranks) Hierarchy(p event.PowerLevels, levels []int64, o HubOptions) Hierarchy {
 	all := append([]int64{p.UsersDefault}, levels...)
 	slices.Sort(all)
@@ -211,7 +211,7 @@ func sameRights(a, b []policy.Capability) bool {
 	return slices.Equal(a, b) && !over(a)
 }
 
-// levelCapabilities is what a power level may do (mapping §4.2). canKick is
+// levelCapabilities is what a power level may do (docs/mapping.md §5). canKick is
 // given to nobody: removing clients knows no order of rank, kicking on Matrix does.
 func levelCapabilities(p event.PowerLevels, l int64, o HubOptions) []policy.Capability {
 	caps := policy.ReadingCapabilities()

@@ -36,7 +36,7 @@ const keyRotated = "data_key.rotated"
 
 // recoverRestored begins what must be done after a restore: groups are renewed
 // before they send and KeyPackages that nobody claimed are revoked
-// (reliability T17). It is done before anything works, and again when it was
+// (docs/flow.md, T17). It is done before anything works, and again when it was
 // cut short.
 func (a *app) recoverRestored(ctx context.Context) error {
 	if !a.db.Restored().Restored {

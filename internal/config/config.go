@@ -107,7 +107,7 @@ type MIMI struct {
 	Federation      Federation      `yaml:"federation"`
 	PeerDefaults    Trust           `yaml:"peer_defaults"`
 	Peers           map[string]Peer `yaml:"peers"`      // by domain
-	Extensions      bool            `yaml:"extensions"` // design D9
+	Extensions      bool            `yaml:"extensions"` // docs/extensions.md
 	RequestTimeout  Duration        `yaml:"request_timeout"`
 	IdentifierQuery QueryPolicy     `yaml:"identifier_query"`
 }

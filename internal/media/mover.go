@@ -40,7 +40,7 @@ type Mover struct {
 	slots chan struct{}
 }
 
-// Waits are the pauses between the tries of a transfer (mapping §6.5): three more over ten minutes.
+// Waits are the pauses between the tries of a transfer (docs/mapping.md §7.4): three more over ten minutes.
 var Waits = []time.Duration{30 * time.Second, 150 * time.Second, 420 * time.Second}
 
 // Limit bounds how many transfers run at once. Call it before the first Send.

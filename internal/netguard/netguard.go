@@ -1,5 +1,5 @@
 // Package netguard dials addresses that strangers chose: providers from a directory, asset URLs, actor
-// ids, key ids (specs/reliability.md §7, "SSRF"). The address is judged after the name was resolved and
+// ids, key ids. The address is judged after the name was resolved and
 // right before the connection is made, so neither a redirect nor a name that changes its address
 // reaches the operator's own network.
 //

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The security cases of specs/reliability.md §7, "SSRF".
+// What must not be dialled.
 func TestPrivateAddressesAreRefusedAtTheDial(t *testing.T) {
 	g := New(Config{Timeout: time.Second})
 	for _, addr := range []string{

@@ -8,7 +8,7 @@ import (
 )
 
 // assetPolicy says for a room that we lead where its files may be and how they are fetched
-// (draft-ietf-mimi-room-policy-03, Asset policies; mapping §5). Without listed hosts everybody's may be anywhere: hosts of
+// (draft-ietf-mimi-room-policy-03, Asset policies; docs/mapping.md §6). Without listed hosts everybody's may be anywhere: hosts of
 // providers that do not publish them are not known. OHTTP is not among the ways: this bridge has no gateway.
 func (s *step) assetPolicy(list policy.ParticipantList) policy.AssetPolicy {
 	m := s.cfg.Media

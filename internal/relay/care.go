@@ -15,7 +15,7 @@ const (
 	commitAfter = 10 * time.Second
 	// renewGap is the least time between two renewals in a room, so that one with many leaves of ours is not flooded.
 	renewGap = time.Minute
-	// maxEpochMessages is after how many messages in an epoch the sender's keys are renewed (reliability §6).
+	// maxEpochMessages is after how many messages in an epoch the sender's keys are renewed.
 	maxEpochMessages = 100_000
 	// stockEvery is how often stocks of KeyPackages are looked after.
 	stockEvery = 10 * time.Minute

@@ -6,7 +6,7 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 )
 
-// compare brings both sides of a room in line after the Matrix room was read, every hour (mapping §3): what a homeserver
+// compare brings both sides of a room in line after the Matrix room was read, every hour (docs/mapping.md §4): what a homeserver
 // lost, or refused at the time, is made up for. The side that leads decides: Matrix in a hub room, the participant list
 // in a portal. While something is under way nothing is compared: the reader of the room sees to it.
 func (s *step) compare() error {

@@ -10,7 +10,7 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
-// Consent (draft-ietf-mimi-protocol-06 §5.7, mapping §1.4). A consent is between an owner, who would be added, and a
+// Consent (draft-ietf-mimi-protocol-06 §5.7, docs/mapping.md §2). A consent is between an owner, who would be added, and a
 // requester, who adds, for one room or for all. The more exact one counts. Direction In: the owner is a user of ours,
 // who is asked in the chat with the bot. Direction Out: a user of ours asked, and its invitation of a ghost waits.
 

@@ -9,7 +9,7 @@ import (
 	"github.com/matrix-mimi/bridge/puppets"
 )
 
-// requiredCapabilities are what every client in our rooms must have (mimi-digest §4.9).
+// requiredCapabilities are what every client in our rooms must have (draft-ietf-mimi-protocol-06 §4.2).
 func requiredCapabilities() mls.RequiredCapabilities {
 	return mls.RequiredCapabilities{
 		Extensions: []mls.ExtensionType{mls.ExtensionAppDataDictionary},
@@ -21,13 +21,13 @@ func requiredCapabilities() mls.RequiredCapabilities {
 var policyComponents = []uint16{policy.ComponentStatus, policy.ComponentAsset, policy.ComponentLogging, policy.ComponentHistory, policy.ComponentBots,
 	policy.ComponentExpiration}
 
-// newDictionary is the app_data_dictionary of a new hub room (mimi-digest §4.9, mapping §4, §5).
+// newDictionary is the app_data_dictionary of a new hub room.
 func (s *step) newDictionary(participants policy.ParticipantList, roles policy.RoleData, reader string) (mls.AppDataDictionary, error) {
 	v := s.room
 	agent := wire.FrankingAgent{SignatureKey: s.hub.signature[s.cfg.Suite].Public(), Credential: s.hub.credential}
 	meta := policy.RoomMetaData{RoomURI: v.head.URI, RoomName: v.matrix.Name, RoomSubject: v.matrix.Topic}
 	base := policy.BaseRoomPolicy{FixedMembership: v.st.Founding, MultiDevice: true, PersistentRoom: true, PolicyComponents: policyComponents}
-	// The bridge reads everything in clear on behalf of its users: say so (mapping §0.4).
+	// The bridge reads everything in clear on behalf of its users: say so.
 	client, err := s.client(s.ctx, reader)
 	if err != nil {
 		return nil, err

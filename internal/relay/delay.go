@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// delayedAfter is how long a provider does not answer before the people of a room are told that messages wait (mapping §8).
+	// delayedAfter is how long a provider does not answer before the people of a room are told that messages wait (docs/mapping.md §11).
 	delayedAfter = time.Minute
 	// delayEvery is how often that is looked at, delayLimit how many lanes at once.
 	delayEvery = 30 * time.Second

@@ -8,7 +8,7 @@ import (
 	"github.com/matrix-mimi/bridge/matrixside/event"
 )
 
-// directRoom is the one direct chat of a Matrix user and MIMI users (mapping §2): the one that they have, whoever leads it, or a
+// directRoom is the one direct chat of a Matrix user and MIMI users (docs/mapping.md §3): the one that they have, whoever leads it, or a
 // new one.
 func (r *Relay) directRoom(ctx context.Context, by string, users []string) (id store.RoomID, err error) {
 	own, err := r.Naming.UserURI(by)

@@ -46,6 +46,8 @@
 // to the hub, and merged or discarded by evidence only: the hub's answer, the commit that comes
 // back in the fan-out, or the confirmed transcript hash in a GroupInfo.
 //
+// T1 to T17 in comments are the transactions of docs/flow.md, "What is written together".
+//
 // # Where to look
 //
 // The step itself:

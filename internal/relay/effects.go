@@ -10,7 +10,7 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 )
 
-// effects are everything that one step writes, in one transaction (reliability §6, T1–T17).
+// effects are everything that one step writes, in one transaction (docs/flow.md, T1 to T17).
 type effects struct {
 	// The group. newGroup writes all pieces of it anew instead of what changed; dropGroup forgets it.
 	newGroup  *mls.Group

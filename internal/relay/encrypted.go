@@ -213,7 +213,7 @@ func (r *Relay) openRaw(ctx context.Context, raw json.RawMessage) (json.RawMessa
 	return plain.Raw, err
 }
 
-// What people are told about encryption, once a room (mapping §0.4).
+// What people are told about encryption, once a room (docs/mapping.md §6).
 const (
 	tellEnd = "🔒 This room is encrypted between Matrix clients and this bridge. The bridge decrypts what is said here and encrypts it anew (MLS) " +
 		"for the people on the other side, and back: it is an end of the encryption, and who runs it could read along."

@@ -13,7 +13,7 @@ import (
 // unreadFor is how long a message that expires after reading waits for a reader.
 const unreadFor = 30 * 24 * time.Hour
 
-// expire sets the time at which the events of a message are redacted (mapping §6.6). One that expires after reading gets its
+// expire sets the time at which the events of a message are redacted (docs/mapping.md §8). One that expires after reading gets its
 // time with the first receipt; nobody's reading it bounds its life too.
 func (s *step) expire(mimiID content.MessageID, x *content.Expiration) {
 	if x == nil {

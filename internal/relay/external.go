@@ -161,7 +161,7 @@ func (s *step) someUser() string {
 	return ""
 }
 
-// resync marks the group as out of step with the room: nothing is sent any more until it was joined anew (mapping §8).
+// resync marks the group as out of step with the room: nothing is sent any more until it was joined anew (docs/mapping.md §11).
 func (s *step) resync(why string) error {
 	v := s.room
 	if v.head.Kind != store.RoomFollower || v.group == nil {

@@ -34,7 +34,7 @@ var (
 	ErrTemporary = errors.New("cannot be answered now")
 )
 
-// keepAnswers is how long the same request gets the same answer (mimi-digest §2.3).
+// keepAnswers is how long the same request gets the same answer; the draft sets no time.
 const keepAnswers = 24 * time.Hour
 
 // requestHash names a request of a provider.

@@ -8,7 +8,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store"
 )
 
-// Kinds of intents: wishes to change the group (reliability T5).
+// Kinds of intents: wishes to change the group (docs/flow.md, T5).
 const (
 	intentAdd      = "add"      // a user to the participant list, with clients
 	intentRemove   = "remove"   // a user from the list, with all its clients

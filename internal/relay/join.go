@@ -125,7 +125,7 @@ func (s *step) joinEnds() {
 	s.room.st.Join = nil
 }
 
-// joinWith makes the external commit by which a user of ours joins a room that it has the address of (digest §3.5).
+// joinWith makes the external commit by which a user of ours joins a room that it has the address of (draft-ietf-mimi-protocol-06 §5.6).
 func (s *step) joinWith(user string, info *wire.OpenedGroupInfo) error {
 	v := s.room
 	if v.st.Join == nil {
@@ -220,7 +220,7 @@ func (s *step) joinAgain() error {
 }
 
 // joinsAlone tells whether a user of ours who came into a portal, and whom nobody there may bring into its room, may join the
-// room by itself: it lets everybody in (mapping §3).
+// room by itself: it lets everybody in (docs/mapping.md §4).
 func (s *step) joinsAlone(i *store.Intent) bool {
 	v := s.room
 	if i.Kind != intentAdd || v.head.Kind != store.RoomFollower || !s.own(i.Target) || v.policy.RoleIndex(i.Target) != policy.RoleNone {

@@ -109,7 +109,7 @@ func (r *Relay) stillGood(ctx context.Context, answer []byte, q *wire.KeyMateria
 	return true
 }
 
-// allowClaim bounds how fast stocks can be emptied (reliability §7).
+// allowClaim bounds how fast stocks can be emptied.
 func (r *Relay) allowClaim(ctx context.Context, peer string, q *wire.KeyMaterialRequest) error {
 	if err := r.allow(ctx, "claim", peer+" "+q.TargetUser.Key(), r.cfg.KeyClaims); err != nil {
 		return err

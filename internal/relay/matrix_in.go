@@ -69,7 +69,7 @@ func (r *Relay) knownGhostURI(ctx context.Context, mxid string) (string, error) 
 	return string(uri), err
 }
 
-// onMember takes a change of membership (mapping §3). What it was before is asked of our own table.
+// onMember takes a change of membership (docs/mapping.md §4). What it was before is asked of our own table.
 func (s *step) onMember(ev event.Event) error {
 	m, ok := ev.Member()
 	if !ok {
@@ -246,7 +246,7 @@ func (s *step) onUserJoined(m event.Member, uri, actor string, d intentData) {
 		return
 	}
 	if v.head.Kind == store.RoomHub && len(v.group.OwnLeaves()) > s.cfg.MaxExport {
-		return // who speaks gets a client then (mapping §2.1)
+		return // who speaks gets a client then (docs/mapping.md §3)
 	}
 	if inviter := s.inviterOf(string(m.User)); v.head.Kind == store.RoomFollower && inviter != "" {
 		actor = inviter

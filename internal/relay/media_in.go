@@ -24,7 +24,7 @@ type fetching struct {
 	Row int64 `json:"row,omitempty"`
 }
 
-// fetchJob decides whether and how the file of an event is fetched (mapping §6.5). nil: it is not, and out says why.
+// fetchJob decides whether and how the file of an event is fetched (docs/mapping.md §7.4). nil: it is not, and out says why.
 func (s *step) fetchJob(in *mapping.Incoming, out *mapping.Out) *media.Fetch {
 	v, f := s.room, out.File
 	job := &media.Fetch{External: f.External, Inline: f.Inline, Mimetype: f.Mimetype, Name: f.Name, User: string(out.Sender), Encrypt: v.matrix.Crypt}
@@ -267,7 +267,7 @@ func (r *Relay) Retry(ctx context.Context, roomID, eventID string) error {
 // maxAvatar is the largest picture of a room in octets.
 const maxAvatar = 2 << 20
 
-// placeAvatar fetches the picture of the room when it changed, so that Matrix shows it (mapping §5).
+// placeAvatar fetches the picture of the room when it changed, so that Matrix shows it (docs/mapping.md §6).
 func (s *step) placeAvatar() {
 	v := s.room
 	address := v.policy.Metadata.RoomAvatar

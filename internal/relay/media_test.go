@@ -325,7 +325,7 @@ func TestFileThatCannotBeReadIsGivenUp(t *testing.T) {
 
 func incomingFrom(uri string) *mapping.Incoming { return &mapping.Incoming{SenderURI: uri} }
 
-// A file whose time is over is not fetched: the room is told (mapping §6.5).
+// A file whose time is over is not fetched: the room is told (docs/mapping.md §7.4).
 func TestFileWhoseTimeIsOver(t *testing.T) {
 	p := newPair(t, warm).begin()
 	asked := len(p.a.files.asked)

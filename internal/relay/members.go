@@ -7,7 +7,7 @@ import (
 )
 
 // memberTable is who is in a room, on both sides. It is our own account of Matrix memberships: some homeservers do not say
-// what a membership was before (design D3).
+// what a membership was before.
 type memberTable struct {
 	byMXID map[string]store.Member
 	byURI  map[string]string // URI key → mxid

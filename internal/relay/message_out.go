@@ -44,7 +44,7 @@ func (s *step) onMessage(ev event.Event) error {
 	}
 	if v.group == nil {
 		if m, ok := v.members.byMXID[sender]; ok && m.Listed && v.head.Kind == store.RoomFollower {
-			// A participant whose client was removed: it comes back now that its user wants to say something (mapping §3).
+			// A participant whose client was removed: it comes back now that its user wants to say something (docs/mapping.md §4).
 			s.waitFor(waitForever, "the sender's client joins again")
 			v.st.Join, v.head.State = &joining{By: sender}, stateJoining
 			return s.askGroupInfo(refExternal, s.actorOf(sender), nil)
@@ -185,7 +185,7 @@ func (s *step) protect(user string, leaf mls.LeafIndex, octets []byte, salt cont
 	s.fx.changes = append(s.fx.changes, changes)
 	s.fx.used = append(s.fx.used, store.Generation{Epoch: protected.Epoch, Leaf: uint32(protected.Leaf), Generation: protected.Generation, Hash: hash[:]})
 	if protected.Generation >= maxEpochMessages {
-		s.wish(intentRenew, user, user, intentData{}) // an epoch is not to live for ever (reliability §6)
+		s.wish(intentRenew, user, user, intentData{}) // an epoch is not to live for ever
 	}
 	return message, nil
 }

@@ -64,7 +64,7 @@ func (s *step) publicURL(mxc string) (string, bool) {
 	return url, url != ""
 }
 
-// conditions are the components of a hub room's policy that follow from the Matrix room (mapping §5). Who reports what they have
+// conditions are the components of a hub room's policy that follow from the Matrix room (docs/mapping.md §6). Who reports what they have
 // read in a room as large as this one would flood it.
 func (s *step) conditions(roles policy.RoleData, list policy.ParticipantList) map[uint16][]byte {
 	m := &s.room.matrix
@@ -173,7 +173,7 @@ func (s *step) topicContent(topic string) json.RawMessage {
 	return mapping.TopicContent(shown)
 }
 
-// placeConditions makes a portal show how the MIMI room is (mapping §5): its history, retention, who may come in, and its roles.
+// placeConditions makes a portal show how the MIMI room is (docs/mapping.md §6): its history, retention, who may come in, and its roles.
 // People are told once what they must know of the policy.
 func (s *step) placeConditions() {
 	v := s.room

@@ -30,7 +30,7 @@ func componentLogic() map[mls.ComponentID]mls.ComponentLogic {
 
 var errCredential = errors.New("credential is not accepted")
 
-// validate judges a credential that gets into a group (mimi-digest §4.8): it must name a MIMI user or, for an external
+// validate judges a credential that gets into a group (docs/credentials.md): it must name a MIMI user or, for an external
 // sender, a provider; a member keeps its user for good. A basic credential proves nothing by itself: that it came
 // from the provider whose user it names is checked where it comes in. One of X.509 must be of that provider's authority.
 func (j *judge) validate(check mls.CredentialCheck) error {

@@ -11,7 +11,7 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
-// Moderation by commands, in rooms that another provider leads (mapping §4.3): roles that no power level stands for, and
+// Moderation by commands, in rooms that another provider leads (docs/mapping.md §5): roles that no power level stands for, and
 // rights that no threshold expresses. The hub decides.
 
 // What moderators ask for.

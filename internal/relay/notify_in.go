@@ -288,7 +288,7 @@ func (s *step) joinKeys(w *mls.Welcome) (keys []mls.JoinKey, refs [][]byte, err 
 	return keys, refs, nil
 }
 
-// checkJoined says why a group that a Welcome leads to is not joined, "" when it is (mapping §2.2): it must say that it is
+// checkJoined says why a group that a Welcome leads to is not joined, "" when it is (docs/mapping.md §3): it must say that it is
 // this room, have the hub among its external senders, and our users in its list.
 func (s *step) checkJoined(g *mls.Group) string {
 	state, err := policyState(g.Dictionary())

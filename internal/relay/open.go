@@ -12,7 +12,7 @@ import (
 
 func unmarshalString(s string, into any) error { return json.Unmarshal([]byte(s), into) }
 
-// open begins to make a Matrix room a hub room: its first MIMI user was invited (mapping §2.1). The room gets its URI and
+// open begins to make a Matrix room a hub room: its first MIMI user was invited (docs/mapping.md §3). The room gets its URI and
 // the KeyPackages are claimed; only then the ghost joins, the room is read and the group is made. When nobody can
 // be reached nothing has changed but the URI, which stays for the next try.
 func (s *step) open(m event.Member, uri string, d intentData) error {
@@ -275,7 +275,7 @@ func (s *step) readRest(ev event.Event, there bool) error {
 const joinedTwice = "another bridge beside this homeserver has joined the room to MIMI already"
 
 // joinedElsewhere tells whether another bridge has joined the Matrix room to MIMI: it holds the ghost of a user of ours. Joined
-// twice, its people would be in two MIMI rooms that do not hear each other (mapping §8).
+// twice, its people would be in two MIMI rooms that do not hear each other (docs/mapping.md §11).
 func (s *step) joinedElsewhere() bool {
 	for mxid, m := range s.room.members.byMXID {
 		if m.Membership == string(event.Join) && s.Naming.ForeignGhost(mxid) {
@@ -392,7 +392,7 @@ func (s *step) notOpened(why string) error {
 }
 
 // exportedMembers are the joined Matrix users who get a leaf at once: who invited first, then by name, up to the limit
-// (mapping §2.1). The others get one when they speak.
+// (docs/mapping.md §3). The others get one when they speak.
 func (s *step) exportedMembers() []store.Member {
 	var out []store.Member
 	first := ""

@@ -12,7 +12,7 @@ import (
 	"github.com/matrix-mimi/bridge/puppets"
 )
 
-// maxAdds is how many users one commit adds (mapping §2.1).
+// maxAdds is how many users one commit adds (docs/mapping.md §3).
 const maxAdds = 100
 
 // plan is a commit in the making: what it shall do, and which wishes it fulfils.
@@ -245,7 +245,7 @@ func ordinary(r *policy.Role) bool {
 }
 
 // committer chooses the own leaf that commits a wish: the actor's where its role has the right, otherwise, as the hub, the
-// bot's, because the homeserver has decided already (mapping §3.1). As a follower a wish that nobody of ours may fulfil is
+// bot's, because the homeserver has decided already (docs/mapping.md §4). As a follower a wish that nobody of ours may fulfil is
 // refused.
 func (s *step) committer(i *store.Intent, need *policy.Change) (user, why string) {
 	v := s.room

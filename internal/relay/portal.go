@@ -11,7 +11,7 @@ import (
 	"github.com/matrix-mimi/bridge/matrixside/event"
 )
 
-// makePortal asks for the Matrix room of a follower room (mapping §2.2), with name and topic, and an invitation to our
+// makePortal asks for the Matrix room of a follower room (docs/mapping.md §3), with name and topic, and an invitation to our
 // users. What else is to be done in it is held until its room id is known. A portal that is there is used again. why says who
 // brought our users in.
 func (s *step) makePortal(why cause) error {

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// reportAfter is how long reports of what was read and delivered are collected (mapping §6.6).
+	// reportAfter is how long reports of what was read and delivered are collected (docs/mapping.md §8).
 	reportAfter = 5 * time.Second
 	// maxReported bounds the messages that are looked at for one report.
 	maxReported = 200
@@ -111,7 +111,7 @@ func (s *step) readUnreported(m store.Member, d memberData, last int64) error {
 	return err
 }
 
-// reads tells whether receipts of Matrix users are reported (mapping §5): the room's policy decides, and where it leaves the
+// reads tells whether receipts of Matrix users are reported (docs/mapping.md §6): the room's policy decides, and where it leaves the
 // choice, the operator. Private ones are reported only where the room demands it.
 func (s *step) reads(private bool) bool {
 	switch s.room.policy.Status.ReadReceipts {
@@ -255,7 +255,7 @@ func (s *step) report(user string, messages []content.MessageID, status content.
 	return nil
 }
 
-// onStatus shows what others say of messages: a receipt of the ghost, the fate of a message to its sender (mapping §6.6).
+// onStatus shows what others say of messages: a receipt of the ghost, the fate of a message to its sender (docs/mapping.md §8).
 func (s *step) onStatus(in *mapping.Incoming, report content.StatusReport, r *mapping.Room) error {
 	v := s.room
 	m, ok := v.members.byMXID[string(in.Sender)]

@@ -25,7 +25,7 @@ type cause struct {
 	joiner string
 }
 
-// reconcile brings the Matrix room in line with what a commit changed (mapping §3, §5): who is in the list, who is
+// reconcile brings the Matrix room in line with what a commit changed (docs/mapping.md §4, §6): who is in the list, who is
 // banned, name and topic. What Matrix shows already is left alone, so that a change that came from there does not go
 // back.
 func (s *step) reconcile(was before, why cause) error {
@@ -293,7 +293,7 @@ func (s *step) noteLeaves() {
 	}
 }
 
-// placeMetadata makes Matrix show name and topic (mapping §5).
+// placeMetadata makes Matrix show name and topic (docs/mapping.md §6).
 func (s *step) placeMetadata(why cause) {
 	v := s.room
 	if v.head.MatrixRoomID == "" {

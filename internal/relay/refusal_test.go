@@ -123,7 +123,7 @@ func listUpdate(u policy.ParticipantListUpdate) mls.Proposal {
 	return appDataUpdate(mls.ComponentParticipantList, u.Marshal())
 }
 
-// What a hub refuses, it refuses without a trace (specs/reliability.md §7, security cases).
+// What a hub refuses, it refuses without a trace.
 func TestHubRefusals(t *testing.T) {
 	p := newPair(t, warm, "c.example").begin()
 	v := p.a.view(p.room)
@@ -246,7 +246,7 @@ func TestNotifyFromOneWhoIsNotTheHub(t *testing.T) {
 	}
 }
 
-// A KeyPackage is handed out once, however many ask at once (specs/reliability.md §7).
+// A KeyPackage is handed out once, however many ask at once.
 func TestParallelClaims(t *testing.T) {
 	p := newPair(t, warm)
 	p.b.conf.KeyClaims = 1000
@@ -463,7 +463,7 @@ func TestWhomAHubAsksFor(t *testing.T) {
 	}
 }
 
-// What a group must say of itself to be joined (mapping §2.2).
+// What a group must say of itself to be joined (docs/mapping.md §3).
 func TestWhichGroupsAreJoined(t *testing.T) {
 	p := newPair(t, warm).begin()
 	for want, change := range map[string]func(v *roomView){

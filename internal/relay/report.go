@@ -23,7 +23,7 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
-// Abuse reports as the hub (draft-ietf-mimi-protocol-06 §5.9, mapping §6.7): what is proven is stored and told to the
+// Abuse reports as the hub (draft-ietf-mimi-protocol-06 §5.9, docs/mapping.md §9): what is proven is stored and told to the
 // operators, who decide by commands to the bot.
 
 const (

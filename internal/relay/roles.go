@@ -12,7 +12,7 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 )
 
-// Power levels and roles (mapping §4). In a hub room the power levels lead: each distinct level is a role. In a portal the
+// Power levels and roles (docs/mapping.md §5). In a hub room the power levels lead: each distinct level is a role. In a portal the
 // roles lead: the bot writes the power levels.
 
 // hierarchy is the order of power of a hub room as roles. It remembers which index stands for which level.
@@ -56,7 +56,7 @@ func (s *step) wantedRoles(h mapping.Hierarchy) policy.RoleData {
 }
 
 // followPower brings the roles of a hub room in line with its power levels: first the definitions, then who has which
-// (mapping §4.2; both must not be in one commit).
+// (docs/mapping.md §5; both must not be in one commit).
 func (s *step) followPower(eventID, by string) {
 	v := s.room
 	if v.head.Kind != store.RoomHub || v.group == nil || s.fixed() {
@@ -98,7 +98,7 @@ func (s *step) onPower(ev event.Event, echo bool) {
 }
 
 // askRoles asks the hub for the roles that somebody gave by changing power levels in a portal. Anything else that was
-// changed is taken back (mapping §4.3).
+// changed is taken back (docs/mapping.md §5).
 func (s *step) askRoles(ev event.Event, before event.PowerLevels) {
 	v := s.room
 	users, thresholds := mapping.LevelChanges(before, v.matrix.power())

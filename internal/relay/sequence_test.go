@@ -13,7 +13,7 @@ import (
 )
 
 // sequence plays what people and networks do, in any order, and checks what must hold whatever happens
-// (specs/reliability.md §6).
+// (docs/flow.md, T1 to T17).
 type sequence struct {
 	*pair
 	data  []byte

@@ -19,7 +19,7 @@ const (
 	reasonUnfit   = "com.beeper.unsupported_event"
 )
 
-// failed tells a sender that a message did not get through (mapping §8): by a status event, which clients show at the
+// failed tells a sender that a message did not get through (docs/mapping.md §11): by a status event, which clients show at the
 // message, and by a notice of the bot. retry says that sending it again may help.
 func (s *step) failed(eventID, sender, why string, retry bool) {
 	if retry {
@@ -49,7 +49,7 @@ func (s *step) delivered(eventID string) {
 }
 
 // refuse tells who asked for a change that it was not made, and where Matrix shows it already takes it back there
-// (mapping §0.6, §8).
+// (docs/mapping.md §11).
 func (s *step) refuse(i store.Intent, d intentData, why string) {
 	if why == "" {
 		why = "the room does not allow it"

@@ -44,7 +44,7 @@ type step struct {
 	written, stands []string
 }
 
-// passes names the kill points of reliability.md §5 that lie between the step's writes and its COMMIT, and right after it;
+// passes names the kill points (internal/killpoint) that lie between the step's writes and its COMMIT, and right after it;
 // "" for none.
 func (s *step) passes(written, stands string) {
 	if !killpoint.Enabled {

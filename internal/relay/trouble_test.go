@@ -209,7 +209,7 @@ func TestSenderIsToldOfWhatIsGivenUp(t *testing.T) {
 	}
 }
 
-// A client that was removed while its user stayed a participant comes back when the user writes something (mapping §3).
+// A client that was removed while its user stayed a participant comes back when the user writes something (docs/mapping.md §4).
 func TestRemovedClientComesBack(t *testing.T) {
 	p := newPair(t, warm).begin()
 	_, err := p.a.relay.runStep(context.Background(), p.a.room(p.room).ID, nil, store.Settle{}, func(s *step) error {

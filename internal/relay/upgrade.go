@@ -21,7 +21,7 @@ const (
 	aheadFor   = 10 * time.Second
 )
 
-// onTombstone: the Matrix room was replaced by another (mapping §2). The MIMI room stays the same; the bot goes over first.
+// onTombstone: the Matrix room was replaced by another (docs/mapping.md §3). The MIMI room stays the same; the bot goes over first.
 // Without another the room has ended.
 func (s *step) onTombstone(ev event.Event, echo bool) {
 	v := s.room

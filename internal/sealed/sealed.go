@@ -1,6 +1,6 @@
 // Package sealed keeps secrets unreadable in the database: each value is encrypted with a data key,
 // and the data keys are stored wrapped by a key that lies in a file outside the database
-// (specs/reliability.md §6, scale.md §7). A value is bound to the row it belongs to, so that a
+// (docs/security.md, "Secrets"). A value is bound to the row it belongs to, so that a
 // ciphertext moved to another row does not open.
 //
 // The package does no SQL and decides no rotation; internal/store does. It cannot undo what the

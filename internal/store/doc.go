@@ -1,6 +1,6 @@
 // Package store is all SQL of the bridge: one file a table, the same statements on SQLite and
 // PostgreSQL (13 and newer). It keeps rows and refuses those that break a guard
-// (specs/reliability.md §6, specs/scale.md §7); it knows neither Matrix nor MIMI nor MLS.
+// (docs/flow.md says what is written together); it knows neither Matrix nor MIMI nor MLS.
 //
 // # Rooms
 //

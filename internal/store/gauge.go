@@ -2,7 +2,7 @@ package store
 
 import "context"
 
-// Gauges is what the operator sees of the queues (specs/reliability.md §8). Ages are the time of the
+// Gauges is what the operator sees of the queues. Ages are the time of the
 // oldest row in milliseconds, 0 if there is none.
 type Gauges struct {
 	InputReady, InputWaiting, InputBroken   int64

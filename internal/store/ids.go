@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Shards is the number of virtual shards (scale.md §7). It never changes.
+// Shards is the number of virtual shards (docs/decisions/0006-scale-by-room.md). It never changes.
 const Shards = 1024
 
 // Never is a time in milliseconds that does not come.

@@ -16,7 +16,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store/storetest"
 )
 
-// Keys at rest (reliability.md §7): nothing planted is readable in the files, and the wrong key file
+// Keys at rest: nothing planted is readable in the files, and the wrong key file
 // stops the start.
 func TestSecretsAreUnreadableAtRest(t *testing.T) {
 	cfg := storetest.Config(t, "sqlite")

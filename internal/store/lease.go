@@ -9,7 +9,7 @@ import (
 	"github.com/lib/pq"
 )
 
-// LeaseLife and the times that belong to it (scale.md §5): a lease ends 20 s after its last renewal by
+// LeaseLife and the times that belong to it: a lease ends 20 s after its last renewal by
 // the database's clock, is renewed each 5 s, and its holder trusts it for 15 s from the moment it
 // asked, by its own monotonic clock.
 const (

@@ -15,7 +15,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store"
 )
 
-// The schema rules of specs/scale.md §7, checked in the text of the migrations.
+// The schema rules of docs/decisions/0006-scale-by-room.md, checked in the text of the migrations.
 
 var (
 	createTable = regexp.MustCompile(`(?s)CREATE TABLE (\w+) \(\n(.*?)\n\);`)
@@ -131,7 +131,7 @@ func TestEverySealedColumnIsResealed(t *testing.T) {
 	}
 }
 
-// What must not be used for correctness (scale.md §7, 8), what SQLite or Citus does not know, and
+// What must not be used for correctness, what SQLite or Citus does not know, and
 // columns that are not listed.
 var forbidden = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)\b(UN)?LISTEN\b`), regexp.MustCompile(`(?i)\bNOTIFY\b[^'"]*;`), regexp.MustCompile(`(?i)pg_notify`),

@@ -90,7 +90,7 @@ func (db *DB) checkSchema(ctx context.Context) error {
 }
 
 // tune sets storage parameters that only PostgreSQL has: room for updates in place on hot rows, and
-// eager cleaning of queues (scale.md §7).
+// eager cleaning of queues.
 func tune(ctx context.Context, pool *sql.DB) error {
 	for _, t := range []string{"room", "lane", "piece"} {
 		if _, err := pool.ExecContext(ctx, `ALTER TABLE `+t+` SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05)`); err != nil {

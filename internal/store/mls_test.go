@@ -88,7 +88,7 @@ func TestManyPieces(t *testing.T) {
 	})
 }
 
-// The database guards of specs/reliability.md §6: code may err, these may not.
+// The database guards: code may err, these may not.
 func TestGuards(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, cfg store.Config) {
 		db := storetest.Open(t, cfg)
@@ -188,7 +188,7 @@ func TestKeyPackagesAreHandedOutOnce(t *testing.T) {
 		}
 		got := make(chan string, 100)
 		done := make(chan error, 100)
-		for range 100 { // specs/reliability.md §7: 100 parallel claims
+		for range 100 {
 			go func() {
 				done <- do(db, func(ctx context.Context, tx *store.Tx) error {
 					kp, err := tx.ClaimKeyPackage(ctx, "u", []int64{7, 2}, "peer", "room", 10, 50)

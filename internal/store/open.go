@@ -341,7 +341,7 @@ func withParameter(dsn, key, value string) (string, error) {
 	return u.String(), nil
 }
 
-// Settings that every connection gets unless the DSN says otherwise (scale.md §7).
+// Settings that every connection gets unless the DSN says otherwise.
 var postgresDefaults = [][2]string{
 	{"binary_parameters", "yes"},
 	{"connect_timeout", "10"},

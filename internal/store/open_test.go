@@ -19,7 +19,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store/storetest"
 )
 
-// A database that does not sync its commits is refused (S: reliability.md §3, chasquid #78).
+// A database that does not sync its commits is refused.
 func TestAnUnsafeDatabaseIsRefused(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		cfg := storetest.Config(t, "postgres") // its cluster runs with fsync off unless it was given

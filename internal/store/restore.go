@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// RestoreReport says what Open found out about the database's past (specs/reliability.md §6, T17).
+// RestoreReport says what Open found out about the database's past (docs/flow.md, T17).
 type RestoreReport struct {
 	// Restored is true when committed work may be missing: the database was restored from a backup
 	// or a snapshot, or a standby was promoted. Then every group must be updated before it sends and

@@ -32,7 +32,7 @@ func TestRoomStepsOnlyFromTheVersionThatWasRead(t *testing.T) {
 		if got.State != "live" || got.NextSeq != 9 || got.Version != next.Version || string(got.GroupID) != "\x01\x02" {
 			t.Fatalf("stored %+v", got)
 		}
-		// A zombie with an old head changes nothing (scale.md §5).
+		// A zombie with an old head changes nothing.
 		err := do(db, func(ctx context.Context, tx *store.Tx) error {
 			_, err := tx.StepRoom(ctx, room, store.Settle{})
 			return err

@@ -151,7 +151,7 @@ func startCutter(t *testing.T, server string) *cutter {
 	return c
 }
 
-// reliability.md §7: "Postgres connection cut at COMMIT": the step is found again, not repeated blindly.
+// The connection to PostgreSQL is cut at COMMIT: the step is found again, not repeated blindly.
 func TestALostAnswerToCommitIsFoundOut(t *testing.T) {
 	cfg := storetest.Config(t, "postgres")
 	direct := storetest.Open(t, cfg)

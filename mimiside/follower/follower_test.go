@@ -54,7 +54,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// Only evidence decides what becomes of a commit of ours (specs/reliability.md §6, T7–T9).
+// Only evidence decides what becomes of a commit of ours (docs/flow.md, T7 to T9).
 func TestFateOfPendingCommit(t *testing.T) {
 	p := Pending{BaseEpoch: 7, CommitHash: []byte("hash"), Transcript: []byte("transcript")}
 	for code, want := range map[wire.UpdateResponseCode]Fate{wire.UpdateSuccess: Merge, wire.UpdateWrongEpoch: Ask,

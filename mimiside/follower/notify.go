@@ -46,7 +46,7 @@ type Outcome struct {
 	Application *mls.Application
 	// Staged is the commit of kind Commit, to be merged.
 	Staged *mls.Staged
-	// Changes are what the group changed in memory by taking the item (reliability T4, T10), to be stored in the order given.
+	// Changes are what the group changed in memory by taking the item (docs/flow.md, T4, T10), to be stored in the order given.
 	Changes []mls.Changes
 	// Err says why, for Unreadable, Invalid, Early and Desync.
 	Err error

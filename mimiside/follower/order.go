@@ -36,7 +36,7 @@ func PlaceOf(m wire.Message, groupID []byte, epoch uint64) Place {
 	return Now
 }
 
-// Bounds limits what waits for a later epoch (reliability T11).
+// Bounds limits what waits for a later epoch (docs/flow.md, T11).
 type Bounds struct {
 	Ahead uint64        // epochs that an item may be ahead
 	Rows  int           // items that wait in a room
@@ -44,7 +44,7 @@ type Bounds struct {
 	Age   time.Duration // how long one waits before the group is joined anew
 }
 
-// DefaultBounds are those of reliability T11.
+// DefaultBounds are the defaults of limits.waiting_* in the settings.
 var DefaultBounds = Bounds{Ahead: 2, Rows: 1000, Bytes: 16 << 20, Age: time.Minute}
 
 // Verdict says what to do about an item that cannot be applied now.

@@ -7,7 +7,7 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
-// Pending is what is known of a commit of ours that was sent to the hub (reliability T6).
+// Pending is what is known of a commit of ours that was sent to the hub (docs/flow.md, T6 to T9).
 type Pending struct {
 	BaseEpoch  uint64
 	CommitHash []byte // SHA-256 of the MLSMessage
@@ -72,10 +72,10 @@ func (p Pending) OnGroupInfo(c *mls.GroupContext) Fate {
 	}
 }
 
-// MaxTries is how often an intent is put into a new commit after the one before lost (mapping §8, wrongEpoch).
+// MaxTries is how often an intent is put into a new commit after the one before lost (docs/mapping.md §11, wrongEpoch).
 const MaxTries = 10
 
-// MaxResends is how often a message is said again in a newer epoch (mapping §8, epochTooOld).
+// MaxResends is how often a message is said again in a newer epoch (docs/mapping.md §11, epochTooOld).
 const MaxResends = 5
 
 // Resend is what follows from the hub's answer to a message.

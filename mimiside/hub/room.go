@@ -50,7 +50,7 @@ func (r *Room) unclaimed(peer string, proposals []*mls.Proposal) string {
 }
 
 // Accept is the time to give to what is accepted now: the clock's, but always later than the last one
-// (mimi-digest §3.2, strictly increasing a room).
+// (times in a room strictly increase, so that they put its messages in order).
 func (r *Room) Accept(now time.Time) uint64 {
 	return max(uint64(max(0, now.UnixMilli())), r.LastAccepted+1)
 }

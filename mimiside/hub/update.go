@@ -31,7 +31,7 @@ type UpdateVerdict struct {
 // Update judges a handshake bundle that a provider sent. lent tells whether the credential and key of one who joins from
 // outside were given the group's state a moment ago, and by which joining code; it is asked for external commits only.
 //
-// In this order (mimi-digest §3.2): the epoch, the signatures and the MLS rules, that the sender speaks for the
+// In this order: the epoch, the signatures and the MLS rules, that the sender speaks for the
 // provider that brought it, where added KeyPackages are from, the GroupInfo, the policy. Nothing changes when the verdict
 // is not success, save as Spoiled says.
 func Update(now time.Time, r *Room, peer string, h *wire.HandshakeBundle, lent func(leaf *mls.LeafNode) (*policy.JoinCode, bool)) *UpdateVerdict {

@@ -24,7 +24,7 @@ type Identity struct {
 // Domain is the provider of the user, in lower case.
 func (i Identity) Domain() string { return i.User.Domain() }
 
-// IdentityOf reads a credential (mimi-digest §4.8: the draft leaves the types open). A basic credential holds a client
+// IdentityOf reads a credential (draft-ietf-mimi-protocol-06 §4.2 leaves its type open). A basic credential holds a client
 // URI, from which the user follows, or a user URI. An X.509 credential names both in the subject alternative names of
 // its first certificate; the chain is the matter of the CredentialValidator.
 func IdentityOf(cred *mls.Credential) (Identity, error) {
@@ -89,7 +89,7 @@ func identityOfURIs(uris []string) (Identity, error) {
 }
 
 // ProviderOf reads the credential of an external sender or a franking agent: the provider's domain in lower case
-// (mimi-digest §4.7). A basic credential holds mimi://domain, an X.509 one the domain as dNSName.
+// (draft-ietf-mimi-protocol-06 §4.2). A basic credential holds mimi://domain, an X.509 one the domain as dNSName.
 func ProviderOf(cred *mls.Credential) (domain string, err error) {
 	switch cred.Type {
 	case mls.CredentialBasic:

@@ -349,7 +349,7 @@ func perform(t *testing.T, name string, few, theatres int, postgres func(context
 	}
 }
 
-// Nothing is lost, doubled, reused or forked wherever the process is killed (reliability.md §5).
+// Nothing is lost, doubled, reused or forked wherever the process is killed.
 func TestKillPoints(t *testing.T) { perform(t, "sqlite", 20, 2, nil) }
 
 // The same holds on PostgreSQL. There much is waiting: leases of a dead process may have to end by themselves, in up to 20 s.

@@ -219,7 +219,7 @@ func updateVerdict(want wire.UpdateResponseCode) func([]byte) error {
 	}
 }
 
-// Each refusal has its status and changes nothing (reliability.md §7, security cases).
+// Each refusal has its status and changes nothing.
 func TestRefusals(t *testing.T) {
 	c := newCourtroom(t)
 	bob := c.p.User("bob")

@@ -14,7 +14,7 @@ import (
 const minTold = 10
 
 // auditLogs reads what every bridge wrote to its log, at the most talkative level that scripts use: nothing that anybody said
-// and no secret may stand there (reliability.md §7, "secrets in logs").
+// and no secret may stand there.
 func (r *runner) auditLogs() error {
 	var errs []error
 	for _, domain := range r.world.order {
