@@ -235,6 +235,7 @@ func (r *Relay) newRoom(ctx context.Context, tx *store.Tx, matrixRoom string) (s
 // memberReader answers who is in a room.
 type memberReader interface {
 	Member(ctx context.Context, room store.RoomID, mxid string) (store.Member, error)
+	JoinedMembers(ctx context.Context, room store.RoomID, limit int) ([]string, error)
 	RoomIDByName(ctx context.Context, kind store.NameKind, name string) (store.RoomID, error)
 }
 
@@ -261,7 +262,22 @@ func (r *Relay) isCommand(ctx context.Context, db memberReader, room *store.Room
 		return false, nil
 	}
 	// The homeserver's word that the bot joined may not have been worked off yet.
-	return err == nil && (bot.Membership == string(event.Join) || bot.Membership == string(event.Invite)), err
+	if err != nil || bot.Membership != string(event.Join) && bot.Membership != string(event.Invite) {
+		return false, err
+	}
+	return r.isChat(ctx, db, room.ID)
+}
+
+// isChat tells whether nobody but one user and the bot is known to be in a room. Where more are, people talk with one another.
+func (r *Relay) isChat(ctx context.Context, db memberReader, room store.RoomID) (bool, error) {
+	joined, err := db.JoinedMembers(ctx, room, 3)
+	others := 0
+	for _, mxid := range joined {
+		if mxid != r.cfg.Bot {
+			others++
+		}
+	}
+	return others < 2, err
 }
 
 // cutPrefix takes the command prefix from a text.
@@ -273,25 +289,40 @@ func cutPrefix(body, prefix string) (string, bool) {
 	return strings.TrimSpace(rest), true
 }
 
-// command hands a message to the bot. It happens before the step that marks the input done: a crash in between repeats it.
-func (r *Relay) command(ctx context.Context, in *store.Input) error {
+// command hands a message to the bot. It happens before the step that marks the input done: a crash in between repeats it. unread says
+// that nothing was done because it must be known first who is in the room.
+func (r *Relay) command(ctx context.Context, in *store.Input) (unread bool, err error) {
 	ev, err := event.ParseChecked(in.Body)
 	if err != nil || r.Commander == nil || !r.Permitted(string(ev.Sender)) {
-		return nil
+		return false, nil
 	}
 	m, ok := ev.Message()
 	if !ok {
-		return nil
+		return false, nil
 	}
 	text, prefixed := cutPrefix(m.Body, r.cfg.CommandPrefix)
 	if !prefixed {
 		text = strings.TrimSpace(m.Body)
+		st, err := r.stateOf(ctx, in.Room)
+		if err != nil || !st.MembersRead {
+			return err == nil, err
+		}
+		if chat, err := r.isChat(ctx, &r.Store.Reader, in.Room); err != nil || !chat {
+			return false, err
+		}
 		if err := r.noteChat(ctx, string(ev.Sender), string(ev.Room)); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return r.Commander.Command(ctx, Command{RoomID: string(ev.Room), EventID: string(ev.ID), Sender: string(ev.Sender), Text: text,
+	return false, r.Commander.Command(ctx, Command{RoomID: string(ev.Room), EventID: string(ev.ID), Sender: string(ev.Sender), Text: text,
 		Private: !prefixed, ReplyTo: string(m.Relation.ReplyTo)})
+}
+
+// readFirst lets the room be read, and an input be looked at again after that.
+func (s *step) readFirst(in *store.Input) error {
+	s.readRoom()
+	s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: in.Room, Kind: in.Kind, Source: in.Source, Epoch: -1, Body: in.Body, CreatedMS: in.CreatedMS})
+	return s.then(nil)
 }
 
 // noteChat remembers a chat with the bot as the place to talk to a user, where there is none yet.

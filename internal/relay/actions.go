@@ -425,10 +425,52 @@ func (s *step) wishSet(a action) error {
 	return s.claimOpen()
 }
 
-// welcomeUser greets a user in a chat with the bot, and remembers it as the place to talk to them.
-func (s *step) welcomeUser(mxid string) {
-	s.fx.managers = append(s.fx.managers, manager{mxid, s.room.head.MatrixRoomID})
-	s.notice("Hello! I join Matrix rooms to MIMI. Say \"help\" for what I can do.", "")
+// membersRead: it is known who is in a room that is not joined to MIMI. Who invited the bot is greeted; a chat with the bot is
+// remembered as the place to talk to them.
+func (s *step) membersRead() {
+	v := s.room
+	v.st.MembersRead = true
+	greet := v.st.Greet
+	v.st.Greet = ""
+	others := s.talkers()
+	switch {
+	case greet == "":
+	case len(others) == 1 && others[0] == greet:
+		s.fx.managers = append(s.fx.managers, manager{greet, v.head.MatrixRoomID})
+		s.notice("Hello! I join Matrix rooms to MIMI. Say \"help\" for what I can do.", "")
+	default:
+		p := s.cfg.CommandPrefix
+		s.notice(fmt.Sprintf("Hello! I join Matrix rooms to MIMI. Here I listen to what begins with %s: say \"%s plumb\" to join this room, or \"%s help\" for what I can do.", p, p, p), "")
+	}
+}
+
+// talkers are who is in the Matrix room beside the bot, in order.
+func (s *step) talkers() []string {
+	var out []string
+	for _, mxid := range sortedKeys(s.room.members.byMXID) {
+		if mxid != s.cfg.Bot && s.room.members.joined(mxid) {
+			out = append(out, mxid)
+		}
+	}
+	return out
+}
+
+// chatChanged: somebody came into or left a room that is not joined to MIMI. What the bot has to say to one user is not said where others
+// hear it, or where nobody is; from a room that is empty but for the bot it goes, too.
+func (s *step) chatChanged() {
+	v := s.room
+	others := s.talkers()
+	there := v.members.joined(s.cfg.Bot)
+	if there && len(others) == 1 {
+		return
+	}
+	s.fx.unmanaged = v.head.MatrixRoomID
+	if there && len(others) == 0 && v.st.MembersRead {
+		s.matrix(event.LeaveRoom{Sender: userID(s.cfg.Bot), Reason: "nobody is here any more"})
+		bot, _ := v.members.of(s.cfg.Bot)
+		bot.Membership = string(event.Leave)
+		s.setMember(bot)
+	}
 }
 
 // tellUser says something to a user in the chat with the bot. It says whether there is one.

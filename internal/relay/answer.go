@@ -163,7 +163,8 @@ func (s *step) onBotJoin(a *store.Answer, inviter string) error {
 	m.Membership = string(event.Join)
 	s.setMember(m)
 	if inviter != "" && s.room.head.Kind == store.RoomNone {
-		s.welcomeUser(inviter)
+		s.room.st.Greet, s.room.st.MembersRead = inviter, false
+		s.readRoom()
 	}
 	return nil
 }

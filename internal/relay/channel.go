@@ -82,8 +82,8 @@ func (a *ActivityPub) channelOf(ctx context.Context, room store.RoomID) (*channe
 }
 
 // stateOf is the state of a room as it is stored; the zero value when there is none.
-func (a *ActivityPub) stateOf(ctx context.Context, room store.RoomID) (st roomState, err error) {
-	raw, err := a.Store.RoomStateValue(ctx, room, keyState)
+func (r *Relay) stateOf(ctx context.Context, room store.RoomID) (st roomState, err error) {
+	raw, err := r.Store.RoomStateValue(ctx, room, keyState)
 	if errors.Is(err, store.ErrNotFound) || err == nil && raw == "" {
 		return st, nil
 	}

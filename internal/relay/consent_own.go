@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"maunium.net/go/mautrix/id"
 
@@ -31,6 +32,9 @@ func (r *Relay) consentRoom(ctx context.Context, mxid string) (store.RoomID, err
 	return id, err
 }
 
+// maxChats bounds how many chats the bot makes for one user in the course of time.
+const maxChats = 100
+
 // knownConsentRoom is consentRoom without making one: store.ErrNotFound when there is none, with the id that it will have.
 func (r *Relay) knownConsentRoom(ctx context.Context, mxid string) (store.RoomID, error) {
 	if room, err := r.Store.ManagementRoom(ctx, mxid); err == nil {
@@ -38,9 +42,18 @@ func (r *Relay) knownConsentRoom(ctx context.Context, mxid string) (store.RoomID
 			return id, nil
 		}
 	}
-	id := store.DerivedRoomID("consent", mxid)
-	_, err := r.Store.Room(ctx, id)
-	return id, err
+	var id store.RoomID
+	for n := range maxChats {
+		name := mxid
+		if n > 0 {
+			name += " " + strconv.Itoa(n)
+		}
+		id = store.DerivedRoomID("consent", name)
+		if room, err := r.Store.Room(ctx, id); err != nil || room.MatrixRoomID == "" {
+			return id, err
+		} // was a chat once: the user left it, or others came in
+	}
+	return id, nil
 }
 
 // consentWork stores a consent and the input that follows from it, together.

@@ -67,6 +67,7 @@ type effects struct {
 	consents    []store.Consent
 	settings    []setting
 	managers    []manager
+	unmanaged   string // a Matrix room that is no chat of one user with the bot any more
 	direct      *directRoom
 	// activities go into collections of the ActivityPub face.
 	activities []store.Activity
@@ -433,6 +434,11 @@ func (fx *effects) writeGlobal(ctx context.Context, tx *store.Tx, head store.Roo
 	}
 	for _, s := range fx.settings {
 		if err := tx.SetSetting(ctx, s.scope, s.key, s.value); err != nil {
+			return err
+		}
+	}
+	if fx.unmanaged != "" {
+		if err := tx.ForgetManagementRoom(ctx, fx.unmanaged); err != nil {
 			return err
 		}
 	}

@@ -107,8 +107,12 @@ func (r *Relay) workPlain(ctx context.Context, id store.RoomID, in *store.Input,
 		}
 		if command {
 			inner.Kind = inputCommand
-			if err := r.command(ctx, &inner); err != nil {
+			unread, err := r.command(ctx, &inner)
+			if err != nil {
 				return nil, err
+			}
+			if unread {
+				return r.runStep(ctx, id, in, settle, func(s *step) error { return s.readFirst(in) })
 			}
 		}
 	}

@@ -95,6 +95,9 @@ func (s *step) onMember(ev event.Event) error {
 		had.URI = s.actorOf(target)
 	}
 	s.setMember(had)
+	if s.room.head.Kind == store.RoomNone && m.Membership != event.Invite {
+		s.chatChanged()
+	}
 	switch {
 	case target == s.cfg.Bot:
 		return s.onBotMoved(move, m)

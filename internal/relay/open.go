@@ -30,6 +30,7 @@ func (s *step) open(m event.Member, uri string, d intentData) error {
 func (s *step) becomeHub() error {
 	v := s.room
 	v.head.Kind, v.head.State, v.head.Hub = store.RoomHub, stateOpening, s.Naming.Domain
+	s.fx.unmanaged = v.head.MatrixRoomID // the bot listens to its prefix only, and others may hear
 	if v.head.URI != "" {
 		return nil
 	}
@@ -177,6 +178,9 @@ func (s *step) onRead(state []json.RawMessage) error {
 		return s.onReadAgain(state)
 	}
 	r, err := s.takeState(state, false)
+	if v.head.Kind == store.RoomNone {
+		s.membersRead()
+	}
 	if err != nil || v.head.State != stateOpening || v.group != nil || v.st.Opening == nil {
 		return err
 	}
@@ -363,6 +367,9 @@ func (s *step) roomMade() error {
 
 // onReadFailed: the Matrix room cannot be read.
 func (s *step) onReadFailed() error {
+	if s.room.head.Kind == store.RoomNone {
+		s.membersRead()
+	}
 	if s.room.head.State != stateOpening || s.room.group != nil {
 		return nil
 	}

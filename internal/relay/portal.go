@@ -85,7 +85,7 @@ func (s *step) onPortal(a *store.Answer) error {
 	s.fx.releaseHeld = true
 	if v.st.Manager != "" {
 		s.fx.managers = append(s.fx.managers, manager{v.st.Manager, made.Room})
-		v.st.Manager = ""
+		v.st.Manager, v.st.MembersRead = "", true
 	}
 	if v.head.State == stateOpening {
 		s.readRoom() // a chat that the bot made

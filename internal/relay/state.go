@@ -64,6 +64,10 @@ type roomState struct {
 	Knocks []string `json:"knocks,omitempty"`
 	// ProfileTries counts how often profiles were missing in an answer, by provider.
 	ProfileTries map[string]int `json:"profile_tries,omitempty"`
+	// MembersRead tells that it is known who is in the room, while it is not joined to MIMI.
+	MembersRead bool `json:"members_read,omitempty"`
+	// Greet is the user who invited the bot and is greeted when that is known.
+	Greet string `json:"greet,omitempty"`
 	// Manager is the user with whom the bot will talk in the Matrix room that is being made.
 	Manager string `json:"manager,omitempty"`
 	// Avatar is the address of the room's picture that was placed.

@@ -224,8 +224,12 @@ func (r *Relay) work(ctx context.Context, id store.RoomID, in *store.Input, sett
 	case inputEncrypted:
 		return r.workEncrypted(ctx, id, in, settle)
 	case inputCommand:
-		if err := r.command(ctx, in); err != nil {
+		unread, err := r.command(ctx, in)
+		if err != nil {
 			return nil, err
+		}
+		if unread {
+			decide = func(s *step) error { return s.readFirst(in) }
 		}
 	case inputRead:
 		state, err := r.readState(ctx, id, string(in.Body))

@@ -33,6 +33,11 @@ func (r *Reader) Member(ctx context.Context, room RoomID, mxid string) (Member, 
 	return get[Member](ctx, r, `SELECT `+memberColumns+` FROM member WHERE shard = $1 AND room = $2 AND mxid = $3`, room.Shard(), room, mxid)
 }
 
+// JoinedMembers returns at most limit of the Matrix users who are in a room.
+func (r *Reader) JoinedMembers(ctx context.Context, room RoomID, limit int) ([]string, error) {
+	return column[string](ctx, r, `SELECT mxid FROM member WHERE shard = $1 AND room = $2 AND membership = 'join' ORDER BY mxid LIMIT $3`, room.Shard(), room, limit)
+}
+
 // MemberByURI returns one member by user URI, or ErrNotFound.
 func (r *Reader) MemberByURI(ctx context.Context, room RoomID, uri string) (Member, error) {
 	return get[Member](ctx, r, `SELECT `+memberColumns+` FROM member WHERE shard = $1 AND room = $2 AND uri = $3`, room.Shard(), room, uri)

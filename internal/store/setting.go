@@ -54,6 +54,12 @@ func (tx *Tx) SetManagementRoom(ctx context.Context, mxid, roomID string) error 
 	return err
 }
 
+// ForgetManagementRoom notes that the bot does not talk with a user in a room any more.
+func (tx *Tx) ForgetManagementRoom(ctx context.Context, roomID string) error {
+	_, err := tx.exec(ctx, `DELETE FROM management_room WHERE room_id = $1`, roomID)
+	return err
+}
+
 // DirectRoom returns the direct room of a pair at a hub, in either order, or ErrNotFound.
 func (r *Reader) DirectRoom(ctx context.Context, hub, one, other string) (RoomID, error) {
 	one, other = min(one, other), max(one, other)
