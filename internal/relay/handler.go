@@ -257,12 +257,18 @@ func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, before had) (
 	var changes mls.Changes
 	var unread error
 	if verdict.Item != nil && ours {
-		app, changes, unread = v.group.Unprotect(s.now, q.Message.Raw)
+		app, changes, unread = v.group.UnprotectFrom(s.now, q.Message.Raw, func(leaf *mls.LeafNode) bool {
+			id, ok := identityOf(leaf)
+			return ok && id.User.Same(q.SendingURI)
+		})
 	}
 	if app == nil {
 		if answer, err := before(); answer != nil || err != nil {
 			return answer, err
 		}
+	}
+	if unread != nil && noMessage(unread) {
+		verdict = &hub.SubmitVerdict{Response: wire.SubmitMessageResponse{StatusCode: wire.SubmitNotAllowed}, Reason: unread.Error()}
 	}
 	if verdict.Item == nil {
 		s.Log.Info().Stringer("room", v.head.ID).Str("peer", peer).Str("reason", verdict.Reason).Str("fate", "refused").Msg("a message was not accepted")
@@ -274,15 +280,19 @@ func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, before had) (
 		return verdict.Response.Marshal(), nil
 	}
 	if unread != nil {
-		// The hub accepts what it cannot read: it is a member by our choice only.
+		// Others may be able to read what we cannot: of an epoch from before we came, or far ahead in its ratchet.
 		return verdict.Response.Marshal(), s.onUnreadable(verdict.Item, unread)
 	}
 	s.fx.changes = append(s.fx.changes, changes)
-	if id, ok := identityOf(app.Leaf); !ok || !id.User.Same(q.SendingURI) {
-		s.Log.Warn().Stringer("room", v.head.ID).Str("peer", peer).Str("fate", "ignored").Msg("a message is of another user than it was sent for")
-		return verdict.Response.Marshal(), nil
-	}
 	return verdict.Response.Marshal(), s.onApplication(app, verdict.Item)
+}
+
+// noMessage tells whether what a hub could not read is a message to nobody: one that every member refuses, or one of a client here,
+// which nobody else sends. A hub that knows it lets nobody be troubled by it (draft-ietf-mimi-protocol-06 §5.4: notAllowed, "nonsensical
+// inputs"). A sender that is not the sendingUri is such a one: a frank would vouch for somebody who did not write it.
+func noMessage(unread error) bool {
+	kind := mls.KindOf(unread)
+	return kind == mls.KindInvalid || kind == mls.KindMalformed || errors.Is(unread, mls.ErrOwnMessage)
 }
 
 // allow counts a use of something limited by the hour.

@@ -173,16 +173,22 @@ func TestHubRefusals(t *testing.T) {
 
 func TestHubRefusesMessages(t *testing.T) {
 	p := newPair(t, warm, "c.example").begin()
+	const carolURI = "mimi://b.example/u/carol"
+	p.b.hs.users[p.b.hs.mxid("carol")] = true
+	p.a.hs.invite(p.room, p.alice, p.a.ghost(carolURI))
+	p.settle()
 	ctx, uri := context.Background(), wire.IdentifierURI(p.a.room(p.room).URI)
 	v := p.b.view(p.portal)
-	leaf, _ := v.ownLeaf("mimi://b.example/u/bob")
-	protect := func() wire.Message {
+	by := func(user string) wire.Message {
+		leaf, _ := v.ownLeaf(user)
 		m, _, err := v.group.Protect(p.b.relay.Rand, leaf, []byte("x"), room.MessageAAD(v.group.Dictionary(), []byte("salt"), []byte("x")), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return wire.NewMessage(m.Message)
 	}
+	protect := func() wire.Message { return by(bobURI) }
+	carol := by(carolURI)
 	submit := func(peer string, q wire.SubmitMessageRequest) wire.SubmitResponseCode {
 		t.Helper()
 		r, err := p.a.relay.SubmitMessage(ctx, peer, uri, q.Marshal())
@@ -204,6 +210,23 @@ func TestHubRefusesMessages(t *testing.T) {
 		t.Errorf("nobody's sendingUri: code %d", c)
 	}
 	p.equal("state", p.mark(p.a, p.room), before)
+	// What no member would take goes to nobody: of another client than the sender's, of one of the hub's own, or broken.
+	fanned := p.calls[verbNotify]
+	broken := protect()
+	broken.Raw[len(broken.Raw)-1] ^= 1
+	for what, m := range map[string]wire.Message{"of carol": carol, "of the hub's own": p.said(p.a.view(p.room).group, p.view(p.a).group.OwnLeaves()[0], "x").Message, "broken": broken} {
+		if c := submit("b.example", wire.SubmitMessageRequest{Message: m, SendingURI: bobURI}); c != wire.SubmitNotAllowed {
+			t.Errorf("a message %s as bob's: code %d", what, c)
+		}
+	}
+	p.a.relay.Forget() // who spoke as the hub's own moved the group in memory
+	p.settle()
+	p.equal("state", p.mark(p.a, p.room), before)
+	p.equal("fan-outs", p.calls[verbNotify], fanned)
+	// Carol's is hers still.
+	if c := submit("b.example", wire.SubmitMessageRequest{Message: carol, SendingURI: carolURI}); c != wire.SubmitAccepted {
+		t.Errorf("a message of carol as hers: code %d", c)
+	}
 	// The same request again gets the same answer, and nothing happens twice.
 	q := wire.SubmitMessageRequest{Message: protect(), SendingURI: "mimi://b.example/u/bob"}
 	first, err := p.a.relay.SubmitMessage(ctx, "b.example", uri, q.Marshal())

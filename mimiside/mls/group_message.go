@@ -101,6 +101,12 @@ func (g *Group) openPrivate(now time.Time, m *PrivateMessage) (*AuthenticatedCon
 // remembered. A message of an own leaf gives ErrOwnMessage, one that was opened before ErrReplay, one of a later
 // epoch ErrWrongEpoch with KindEpoch.
 func (g *Group) Unprotect(now time.Time, message []byte) (*Application, Changes, error) {
+	return g.UnprotectFrom(now, message, nil)
+}
+
+// UnprotectFrom is Unprotect of a message of which something is claimed about the sender: claimed gets the leaf that signed it, and when
+// it says no the error is ErrSender. Nothing changes then: the message can be opened later. A nil claimed claims nothing.
+func (g *Group) UnprotectFrom(now time.Time, message []byte, claimed func(*LeafNode) bool) (*Application, Changes, error) {
 	const op = "unprotect message"
 	m, err := parse(message)
 	if err != nil {
@@ -112,6 +118,9 @@ func (g *Group) Unprotect(now time.Time, message []byte) (*Application, Changes,
 	a, sender, key, err := g.openPrivate(now, m.Private)
 	if err != nil {
 		return nil, Changes{}, fail(KindInvalid, op, err)
+	}
+	if claimed != nil && !claimed(sender.leaf) {
+		return nil, Changes{}, failf(KindInvalid, op, ErrSender, "leaf %d", a.Content.Sender.Leaf)
 	}
 	var c Changes
 	generation := key.key.generation
