@@ -72,7 +72,7 @@ func TestWhatTheOperatorAllowsIsDialled(t *testing.T) {
 }
 
 // A proxy of the environment is not asked for addresses that others chose, even where its own address may be dialled: it would open what the guard does not
-// (activitypub.md §6, "SSRF, private addresses").
+// (docs/activitypub.md, "SSRF, private addresses").
 func TestTheProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
 	asked := atomic.Int64{}
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

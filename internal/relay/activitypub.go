@@ -20,7 +20,7 @@ import (
 )
 
 // ActivityPub is the relay's second face: conversations with ActivityPub actors. Each is a room of its own kind in the same store, with the
-// same step, outbox and MLS engine; its MLS group is one of ActivityPub actors (activitypub.md §2.8). It implements activitypub.Backend.
+// same step, outbox and MLS engine; its MLS group is one of ActivityPub actors (docs/activitypub.md). It implements activitypub.Backend.
 //
 // Requests are worked off at once, inside whoever brings them: the step's transaction is what makes them durable. Matrix events are inputs of
 // the relay's worker like those of other rooms.

@@ -31,7 +31,7 @@ func (a *ActivityPub) blockedAmong(actors []string) []string {
 const roomsAtOnce = 500
 
 // LeaveBlocked looks for conversations and channels with people of blocked servers, and lets ours leave the conversations and the channels that such a server
-// leads; from channels of ours those people are removed (activitypub.md §6, "Blocked origins"). It is to be called when a server was blocked, and at the start.
+// leads; from channels of ours those people are removed (docs/activitypub.md, "Blocked origins"). It is to be called when a server was blocked, and at the start.
 // Rooms that are being left are passed over. What it decides is stored when it returns.
 func (a *ActivityPub) LeaveBlocked(ctx context.Context) error {
 	for after := (store.RoomID{}); ; {

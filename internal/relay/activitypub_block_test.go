@@ -36,7 +36,7 @@ func count(texts []string, part string) int {
 	return strings.Count(strings.Join(texts, "\n"), part)
 }
 
-// TestAConversationWithABlockedServerIsLeft (activitypub.md §6, "Blocked origins"): whoever is ours leaves, once, and is told; the commit of the leave is taken from the
+// TestAConversationWithABlockedServerIsLeft (docs/activitypub.md, "Blocked origins"): whoever is ours leaves, once, and is told; the commit of the leave is taken from the
 // blocked server, and nothing else is; what is said after that goes nowhere.
 func TestAConversationWithABlockedServerIsLeft(t *testing.T) {
 	g := newAPGroup(t)

@@ -103,7 +103,7 @@ func (x *apStep) onThreadTask(t threadTask, raw json.RawMessage) error {
 	return x.changeThread(t)
 }
 
-// changeThread adds and removes actors by commits in the name of an actor of ours (activitypub.md §2.6, §2.7).
+// changeThread adds and removes actors by commits in the name of an actor of ours (docs/activitypub.md).
 func (x *apStep) changeThread(t threadTask) error {
 	there := x.thread.Actors()
 	add := slices.DeleteFunc(slices.Clone(t.Add), func(a string) bool { return slices.Contains(there, a) })

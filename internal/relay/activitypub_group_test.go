@@ -119,7 +119,7 @@ func TestAGroupOfThreeBridges(t *testing.T) {
 }
 
 // TestTwoAddAtOnce: two members add somebody at the same time and go on talking. One of the commits wins; the other is made again, and what was said upon
-// it is heard, once (activitypub.md §2.6).
+// it is heard, once (docs/activitypub.md).
 func TestTwoAddAtOnce(t *testing.T) {
 	g := newAPGroup(t)
 	g.invite(g.a, g.at, g.alice, "@carol@c.example")

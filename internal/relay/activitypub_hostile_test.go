@@ -12,7 +12,7 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 )
 
-// TestNobodyIsMadeByALeaf (row "Ghost members" of activitypub.md §6): a leaf in the name of an actor of ours who has no client is refused, and makes nothing of it.
+// TestNobodyIsMadeByALeaf (row "Ghost members" of docs/activitypub.md): a leaf in the name of an actor of ours who has no client is refused, and makes nothing of it.
 func TestNobodyIsMadeByALeaf(t *testing.T) {
 	n, ctx := newAPNode(t, newWorld(t, "sqlite"), map[string]string{}, "a.example"), context.Background()
 	actor := n.face.Site.User("nobody")

@@ -175,7 +175,7 @@ func TestChangedKeysAreTold(t *testing.T) {
 }
 
 // TestALeafMustBeItsActors: a leaf that a member adds in the name of somebody is refused when that actor does not offer its key, or is not there; one
-// whose key it offers is taken. S001-044 … S001-047, activitypub.md §6 "Ghost members".
+// whose key it offers is taken. S001-044 … S001-047, docs/activitypub.md, "Ghost members".
 func TestALeafMustBeItsActors(t *testing.T) {
 	p, ctx := newAPPair(t), context.Background()
 	room, _, err := p.b.face.Owns(ctx, p.bt.id)

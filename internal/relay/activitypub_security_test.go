@@ -10,7 +10,7 @@ import (
 	ap "github.com/matrix-mimi/bridge/mimiside/activitypub"
 )
 
-// These are rows of the security list (activitypub.md §6) that need a whole bridge.
+// These are rows of the security list (docs/activitypub.md) that need a whole bridge.
 
 // TestWhatCameIsRememberedForAMonth (row "Replay"): a message and a question that come again within 30 days, in other activities or by another inbox, count once; what is
 // remembered of them outlives every signature that could bring them again, and goes after that.

@@ -110,7 +110,7 @@ func (r *ReceivedActivity) check(signer string, hostsGroup, forwarded bool) (*Ac
 	return a, err
 }
 
-// fetchObject gets the object of a Create that only names it: it must be of the actor's own server, which is asked for it (activitypub.md §2.1). Errors that are
+// fetchObject gets the object of a Create that only names it: it must be of the actor's own server, which is asked for it (docs/activitypub.md). Errors that are
 // not ErrActivity are temporary.
 func (a *Activity) fetchObject(ctx context.Context, g *Gate, hostsGroup bool) error {
 	if a.Type != "Create" || a.Object != nil {

@@ -53,7 +53,7 @@ func MIMIID(group []byte, sender, id string) content.MessageID {
 }
 
 // Naming makes the content by which an actor of ours changes the name or the topic of a group; the object is the group itself, by its id
-// (activitypub.md §2.7).
+// (docs/activitypub.md).
 func Naming(id content.MessageID, actor, group, name, topic string) *Content {
 	return &Content{Type: "Update", ID: NewID(id), Actor: actor, Item: &Item{Type: "Group", ID: group, AttributedTo: actor, Name: name, Summary: topic}}
 }

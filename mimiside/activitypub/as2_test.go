@@ -51,7 +51,7 @@ func single(t *testing.T, m *content.Message) content.SinglePart {
 	return s
 }
 
-// TestWhatMembersSay is the table of activitypub.md §2.7 from ActivityPub to MIMI. S001-048 … S001-080.
+// TestWhatMembersSay is the table of docs/activitypub.md from ActivityPub to MIMI. S001-048 … S001-080.
 func TestWhatMembersSay(t *testing.T) {
 	png := base64.StdEncoding.EncodeToString([]byte("png"))
 	for _, tc := range []struct {
@@ -155,7 +155,7 @@ func TestNobodySpeaksAsAnother(t *testing.T) {
 	}
 }
 
-// TestWhatWeSay is the table of activitypub.md §2.7 from MIMI to ActivityPub.
+// TestWhatWeSay is the table of docs/activitypub.md from MIMI to ActivityPub.
 func TestWhatWeSay(t *testing.T) {
 	id := MIMIID([]byte("g"), alice, "mine")
 	text := func(kind, s string) content.Part {

@@ -53,7 +53,7 @@ func (n *network) deliver(t *testing.T, rng *mathrand.Rand) [][]string {
 }
 
 // TestManyCommitAtOnce: four members, several of whom commit in the same epoch and on top of their commits; whatever the order in which all of it comes,
-// all of them end in the same epoch, and what they say then is heard by all (activitypub.md §2.6).
+// all of them end in the same epoch, and what they say then is heard by all (docs/activitypub.md).
 func TestManyCommitAtOnce(t *testing.T) {
 	for round := range 40 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {

@@ -149,16 +149,34 @@ func TestDoubleKnock(t *testing.T) {
 	}
 }
 
-// TestAnAdvertisedScheme: generator.implements switches an origin that is not known yet (FEP-844e).
+// TestAnAdvertisedScheme: an actor whose generator implements RFC 9421 is sent to that way first (FEP-844e), unless it is known what its server takes.
 func TestAnAdvertisedScheme(t *testing.T) {
-	m := NewSchemeMemory("")
-	a := &RemoteActor{ID: "https://a.example/u/bob", Implements: []string{implementsRFC9421}}
-	m.Advertised(a, testNow)
-	if m.First("https://a.example", testNow) != RFC9421 || m.First("https://c.example", testNow) != Cavage {
-		t.Fatal("not remembered")
-	}
-	if m.First("https://a.example", testNow.Add(31*24*time.Hour)) != Cavage {
-		t.Fatal("not forgotten")
+	for name, tc := range map[string]struct {
+		implements any
+		took       Scheme
+		want       Scheme
+	}{
+		"advertised":             {[]any{Object{"href": implementsRFC9421}}, "", RFC9421},
+		"not advertised":         {nil, "", Cavage},
+		"known by what it takes": {[]any{Object{"href": implementsRFC9421}}, Cavage, Cavage},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, m := newWeb(t), NewSchemeMemory("")
+			id := w.URL + "/u/bob"
+			w.put("/u/bob", Object{"id": id, "type": "Person", "inbox": id + "/inbox", "generator": Object{"type": "Application", "implements": tc.implements}})
+			if tc.took != "" {
+				m.Took(originOf(id), tc.took, testNow)
+			}
+			if _, err := NewPeople(testFetcher(FetcherConfig{Memory: m})).Actor(context.Background(), id, false); err != nil {
+				t.Fatal(err)
+			}
+			if got := m.First(originOf(id), testNow); got != tc.want {
+				t.Errorf("%s is tried first, want %s", got, tc.want)
+			}
+			if m.First(originOf(id), testNow.Add(31*24*time.Hour)) != Cavage {
+				t.Error("not forgotten")
+			}
+		})
 	}
 }
 
@@ -206,26 +224,19 @@ func TestPackagesInEveryForm(t *testing.T) {
 	}
 }
 
-// TestAPeersPackageIsChecked is the three-step check of the authentication service, with the credential. S001-044 … S001-047.
-func TestAPeersPackageIsChecked(t *testing.T) {
-	w := newWeb(t)
-	id := w.URL + "/u/bob"
-	listed, unlisted, foreign := newMember(t, id), newMember(t, id), newMember(t, w.URL+"/u/eve")
-	node := func(m member) Object {
-		return Object{"type": "KeyPackage", "content": base64.StdEncoding.EncodeToString(m.key.KeyPackage.Marshal())}
-	}
-	w.put("/u/bob", Object{"id": id, "type": "Person", "inbox": id + "/inbox", "keyPackages": []any{node(listed), node(foreign)}})
-	w.put("/u/plain", Object{"id": w.URL + "/u/plain", "type": "Person", "inbox": w.URL + "/u/plain/inbox"})
-	p := NewPeople(testFetcher(FetcherConfig{}))
+// TestAPackageIsItsActors: a KeyPackage names its actor, and its signatures hold. S001-044.
+func TestAPackageIsItsActors(t *testing.T) {
+	const bob = "https://a.example/u/bob"
+	broken := *newMember(t, bob).key.KeyPackage
+	broken.Signature = append([]byte{}, broken.Signature...)
+	broken.Signature[0] ^= 1
 	for name, tc := range map[string]struct {
-		actor string
-		kp    *mls.KeyPackage
-		ok    bool
+		kp *mls.KeyPackage
+		ok bool
 	}{
-		"listed": {id, listed.key.KeyPackage, true}, "not listed": {id, unlisted.key.KeyPackage, false}, "of another": {id, foreign.key.KeyPackage, false},
-		"actor without packages": {w.URL + "/u/plain", listed.key.KeyPackage, false}, "no actor": {w.URL + "/u/nobody", listed.key.KeyPackage, false},
+		"own": {newMember(t, bob).key.KeyPackage, true}, "of another": {newMember(t, "https://a.example/u/eve").key.KeyPackage, false}, "broken signature": {&broken, false},
 	} {
-		if err := p.CheckPackage(context.Background(), tc.actor, tc.kp); (err == nil) != tc.ok {
+		if err := CheckOwn(tc.kp, bob); (err == nil) != tc.ok {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -289,7 +300,7 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// TestDialects are the rules of activitypub.md §2.4.
+// TestDialects are the rules of docs/activitypub.md.
 func TestDialects(t *testing.T) {
 	for name, tc := range map[string]struct {
 		a     RemoteActor

@@ -49,7 +49,7 @@ func carrying(octets []byte, change Object) Object {
 	return o
 }
 
-// TestReadings has a case for each of the envelope rules of activitypub.md §2.1, by the name that docs/activitypub.md gives it: what is sent, and what is read. S001-025,
+// TestReadings has a case for each of the envelope rules of docs/activitypub.md, by the name that docs/activitypub.md gives it: what is sent, and what is read. S001-025,
 // S001-026, S000-063, S000-065, S000-068, S000-073, S000-075.
 func TestReadings(t *testing.T) {
 	site, alice := Site{Base: "https://b.example"}, "https://b.example/ap/u/alice"

@@ -168,6 +168,7 @@ func (p *People) Actor(ctx context.Context, id string, fresh bool) (*RemoteActor
 		}
 		return nil, err
 	}
+	p.fetch.cfg.Memory.advertised(a, now)
 	p.actors.put(id, a, d.Size, now.Add(actorAge))
 	return a, nil
 }
@@ -336,32 +337,6 @@ func (w *packageWalk) add(o Object) error {
 		w.done = w.enough != nil && w.enough(x.KeyPackage)
 	}
 	return nil
-}
-
-// CheckPackage is the authentication service for a peer's KeyPackage (MLS over ActivityPub, "Authentication Service"): the actor was
-// fetched from its id, has keyPackages, and offers this very package; and the package is its own: basic credential, identity = id of the actor.
-func (p *People) CheckPackage(ctx context.Context, actor string, kp *mls.KeyPackage) error {
-	a, err := p.Actor(ctx, actor, true)
-	if err != nil {
-		return err
-	}
-	if a.KeyPackages == nil {
-		return fmt.Errorf("%w: %s has no keyPackages", ErrActor, actor)
-	}
-	if err := CheckOwn(kp, actor); err != nil {
-		return err
-	}
-	list, err := p.Packages(ctx, a, nil)
-	if err != nil {
-		return err
-	}
-	want := string(kp.Marshal())
-	for _, have := range list {
-		if string(have.Bytes) == want {
-			return nil
-		}
-	}
-	return fmt.Errorf("%w: the KeyPackage is not among those of %s", ErrActor, actor)
 }
 
 // CheckOwn checks a KeyPackage's signatures and that its credential names the actor.

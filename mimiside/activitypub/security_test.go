@@ -16,7 +16,7 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 )
 
-// These are rows of the security list (activitypub.md §6) that no other test has.
+// These are rows of the security list (docs/activitypub.md) that no other test has.
 
 // TestEveryHopIsJudged (row "Redirects"): three are followed, a fourth is not, and each leads only where a fetch may go at all.
 func TestEveryHopIsJudged(t *testing.T) {

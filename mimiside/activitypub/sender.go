@@ -47,8 +47,8 @@ func (m *SchemeMemory) Took(origin string, s Scheme, now time.Time) {
 	}
 }
 
-// Advertised notes what an actor's document says of RFC 9421 (FEP-844e), unless its origin is known already.
-func (m *SchemeMemory) Advertised(a *RemoteActor, now time.Time) {
+// advertised notes what an actor's document says of RFC 9421 (FEP-844e), unless its origin is known already.
+func (m *SchemeMemory) advertised(a *RemoteActor, now time.Time) {
 	if m == nil || !slices.Contains(a.Implements, implementsRFC9421) {
 		return
 	}

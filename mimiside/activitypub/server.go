@@ -248,7 +248,7 @@ func (s *Server) inbox(w http.ResponseWriter, r *http.Request, owner string) (si
 	return signer, nil
 }
 
-// leaver is who signed a handshake that is taken from a blocked server, because without it ours do not get out of its group (activitypub.md §6, "Blocked
+// leaver is who signed a handshake that is taken from a blocked server, because without it ours do not get out of its group (docs/activitypub.md, "Blocked
 // origins"). ErrBlocked for everything else; other errors are temporary.
 func (s *Server) leaver(r *http.Request, received *ReceivedActivity, body []byte) (string, error) {
 	groups := received.HandshakesOf()

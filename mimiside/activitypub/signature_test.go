@@ -50,7 +50,7 @@ func TestSignaturesComeBack(t *testing.T) {
 	}
 }
 
-// TestSignaturesThatDoNotCount are the rows "Replay" and "Digest" of the security list, and the library's gaps (activitypub.md §4.2).
+// TestSignaturesThatDoNotCount are the rows "Replay" and "Digest" of the security list, and the library's gaps (docs/activitypub.md).
 func TestSignaturesThatDoNotCount(t *testing.T) {
 	key := SigningKey{ID: "https://a.example/u/bob#main-key", Private: testKey(0)}
 	signed := func(scheme Scheme, at time.Time) *http.Request {

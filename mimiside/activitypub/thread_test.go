@@ -123,7 +123,7 @@ func TestAConversation(t *testing.T) {
 	}
 }
 
-// TestTwoCommitsAtOnce: without a sequencer both sides find the same winner, and go on together (activitypub.md §2.6).
+// TestTwoCommitsAtOnce: without a sequencer both sides find the same winner, and go on together (docs/activitypub.md).
 func TestTwoCommitsAtOnce(t *testing.T) {
 	won := map[bool]int{}
 	for try := 0; try < 20 && (won[true] == 0 || won[false] == 0); try++ {

@@ -422,7 +422,7 @@ func (b *bridge) claim(handle string) (string, *mls.KeyPackage) {
 	if err != nil || len(list) == 0 {
 		b.t.Fatal("no KeyPackage: ", err)
 	}
-	if err := b.people.CheckPackage(context.Background(), a.ID, list[0].KeyPackage); err != nil {
+	if err := ap.CheckOwn(list[0].KeyPackage, a.ID); err != nil {
 		b.t.Fatal(err)
 	}
 	return a.ID, list[0].KeyPackage

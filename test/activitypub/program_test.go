@@ -62,7 +62,7 @@ func TestProgram(t *testing.T) {
 			t.Logf("the bridge's log ends:\n%s", p.bridge.Process().LogTail(6000))
 		}
 	})
-	// A proxy of the environment is no way to other servers: nothing of what follows goes through it (activitypub.md §6, "SSRF, private addresses").
+	// A proxy of the environment is no way to other servers: nothing of what follows goes through it (docs/activitypub.md, "SSRF, private addresses").
 	port, asked := private(t)
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
 		p.proxies = append(p.proxies, name+"=http://127.0.0.1:"+port)
