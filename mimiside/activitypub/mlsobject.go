@@ -121,21 +121,6 @@ func MLSCarrier(o Object) (*MLSObject, error) {
 	return nil, ErrMLSObject
 }
 
-// GroupOf returns the group id and the epoch that a message names; ok is false for a Welcome, whose group is secret, and for
-// a KeyPackage.
-func (x *MLSObject) GroupOf() (group []byte, epoch uint64, ok bool) {
-	switch {
-	case x.Message == nil:
-	case x.Message.Public != nil:
-		return x.Message.Public.Content.GroupID, x.Message.Public.Content.Epoch, true
-	case x.Message.Private != nil:
-		return x.Message.Private.GroupID, x.Message.Private.Epoch, true
-	case x.Message.GroupInfo != nil:
-		return x.Message.GroupInfo.Context.GroupID, x.Message.GroupInfo.Context.Epoch, true
-	}
-	return nil, 0, false
-}
-
 // HandshakesOf are the groups whose commits and proposals an activity carries, itself or inside an Announce; nil when it carries anything else of MLS, or
 // nothing. The activity need not be checked yet.
 func (r *ReceivedActivity) HandshakesOf() [][]byte {

@@ -210,8 +210,8 @@ func TestReadings(t *testing.T) {
 		"read: conversation and context are a hint": func(t *testing.T) {
 			for _, property := range []string{"conversation", "mls:conversation", "context"} {
 				_, x := read(t, carrying(private, Object{property: "https://a.example/c/9"}), nil)
-				group, _, ok := x.GroupOf()
-				if x.Conversation != "https://a.example/c/9" || !ok || string(group) != "mimi://b.example/g/1" {
+				group := x.Message.Private.GroupID
+				if x.Conversation != "https://a.example/c/9" || string(group) != "mimi://b.example/g/1" {
 					t.Errorf("%s: %+v %q", property, x, group)
 				}
 			}

@@ -109,14 +109,6 @@ func (a *RemoteActor) Key(id string) (crypto.PublicKey, error) {
 	return nil, fmt.Errorf("%w: %s does not list the key", ErrActor, a.ID)
 }
 
-// DeliverTo is where activities for the actor go: the shared inbox of its server where there is one.
-func (a *RemoteActor) DeliverTo() string {
-	if a.SharedInbox != "" {
-		return a.SharedInbox
-	}
-	return a.Inbox
-}
-
 // IsChannel tells whether the actor is of a type that a channel has.
 func (a *RemoteActor) IsChannel() bool { return slices.Contains(channelTypes, a.Type) }
 

@@ -240,7 +240,7 @@ func TestAnActorsInboxIsItsOwn(t *testing.T) {
 		}
 	}
 	a, err := ReadActor(actor(Object{"endpoints": Object{"sharedInbox": "https://c.example/inbox"}}))
-	if err != nil || a.DeliverTo() != id+"/inbox" {
+	if err != nil || a.Inbox != id+"/inbox" || a.SharedInbox != "" {
 		t.Fatalf("%+v %v", a, err)
 	}
 }

@@ -412,16 +412,3 @@ func told(err error) error {
 	}
 	return err
 }
-
-// Undo takes back the last commit of ours that the sequencer of a channel refused, when nothing followed it.
-func (t *Thread) Undo() (*Effect, error) {
-	if t.fork == nil || !t.fork.Own || t.fork.Epoch+1 != t.Group.Epoch() {
-		return nil, ErrOld
-	}
-	back, err := mls.LoadGroup(t.cfg, t.fork.Pieces)
-	if err != nil {
-		return nil, err
-	}
-	t.Group, t.fork = back, t.fork.Prev
-	return &Effect{Whole: true, Lost: true}, nil
-}

@@ -94,9 +94,6 @@ func TestAppDataUpdate(t *testing.T) {
 	if c := message(t, s.Commit()).Public.Content.Commit; c.Path != nil {
 		t.Error("app data needs no path")
 	}
-	if _, there := s.PreviousDictionary().Get(testComponent); there {
-		t.Error("component was there before")
-	}
 	want := "by reference by value and again"
 	for _, h := range []*held{x.a, x.p, x.view} {
 		if got, _ := h.Dictionary().Get(testComponent); string(got) != want {

@@ -1,7 +1,6 @@
 package mls
 
 import (
-	"bytes"
 	"maps"
 	"slices"
 	"time"
@@ -184,6 +183,3 @@ func compareChunks(a, b chunkID) int {
 	}
 	return int(a.number) - int(b.number)
 }
-
-// SameCommit tells whether message is the very commit that s was made or received with.
-func (s *Staged) SameCommit(message []byte) bool { return bytes.Equal(s.commit, message) }

@@ -200,9 +200,6 @@ func (g *Group) Context() *GroupContext {
 // Dictionary returns the app_data_dictionary of the GroupContext, nil when there is none.
 func (g *Group) Dictionary() AppDataDictionary { return g.cur.rules.dictionary }
 
-// ExternalSenders returns the external_senders of the GroupContext.
-func (g *Group) ExternalSenders() []ExternalSender { return g.cur.rules.external }
-
 // Members returns all members from left to right.
 func (g *Group) Members() []Member {
 	out := make([]Member, 0, g.cur.tree.memberCount())

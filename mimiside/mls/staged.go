@@ -94,9 +94,6 @@ func (s *Staged) FullGroupInfo(p *PartialGroupInfo) (*GroupInfo, error) {
 	return p.Full(s.next.context, s.next.tag, s.committer, s.CommitterLeaf().SignatureKey, s.next.tree.marshal())
 }
 
-// ConfirmationTag returns the confirmation tag of the commit.
-func (s *Staged) ConfirmationTag() []byte { return s.next.tag }
-
 // Members returns all members of the next epoch.
 func (s *Staged) Members() []Member {
 	out := make([]Member, 0, s.next.tree.memberCount())
@@ -107,17 +104,8 @@ func (s *Staged) Members() []Member {
 	return out
 }
 
-// Context returns the GroupContext of the next epoch.
-func (s *Staged) Context() *GroupContext {
-	c := s.next.context
-	return &c
-}
-
 // Dictionary returns the app_data_dictionary of the next epoch.
 func (s *Staged) Dictionary() AppDataDictionary { return s.next.rules.dictionary }
-
-// PreviousDictionary returns the app_data_dictionary before the commit.
-func (s *Staged) PreviousDictionary() AppDataDictionary { return s.base.rules.dictionary }
 
 // ConfirmedTranscriptHash returns the confirmed transcript hash of the next epoch: equal for two members only if
 // they follow the same commit.

@@ -167,7 +167,7 @@ func TestWeTakeWhatFedifySends(t *testing.T) {
 		}
 	}
 	a, err := b.people.Actor(context.Background(), origin+"/u/fedi", false)
-	if err != nil || ap.DialectOf(a, false) != ap.DialectNone || a.DeliverTo() != origin+"/inbox" {
+	if err != nil || ap.DialectOf(a, false) != ap.DialectNone || a.SharedInbox != origin+"/inbox" {
 		t.Fatalf("%+v %v", a, err)
 	}
 	// An inbox that refuses RFC 9421 gets the same activity signed as draft-cavage.
