@@ -243,7 +243,7 @@ func TestRanksOfRoles(t *testing.T) {
 
 // The level of most people is the default of a portal, so that its power levels name few.
 func TestDefaultLevelIsThatOfMost(t *testing.T) {
-	s := NewStanding(policy.DefaultRoles(policy.RoleOptions{}))
+	s := NewStanding(ladderRoles())
 	mxid := func(uri string) (id.UserID, bool) { return id.UserID("@" + uri + ":hs"), true }
 	list := policy.ParticipantList{{User: "a", Role: policy.RoleMuted}, {User: "b", Role: policy.RoleMuted}, {User: "c", Role: policy.RoleMember}}
 	p := s.PowerLevels(list, "@bot:hs", mxid)
@@ -254,7 +254,7 @@ func TestDefaultLevelIsThatOfMost(t *testing.T) {
 
 // How who comes in and who reads what was said before is told, both ways.
 func TestJoiningAndHistory(t *testing.T) {
-	roles := policy.DefaultRoles(policy.RoleOptions{})
+	roles := ladderRoles()
 	for visibility, want := range map[string]struct {
 		sharing policy.Optionality
 		shown   string
@@ -274,7 +274,7 @@ func TestJoiningAndHistory(t *testing.T) {
 		var ranks Ranks
 		h := ranks.Hierarchy(event.ParsePowerLevels(nil), nil, HubOptions{JoinRule: rule})
 		for _, found := range []bool{false, true} {
-			s, err := policy.StateOf(map[uint16][]byte{policy.ComponentRoles: h.Roles.Marshal(), policy.ComponentBase: (&policy.BaseRoomPolicy{Discoverable: found}).Marshal()})
+			s, err := parseState(map[uint16][]byte{policy.ComponentRoles: h.Roles.Marshal(), policy.ComponentBase: (&policy.BaseRoomPolicy{Discoverable: found}).Marshal()})
 			if err != nil {
 				t.Fatal(err)
 			}

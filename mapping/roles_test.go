@@ -44,9 +44,32 @@ func levelsOf(p event.PowerLevels, users []id.UserID) []int64 {
 	return out
 }
 
+// parseState is the state of a room whose components are given.
+func parseState(components map[uint16][]byte) (*policy.State, error) {
+	return policy.ParseState(func(id uint16) ([]byte, bool) { data, ok := components[id]; return data, ok })
+}
+
+// ladderRoles are muted, member, moderator and admin, each with the rights of the one below; members have more on top.
+func ladderRoles(more ...policy.Capability) policy.RoleData {
+	muted := policy.ReadingCapabilities()
+	member := slices.Concat(muted, policy.WritingCapabilities(), policy.ReactingCapabilities(), []policy.Capability{policy.CanDeleteOwnMessage}, more)
+	moderator := slices.Concat(member, []policy.Capability{policy.CanRemoveParticipant, policy.CanKick, policy.CanBan, policy.CanUnBan, policy.CanChangeUserRole,
+		policy.CanDeleteOtherMessage, policy.CanDeleteOtherReaction, policy.CanChangeRoomName, policy.CanChangeRoomDescription, policy.CanChangeRoomAvatar,
+		policy.CanChangeRoomSubject, policy.CanChangeRoomMood})
+	if !slices.Contains(more, policy.CanAddParticipant) {
+		moderator = append(moderator, policy.CanAddParticipant)
+	}
+	return policy.Ladder(nil, policy.RoleMember, []policy.Rung{
+		{Index: policy.RoleMuted, Name: "muted", Capabilities: muted},
+		{Index: policy.RoleMember, Name: "member", Capabilities: member},
+		{Index: policy.RoleModerator, Name: "moderator", Capabilities: moderator},
+		{Index: policy.RoleAdmin, Name: "admin", Capabilities: append(moderator, policy.CanChangeOtherPolicyAttribute)},
+	})
+}
+
 // stateOf is a room with one participant a user, all active.
 func stateOf(t interface{ Fatal(...any) }, roles policy.RoleData, list policy.ParticipantList) *policy.State {
-	s, err := policy.StateOf(map[uint16][]byte{
+	s, err := parseState(map[uint16][]byte{
 		policy.ComponentRoles: roles.Marshal(), policy.ComponentParticipants: list.Marshal(),
 	})
 	if err != nil {
@@ -274,7 +297,7 @@ func TestStandingHandsOutNoRight(t *testing.T) {
 }
 
 func TestStandingOfAnOrdinaryRoom(t *testing.T) {
-	s := NewStanding(policy.DefaultRoles(policy.RoleOptions{MembersAdd: true}))
+	s := NewStanding(ladderRoles(policy.CanAddParticipant))
 	for role, want := range map[uint32]int64{policy.RoleMuted: -1, policy.RoleMember: 0, policy.RoleModerator: 50, policy.RoleAdmin: 60, policy.RoleBridge: 90} {
 		if s.Level(role) != want {
 			t.Errorf("role %d has level %d, want %d", role, s.Level(role), want)
@@ -297,7 +320,7 @@ func TestStandingOfAnOrdinaryRoom(t *testing.T) {
 }
 
 func TestPowerLevelsOfAHugeRoomAreBounded(t *testing.T) {
-	s := NewStanding(policy.DefaultRoles(policy.RoleOptions{}))
+	s := NewStanding(ladderRoles())
 	var list policy.ParticipantList
 	for n := range 5000 {
 		list = append(list, policy.UserRolePair{User: fmt.Sprintf("mimi://a.example/u/%040d", n), Role: []uint32{policy.RoleMuted, policy.RoleMember, policy.RoleAdmin}[n%3]})
@@ -374,7 +397,7 @@ func TestMetadata(t *testing.T) {
 }
 
 func TestConditions(t *testing.T) {
-	roles := policy.DefaultRoles(policy.RoleOptions{})
+	roles := ladderRoles()
 	if h := HistoryPolicy("joined", roles); h.Sharing != policy.Forbidden || HistoryVisibility(h) != "joined" {
 		t.Errorf("%+v", h)
 	}
@@ -403,7 +426,7 @@ func TestConditions(t *testing.T) {
 
 // Whoever comes into a portal of moderators only is none until the levels say so.
 func TestNewcomersOfAPortalHaveNoPower(t *testing.T) {
-	roles := policy.DefaultRoles(policy.RoleOptions{})
+	roles := ladderRoles()
 	list := policy.ParticipantList{{User: "mimi://a.example/u/a", Role: policy.RoleAdmin}, {User: "mimi://a.example/u/b", Role: policy.RoleModerator}}
 	p := NewStanding(roles).PowerLevels(list, "@bot:hs", func(uri string) (id.UserID, bool) { return id.UserID("@" + uri[len(uri)-1:] + ":hs"), true })
 	if p.UsersDefault >= p.Kick || p.UsersDefault > 0 {

@@ -369,7 +369,7 @@ func TestWhatARoleDoesNotAllowIsNotShown(t *testing.T) {
 	}
 	data[policy.ComponentRoles] = roles.Marshal()
 	var err error
-	s.room.policy, err = policy.StateOf(data)
+	s.room.policy, err = policy.ParseState(func(c uint16) ([]byte, bool) { d, there := data[c]; return d, there })
 	must0(t, err)
 	text := content.SinglePart{ContentType: content.TypePlain, Content: []byte("x")}
 	for what, c := range map[string]struct {

@@ -136,7 +136,7 @@ func TestHubRefusals(t *testing.T) {
 		mls.Proposal{Type: mls.ProposalRemove, Remove: v.leaves.Of("mimi://a.example/u/alice")[0]}), wire.UpdateNotAllowed)
 	p.refusedUpdate("ban without the right", "b.example", p.forge(listUpdate(policy.ParticipantListUpdate{
 		ChangedRoles: []policy.UserindexRolePair{{Index: alice, Role: policy.RoleBanned}}})), wire.UpdateNotAllowed)
-	p.refusedUpdate("new role definitions", "b.example", p.forge(appDataUpdate(mls.ComponentRolesList, policy.DefaultRoles(policy.RoleOptions{OpenJoin: true}).Marshal())),
+	p.refusedUpdate("new role definitions", "b.example", p.forge(appDataUpdate(mls.ComponentRolesList, policy.FixedRoles().Marshal())),
 		wire.UpdateNotAllowed)
 	meta := v.policy.Metadata
 	meta.RoomName = "mine"

@@ -139,16 +139,3 @@ func Capabilities() []Capability {
 	}
 	return out
 }
-
-// ParseCapability returns the capability with the registry's name. The draft's text also writes canUnban.
-func ParseCapability(name string) (Capability, bool) {
-	if name == "canUnban" {
-		return CanUnBan, true
-	}
-	for c, n := range capabilityNames {
-		if n == name {
-			return c, true
-		}
-	}
-	return 0, false
-}

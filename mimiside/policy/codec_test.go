@@ -255,6 +255,6 @@ func FuzzPolicyStructures(f *testing.F) {
 		for id := ComponentFrankingAgent; id <= ComponentExpiration; id++ {
 			dictionary[id] = in
 		}
-		_, _ = StateOf(dictionary)
+		_, _ = stateOf(dictionary)
 	})
 }

@@ -105,7 +105,7 @@ func TestJudgeCommit(t *testing.T) {
 	if v.Next.RoleIndex(outsider) != 2 || v.Next.Clients(outsider) != 1 || v.Next.Metadata.RoomName != "New" || s.RoleIndex(outsider) != 0 || s.Clients(outsider) != 0 {
 		t.Errorf("the room afterwards is %+v", v.Next)
 	}
-	reparsed, err := StateOf(v.Next.Dictionary())
+	reparsed, err := stateOf(v.Next.Dictionary())
 	if err != nil || reparsed.RoleIndex(outsider) != 2 || reparsed.Metadata.RoomName != "New" {
 		t.Errorf("its dictionary: %+v, %v", reparsed, err)
 	}
@@ -377,7 +377,7 @@ func TestPendingProposals(t *testing.T) {
 
 // TestDefaultRoles: who may do what to whom in a room of the bridge, strictly downwards.
 func TestDefaultRoles(t *testing.T) {
-	roles := DefaultRoles(RoleOptions{MembersAdd: true})
+	roles := ladderRoles(ladderOptions{membersAdd: true})
 	if err := roles.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -411,10 +411,10 @@ func TestDefaultRoles(t *testing.T) {
 			t.Errorf("role %d sends: %v", role, d)
 		}
 	}
-	if got := transitions(room(t, DefaultRoles(RoleOptions{}), list), Actor{URI: user(RoleMember, 1)}); got != "" {
+	if got := transitions(room(t, ladderRoles(ladderOptions{}), list), Actor{URI: user(RoleMember, 1)}); got != "" {
 		t.Errorf("members who may not add may move %q", got)
 	}
-	open := room(t, DefaultRoles(RoleOptions{OpenJoin: true, JoinCodes: true}), list)
+	open := room(t, ladderRoles(ladderOptions{openJoin: true, joinCodes: true}), list)
 	if d := Decide(open, Actor{URI: outsider}, Change{Kind: Join, Role: RoleMember, Clients: 1}); !d.Allowed {
 		t.Errorf("open join: %v", d)
 	}

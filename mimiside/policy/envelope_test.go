@@ -6,7 +6,7 @@ import (
 
 // TestEnvelope: S003-022, S003-053.
 func TestEnvelope(t *testing.T) {
-	roles := DefaultRoles(RoleOptions{MembersAdd: true, JoinCodes: true, OpenJoin: true})
+	roles := ladderRoles(ladderOptions{membersAdd: true, joinCodes: true, openJoin: true})
 	var list ParticipantList
 	for _, r := range []uint32{1, 2, 10, 10, 11, 11, 12} {
 		list = append(list, UserRolePair{user(r, 1+len(list)), r})
@@ -19,7 +19,7 @@ func TestEnvelope(t *testing.T) {
 	trustedBot.Trusted = true
 	moderator := Actor{URI: list[4].User}
 	change := func(f func(RoleData)) RoleData {
-		d := DefaultRoles(RoleOptions{MembersAdd: true})
+		d := ladderRoles(ladderOptions{membersAdd: true})
 		f(d)
 		return d
 	}
@@ -34,7 +34,7 @@ func TestEnvelope(t *testing.T) {
 		proposals []Proposal
 		want      Reason
 	}{
-		{"other roles", e, bot, []Proposal{b.set(bot, ComponentRoles, DefaultRoles(RoleOptions{}))}, ReasonNone},
+		{"other roles", e, bot, []Proposal{b.set(bot, ComponentRoles, ladderRoles(ladderOptions{}))}, ReasonNone},
 		{"a capability that is never given", e, bot, []Proposal{b.set(bot, ComponentRoles, change(func(d RoleData) { d.Role(RoleAdmin).Capabilities = Capabilities()[5:] }))}, ReasonEnvelope},
 		{"by a trusted actor", e, trustedBot, []Proposal{b.set(trustedBot, ComponentRoles, change(func(d RoleData) {
 			d.Role(RoleAdmin).Capabilities = append(d.Role(RoleAdmin).Capabilities, CanChangeRoleDefinitions)

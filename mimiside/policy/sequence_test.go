@@ -25,7 +25,7 @@ type world struct {
 func newWorld(t interface{ Fatalf(string, ...any) }, tb testing.TB, pick func(int) int) *world {
 	w := &world{t: t, pick: pick, leaves: make(map[uint32]string), seen: make(map[string]int)}
 	roles := []func() RoleData{cooperative, strict, moderated, organizations, func() RoleData {
-		return DefaultRoles(RoleOptions{MembersAdd: true, OpenJoin: true})
+		return ladderRoles(ladderOptions{membersAdd: true, openJoin: true})
 	}}[pick(5)]()
 	if pick(3) == 0 {
 		roles[0].Capabilities = append(roles[0].Capabilities, CanOpenJoin)
@@ -268,7 +268,7 @@ func (w *world) check(before, after *State, proposals []Proposal) {
 			w.t.Fatalf("the bridge's role has %v", after.InRole(RoleBridge))
 		}
 	}
-	if _, err := StateOf(after.Dictionary()); err != nil {
+	if _, err := stateOf(after.Dictionary()); err != nil {
 		w.t.Fatalf("the dictionary afterwards: %v", err)
 	}
 }

@@ -56,11 +56,6 @@ func ParseState(get func(component uint16) ([]byte, bool)) (*State, error) {
 	return s, nil
 }
 
-// StateOf is ParseState for a dictionary given as a map.
-func StateOf(dictionary map[uint16][]byte) (*State, error) {
-	return ParseState(func(id uint16) ([]byte, bool) { data, ok := dictionary[id]; return data, ok })
-}
-
 // core reads a component that must be readable when it is there.
 func core[T any](s *State, id uint16, into *T, read func([]byte) (T, error)) error {
 	data, ok := s.raw[id]
