@@ -11,14 +11,13 @@ type ActorKey struct {
 	Fingerprint []byte `db:"fingerprint"` // SHA-256 of the key
 	Client      string `db:"client"`      // what the actor says the client is, or ""
 	Offered     bool   `db:"offered"`     // it was among the KeyPackages when they were last read
-	FirstMS     int64  `db:"first_ms"`
-	SeenMS      int64  `db:"seen_ms"`
-	MarkedMS    int64  `db:"marked_ms"` // when the reader marked it as right, 0 when not
+	FirstMS     int64  `db:"first_ms"`    // when it was first seen
+	MarkedMS    int64  `db:"marked_ms"`   // when the reader marked it as right, 0 when not
 }
 
 // ActorKeys lists every key that was ever seen of an actor, oldest first, with the marks of a Matrix user ("" for none).
 func (r *Reader) ActorKeys(ctx context.Context, actor, mxid string) ([]ActorKey, error) {
-	return list[ActorKey](ctx, r, `SELECT k.actor, k.fingerprint, k.client, k.offered, k.first_ms, k.seen_ms, COALESCE(m.at_ms, 0) AS marked_ms
+	return list[ActorKey](ctx, r, `SELECT k.actor, k.fingerprint, k.client, k.offered, k.first_ms, COALESCE(m.at_ms, 0) AS marked_ms
 		FROM ap_key AS k LEFT JOIN ap_key_mark AS m ON m.mxid = $2 AND m.actor = k.actor AND m.fingerprint = k.fingerprint
 		WHERE k.actor = $1 ORDER BY k.first_ms, k.fingerprint`, actor, mxid)
 }
