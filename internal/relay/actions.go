@@ -210,7 +210,7 @@ func (r *Relay) RoomsOf(ctx context.Context, mxid string) ([]RoomInfo, error) {
 	return out, nil
 }
 
-// AllRooms lists at most limit rooms of the bridge that are joined to MIMI, after the one given, in the order of their ids.
+// AllRooms lists at most limit rooms of the bridge that are joined to MIMI, after the one given, in the order in which the store keeps them.
 func (r *Relay) AllRooms(ctx context.Context, after store.RoomID, limit int) ([]RoomInfo, error) {
 	const batch = 200
 	var out []RoomInfo

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,9 +14,9 @@ import (
 const (
 	// delayedAfter is how long a provider does not answer before the people of a room are told that messages wait (docs/mapping.md §11).
 	delayedAfter = time.Minute
-	// delayEvery is how often that is looked at, delayLimit how many lanes at once.
+	// delayEvery is how often that is looked at, delayBatch how many rooms are told by one transaction.
 	delayEvery = 30 * time.Second
-	delayLimit = 500
+	delayBatch = 500
 )
 
 // delayLoop tells of delays until the context ends.
@@ -28,33 +29,34 @@ func (r *Relay) delayLoop(ctx context.Context) {
 }
 
 // TellDelays tells the people of rooms whose messages wait because a provider does not answer, once for each time that it
-// is away.
+// is away. It looks only at what has come to be late since it was called last.
 func (r *Relay) TellDelays(ctx context.Context) error {
-	lanes, err := r.Store.FailingLanes(ctx, delayLimit)
+	until := r.Clock().Add(-delayedAfter).UnixMilli()
+	lanes, err := r.Store.FailingBetween(ctx, r.delaysTold.Load(), until)
 	if err != nil {
 		return err
 	}
-	before := r.Clock().Add(-delayedAfter).UnixMilli()
 	var inputs []store.NewInput
-	var rooms []store.RoomID
 	for _, l := range lanes {
-		domain, ok := strings.CutPrefix(l.Dest, destMIMI)
-		if !ok || l.FailingSince > before {
-			continue
+		if domain, ok := strings.CutPrefix(l.Dest, destMIMI); ok {
+			inputs = append(inputs, store.NewInput{Room: l.Room, Kind: inputAction, Source: actDelayed, Epoch: -1, CreatedMS: r.Clock().UnixMilli(),
+				Body: mustJSON(action{Do: actDelayed, Text: domain}), SeenKind: "delayed", SeenKey: fmt.Sprintf("%s %d", l.Dest, l.FailingSince)})
 		}
-		inputs = append(inputs, store.NewInput{Room: l.Room, Kind: inputAction, Source: actDelayed, Epoch: -1, CreatedMS: r.Clock().UnixMilli(),
-			Body: mustJSON(action{Do: actDelayed, Text: domain}), SeenKind: "delayed", SeenKey: fmt.Sprintf("%s %d", l.Dest, l.FailingSince)})
-		rooms = append(rooms, l.Room)
 	}
-	if len(inputs) == 0 {
-		return nil
+	for part := range slices.Chunk(inputs, delayBatch) {
+		err := r.Store.Tx(ctx, func(tx *store.Tx) error {
+			_, err := tx.AddInputs(ctx, part)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for i := range part {
+			r.Wake(part[i].Room)
+		}
 	}
-	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
-		_, err := tx.AddInputs(ctx, inputs)
-		return err
-	})
-	r.Wake(rooms...)
-	return err
+	r.delaysTold.Store(until)
+	return nil
 }
 
 // actDelayed tells that a provider does not answer: the people of the room, or those who wait for it to begin.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/policy"
 )
 
@@ -94,6 +95,50 @@ func TestDelaysAreToldToWhoWaits(t *testing.T) {
 	p.pass(time.Minute)
 	if p.b.hs.roomOf(p.bob, "invite") == nil {
 		t.Error("bob was not invited when his provider came back")
+	}
+}
+
+// However many rooms wait for providers that are away, the people of each are told, and no room is woken by it again.
+func TestDelaysAreToldInEveryRoom(t *testing.T) {
+	ctx := context.Background()
+	p := newPair(t, warm).begin()
+	since := p.a.relay.Clock().Add(-time.Hour).UnixMilli()
+	must0(t, p.a.db.Tx(ctx, func(tx *store.Tx) error {
+		for i := range 501 { // which fail for longer
+			room := store.Room{ID: store.RoomID{1, byte(i), byte(i >> 8)}, Kind: store.RoomNone, Epoch: -1}
+			lane := store.Lane{Room: room.ID, Dest: "mimi:gone.example"}
+			if err := tx.CreateRoom(ctx, room); err != nil {
+				return err
+			}
+			if _, err := tx.AddOutbound(ctx, []store.Outbound{{Room: room.ID, Dest: lane.Dest, Seq: 1, Verb: "x"}}); err != nil {
+				return err
+			}
+			lease, err := tx.ClaimLane(ctx, lane, "test", 1, true)
+			if err == nil {
+				err = tx.FailLane(ctx, lease, store.Never-1, since, "away")
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	p.fault = func(_, _, _ string, _ []byte) fault { return dropRequest }
+	p.a.hs.say(p.room, p.alice, "are you there?")
+	p.settle()
+	p.pass(2 * time.Minute)
+	must0(t, p.a.relay.TellDelays(ctx))
+	p.settle()
+	p.last("A", p.a.hs.texts(p.room), "alice: are you there?", "notice mimibot: b.example does not answer. Its people get what is written here when it does.")
+	arrived := func() int64 {
+		head, err := p.a.db.RoomByName(ctx, store.NameMatrix, p.room.id)
+		must0(t, err)
+		return head.NextIn
+	}
+	before := arrived()
+	must0(t, p.a.relay.TellDelays(ctx))
+	if after := arrived(); after != before {
+		t.Errorf("the room was woken again: %d arrivals, then %d", before, after)
 	}
 }
 

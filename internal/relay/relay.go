@@ -247,6 +247,8 @@ type Relay struct {
 	cursors cipher.AEAD
 	// statuses bounds what providers tell of the current status of people.
 	statuses *quota
+	// delaysTold is until when lanes began to fail of which people were told, in milliseconds.
+	delaysTold atomic.Int64
 	// running says that there are workers.
 	running atomic.Bool
 }

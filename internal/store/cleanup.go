@@ -61,7 +61,7 @@ func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit 
 		{"dead_letter", "shard, room, dest, seq", "dead_ms < $1", ago(keep.DeadLetters)},
 		{"input", "shard, room, seq", "state = 'broken' AND created_ms < $1", ago(keep.Broken)},
 		{"audit", "id", "at_ms < $1", ago(keep.Audit)},
-		{"keypackage", "ref", "not_after_ms < $1", ago(keep.KeyPackages)},
+		{"keypackage", "ref", "state IN ('ready', 'claimed', 'used', 'revoked') AND not_after_ms < $1", ago(keep.KeyPackages)},
 		{"ap_activity", "key", "created_ms < $1", ago(keep.Activities)},
 		{"ap_spent", "actor, name", "created_ms < $1", ago(keep.Spent)},
 		{"evidence", "shard, room, mimi_id", "created_ms < $1", ago(keep.Evidence)},

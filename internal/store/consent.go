@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // States of a consent.
@@ -40,7 +41,8 @@ func (r *Reader) ConsentsOf(ctx context.Context, dir Direction, owner string) ([
 
 // ConsentsBy returns all consents that a requester asked for or has.
 func (r *Reader) ConsentsBy(ctx context.Context, dir Direction, requester string) ([]Consent, error) {
-	return list[Consent](ctx, r, `SELECT `+consentColumns+` FROM consent WHERE direction = $1 AND requester = $2 ORDER BY owner, room`, dir, requester)
+	rows, err := list[Consent](ctx, r, `SELECT `+consentColumns+` FROM consent WHERE requester = $1 ORDER BY direction, owner, room`, requester)
+	return slices.DeleteFunc(rows, func(c Consent) bool { return c.Direction != dir }), err
 }
 
 // PutConsent writes a consent, one that is there is overwritten.
@@ -54,7 +56,7 @@ func (tx *Tx) PutConsent(ctx context.Context, c Consent) error {
 // DeleteConsents forgets all consents of a user, as owner and as requester, in both directions. What users of ours refused to
 // the user stays: else another provider could take a refusal back by its word that the user was deleted.
 func (tx *Tx) DeleteConsents(ctx context.Context, user string) error {
-	if _, err := tx.exec(ctx, `DELETE FROM consent WHERE owner = $1`, user); err != nil {
+	if _, err := tx.exec(ctx, `DELETE FROM consent WHERE direction IN ('in', 'out') AND owner = $1`, user); err != nil {
 		return fmt.Errorf("forgetting consents: %w", err)
 	}
 	if _, err := tx.exec(ctx, `DELETE FROM consent WHERE requester = $1 AND NOT (direction = $2 AND state = $3)`, user, In, ConsentRevoked); err != nil {

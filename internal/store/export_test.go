@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -47,6 +50,50 @@ func (db *DB) Plan(ctx context.Context, query string, args ...any) ([]string, er
 		out = append(out, s.Detail)
 	}
 	return out, err
+}
+
+// Statements are all that SQLite was asked so far, each as it is compiled.
+func (db *DB) Statements() []string {
+	var out []string
+	for _, p := range []*prepared{db.Reader.h.(*prepared), db.writer.h} {
+		p.mu.RLock()
+		out = slices.AppendSeq(out, maps.Keys(p.all))
+		p.mu.RUnlock()
+	}
+	return out
+}
+
+// Uses says how PostgreSQL would carry out one of the statements of a SQLite database, with so many parameters, if reading a whole table cost more than anything.
+func (db *DB) Uses(ctx context.Context, sqlite *DB, query string, params int) (string, error) {
+	query = strings.ReplaceAll(query, sqlite.nowSQL(), db.nowSQL())
+	args := ""
+	if params > 0 {
+		args = "(" + strings.TrimSuffix(strings.Repeat("NULL,", params), ",") + ")"
+	}
+	conn, err := db.side.Conn(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	for _, q := range []string{"SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan", "DEALLOCATE ALL", "PREPARE asked AS " + query} {
+		if _, err := conn.ExecContext(ctx, q); err != nil {
+			return "", fmt.Errorf("%s: %w", q, err)
+		}
+	}
+	rows, err := conn.QueryContext(ctx, "EXPLAIN (COSTS OFF) EXECUTE asked"+args)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	plan := ""
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			return "", err
+		}
+		plan += line + "\n"
+	}
+	return plan, rows.Err()
 }
 
 // InLine is how many wait for SQLite's writer, and how many for company.

@@ -90,6 +90,18 @@ type LaneState struct {
 	LastError    string `db:"last_error"`
 }
 
+// FailingLane is a lane that fails and since when.
+type FailingLane struct {
+	Room         RoomID `db:"room"`
+	Dest         string `db:"dest"`
+	FailingSince int64  `db:"failing_since_ms"`
+}
+
+// FailingBetween lists the lanes that began to fail after one time and not after another and fail still, in milliseconds, in no order.
+func (r *Reader) FailingBetween(ctx context.Context, afterMS, untilMS int64) ([]FailingLane, error) {
+	return list[FailingLane](ctx, r, `SELECT room, dest, failing_since_ms FROM lane WHERE failures > 0 AND failing_since_ms > $1 AND failing_since_ms <= $2`, afterMS, untilMS)
+}
+
 // FailingLanes lists lanes that fail, the longest first.
 func (r *Reader) FailingLanes(ctx context.Context, limit int) ([]LaneState, error) {
 	return list[LaneState](ctx, r, `SELECT room, dest, owner, (SELECT COUNT(*) FROM outbound AS o WHERE o.shard = l.shard AND o.room = l.room AND o.dest = l.dest) AS n,

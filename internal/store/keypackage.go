@@ -64,7 +64,7 @@ func (tx *Tx) AddKeyPackages(ctx context.Context, kps ...KeyPackage) error {
 func (tx *Tx) ClaimKeyPackage(ctx context.Context, userURI string, suites []int64, peer, room string, nowMS, minNotAfterMS int64) (KeyPackage, error) {
 	for _, suite := range suites {
 		for {
-			ref, err := value[[]byte](ctx, &tx.Reader, `SELECT ref FROM keypackage WHERE user_uri = $1 AND state = 'ready' AND last_resort = 0 AND suite = $2 AND not_after_ms >= $3
+			ref, err := value[[]byte](ctx, &tx.Reader, `SELECT ref FROM keypackage WHERE user_uri = $1 AND state = 'ready' AND last_resort = 0 AND suite = $2 AND +not_after_ms >= $3
 				ORDER BY created_ms, ref LIMIT 1`, userURI, suite, minNotAfterMS)
 			if errors.Is(err, ErrNotFound) {
 				break
@@ -82,7 +82,7 @@ func (tx *Tx) ClaimKeyPackage(ctx context.Context, userURI string, suites []int6
 		}
 	}
 	for _, suite := range suites {
-		kp, err := get[KeyPackage](ctx, &tx.Reader, `SELECT `+keyPackageColumns+` FROM keypackage WHERE user_uri = $1 AND state = 'ready' AND last_resort = 1 AND suite = $2 AND not_after_ms >= $3
+		kp, err := get[KeyPackage](ctx, &tx.Reader, `SELECT `+keyPackageColumns+` FROM keypackage WHERE user_uri = $1 AND state = 'ready' AND last_resort = 1 AND suite = $2 AND +not_after_ms >= $3
 			ORDER BY created_ms DESC, ref LIMIT 1`, userURI, suite, minNotAfterMS)
 		if errors.Is(err, ErrNotFound) {
 			continue
@@ -159,12 +159,11 @@ type Stock struct {
 	LastResort int64  `db:"last_resort"` // ready last resorts that nobody got yet
 }
 
-// KeyPackageStock counts ready KeyPackages that are valid at a time. userURI "" means every user that
-// has any.
+// KeyPackageStock counts a user's ready KeyPackages that are valid at a time.
 func (r *Reader) KeyPackageStock(ctx context.Context, userURI string, minNotAfterMS int64) ([]Stock, error) {
 	return list[Stock](ctx, r, `SELECT user_uri, suite, SUM(CASE WHEN last_resort = 0 THEN 1 ELSE 0 END) AS ready,
 		SUM(CASE WHEN last_resort = 1 AND claimed_ms = 0 THEN 1 ELSE 0 END) AS last_resort FROM keypackage
-		WHERE state = 'ready' AND not_after_ms >= $2 AND (user_uri = $1 OR CAST($1 AS TEXT) = '') GROUP BY user_uri, suite ORDER BY user_uri, suite`, userURI, minNotAfterMS)
+		WHERE user_uri = $1 AND state = 'ready' AND +not_after_ms >= $2 GROUP BY user_uri, suite ORDER BY suite`, userURI, minNotAfterMS)
 }
 
 // Route says where the Welcome for a KeyPackage goes.

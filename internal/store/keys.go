@@ -232,30 +232,37 @@ func (db *DB) resealColumn(ctx context.Context, c sealedColumn, batch int) (int,
 		last = Shards
 	}
 	for shard := range last {
-		for {
-			n, err := db.resealSome(ctx, c, Shard(shard), batch)
-			total += n
+		for after := []any(nil); ; {
+			done, err := db.resealSome(ctx, c, Shard(shard), after, batch)
+			total += len(done)
 			if err != nil {
 				return total, err
 			}
-			if n < batch {
+			if len(done) < batch {
 				break
 			}
+			after = done[batch-1].key
 		}
 	}
 	return total, nil
 }
 
-func (db *DB) resealSome(ctx context.Context, c sealedColumn, shard Shard, batch int) (int, error) {
+// resealSome seals values anew whose rows come after a key, nil for the first: nothing is looked through twice. It returns what they were.
+func (db *DB) resealSome(ctx context.Context, c sealedColumn, shard Shard, after []any, batch int) ([]oldValue, error) {
 	// The head of a value is one byte format and four bytes key id: an old one compares as less.
 	head := binary.BigEndian.AppendUint32([]byte{1}, db.ring.Active())
-	query, args := `SELECT `+strings.Join(c.key, ", ")+`, `+c.column+` FROM `+c.table+` WHERE `+c.column+` < $1`, []any{head}
+	key := strings.Join(c.key, ", ")
+	query, args := `SELECT `+key+`, `+c.column+` FROM `+c.table+` WHERE `+c.column+` < $1`, []any{head}
 	if c.shard {
 		query, args = query+` AND shard = $2`, append(args, shard)
 	}
-	found, err := db.oldValues(ctx, c, query+` LIMIT `+number(batch), args)
+	if after != nil {
+		query += ` AND (` + key + `) > ` + values(len(args)+1, 1, len(after))
+		args = append(args, after...)
+	}
+	found, err := db.oldValues(ctx, c, query+` ORDER BY `+key+` LIMIT `+number(batch), args)
 	if err != nil || len(found) == 0 {
-		return 0, err
+		return nil, err
 	}
 	err = db.Tx(ctx, func(tx *Tx) error {
 		for _, f := range found {
@@ -265,7 +272,7 @@ func (db *DB) resealSome(ctx context.Context, c sealedColumn, shard Shard, batch
 		}
 		return nil
 	})
-	return len(found), err
+	return found, err
 }
 
 // oldValue is a value that an old key sealed, with the key of its row.

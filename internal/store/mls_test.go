@@ -183,7 +183,7 @@ func TestKeyPackagesAreHandedOutOnce(t *testing.T) {
 		slices.SortFunc(want, bytes.Compare)
 		same(t, "references of ours", ours, want)
 		same(t, "of none", len(ok(db.KeyPackageRefs(ctx, nil))(t)), 0)
-		if s := ok(db.KeyPackageStock(ctx, "", 50))(t); len(s) != 1 || s[0].Ready != n || s[0].LastResort != 1 {
+		if s := ok(db.KeyPackageStock(ctx, "u", 50))(t); len(s) != 1 || s[0].Ready != n || s[0].LastResort != 1 {
 			t.Fatalf("stock %+v", s)
 		}
 		got := make(chan string, 100)

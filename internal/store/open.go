@@ -212,13 +212,14 @@ func (db *DB) Now(ctx context.Context) (time.Time, error) {
 	return Time(ms), err
 }
 
-// nowSQL is the database's time in milliseconds as SQL.
+// nowSQL is the database's time in milliseconds as SQL, one for a whole statement: PostgreSQL compares no index with a time that
+// moves on while it reads (clock_timestamp), and would go through all rooms and lanes to find the few that are due.
 func (db *DB) nowSQL() string {
 	switch {
 	case db.clock != nil:
 		return fmt.Sprintf("CAST(%d AS BIGINT)", Millis(db.clock()))
 	case db.dialect == postgresDialect:
-		return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+		return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000 AS BIGINT)"
 	default:
 		return "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
 	}

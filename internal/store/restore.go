@@ -97,9 +97,10 @@ const InputRestored = "restored"
 // waits to be sent be taken for sent once, revokes every unclaimed KeyPackage, and then forgets that a restore was found.
 // Cut short, it is to be done again at the next start (Restored says so); done twice, it is harmless.
 func (db *DB) BeginRecovery(ctx context.Context) (rooms, keyPackages int64, err error) {
-	const batch = 500
+	const batch = 500 // rows a statement
 	for after := (RoomID{}); ; {
-		ids, err := column[RoomID](ctx, &db.Reader, `SELECT room FROM room WHERE room > $1 ORDER BY room LIMIT `+number(batch), after)
+		shard, room := afterRoom(after)
+		ids, err := column[RoomID](ctx, &db.Reader, `SELECT room FROM room WHERE (shard, room) > ($1, $2) ORDER BY shard, room LIMIT `+number(batch), shard, room)
 		if err != nil {
 			return rooms, 0, fmt.Errorf("recovering: %w", err)
 		}
@@ -131,12 +132,22 @@ func (db *DB) BeginRecovery(ctx context.Context) (rooms, keyPackages int64, err 
 		after = ids[len(ids)-1]
 	}
 	err = db.Tx(ctx, func(tx *Tx) error {
-		if keyPackages, err = tx.exec(ctx, `UPDATE keypackage SET state = 'revoked' WHERE state = 'ready'`); err != nil {
-			return err
+		// In parts: PostgreSQL is given a few seconds for a statement, however large the tables are.
+		keyPackages = 0
+		for {
+			n, err := tx.exec(ctx, `UPDATE keypackage SET state = 'revoked' WHERE ref IN (SELECT ref FROM keypackage WHERE state = 'ready' LIMIT `+number(batch)+`)`)
+			if err != nil {
+				return err
+			}
+			if keyPackages += n; n < batch {
+				break
+			}
 		}
 		// What waits to be sent may have been sent since the backup.
-		if _, err := tx.exec(ctx, `UPDATE outbound SET attempts = 1 WHERE attempts = 0`); err != nil {
-			return err
+		for shard := range Shards {
+			if _, err := tx.exec(ctx, `UPDATE outbound SET attempts = 1 WHERE shard = $1 AND attempts = 0`, shard); err != nil {
+				return err
+			}
 		}
 		_, err := tx.exec(ctx, `DELETE FROM instance WHERE key = 'recovery'`)
 		return err

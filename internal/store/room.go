@@ -89,9 +89,18 @@ func (r *Reader) MatrixRoomID(ctx context.Context, id RoomID) (string, error) {
 	return value[string](ctx, r, `SELECT matrix_room_id FROM room WHERE shard = $1 AND room = $2`, id.Shard(), id)
 }
 
-// Rooms returns rooms in the order of their ids, beginning after a room: for lists and checks.
+// afterRoom are the shard and id that rooms after one are looked for with; the zero id is before all.
+func afterRoom(id RoomID) (shard int64, room RoomID) {
+	if id.IsZero() {
+		return -1, id
+	}
+	return int64(id.Shard()), id
+}
+
+// Rooms returns rooms in the order of their shards and ids, beginning after a room: for lists and checks.
 func (r *Reader) Rooms(ctx context.Context, after RoomID, limit int) ([]Room, error) {
-	return list[Room](ctx, r, `SELECT `+roomColumns+` FROM room WHERE room > $1 ORDER BY room LIMIT $2`, after, limit)
+	shard, room := afterRoom(after)
+	return list[Room](ctx, r, `SELECT `+roomColumns+` FROM room WHERE (shard, room) > ($1, $2) ORDER BY shard, room LIMIT $3`, shard, room, limit)
 }
 
 // Hubs lists the providers that lead rooms which we follow, at most limit.
@@ -101,8 +110,9 @@ func (r *Reader) Hubs(ctx context.Context, limit int) ([]string, error) {
 
 // DueRooms returns rooms of the owner's shards that have something to do, the longest waiting first.
 func (r *Reader) DueRooms(ctx context.Context, owner string, limit int) ([]RoomID, error) {
+	// Not "shard IN": for that SQLite would go through all rooms of all shards.
 	return column[RoomID](ctx, r, `SELECT room FROM room WHERE due_ms <= {now}
-		AND shard IN (SELECT shard FROM shard_lease WHERE owner = $1 AND until_ms > {now}) ORDER BY due_ms LIMIT `+number(limit), owner)
+		AND EXISTS (SELECT 1 FROM shard_lease AS l WHERE l.shard = room.shard AND l.owner = $1 AND l.until_ms > {now}) ORDER BY due_ms LIMIT `+number(limit), owner)
 }
 
 // CreateRoom writes a room with its names (MatrixRoomID, URI and GroupID where not empty). Version,
