@@ -5,7 +5,7 @@ import "context"
 // Asset is a file that went through a room.
 type Asset struct {
 	Room        RoomID    `db:"room"`
-	ID          string    `db:"id"`
+	ID          string    `db:"id"` // of one of ours the secret part of its address
 	Direction   Direction `db:"direction"`
 	State       string    `db:"state"`
 	MXC         string    `db:"mxc"`
@@ -13,10 +13,10 @@ type Asset struct {
 	Path        string    `db:"path"` // below the data directory
 	ContentType string    `db:"content_type"`
 	Filename    string    `db:"filename"`
-	Size        int64     `db:"size"`
+	Size        int64     `db:"size"` // bytes
 	Hash        []byte    `db:"hash"`
 	Key         []byte    `db:"sealed_key"` // sealed in the database
-	LinkSeq     int64     `db:"link_seq"`
+	LinkSeq     int64     `db:"link_seq"`   // of the message that it belongs to
 	Data        string    `db:"data"`
 	ExpiresMS   int64     `db:"expires_ms"` // 0: never
 	CreatedMS   int64     `db:"created_ms"`

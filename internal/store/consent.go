@@ -17,9 +17,9 @@ const (
 // Consent says whether a requester may reach an owner. Direction In: the owner is a user of ours.
 type Consent struct {
 	Direction Direction `db:"direction"`
-	Owner     string    `db:"owner"`
-	Requester string    `db:"requester"`
-	Room      string    `db:"room"` // room URI, or "" for every room
+	Owner     string    `db:"owner"`     // user URI of who is to be reached
+	Requester string    `db:"requester"` // user URI of who wants to reach them
+	Room      string    `db:"room"`      // room URI, or "" for every room
 	State     string    `db:"state"`
 	Data      string    `db:"data"`
 	ExpiresMS int64     `db:"expires_ms"`

@@ -16,6 +16,12 @@
 // (Settle) can be compared with it. due_ms says when the room needs a worker: arrivals make it
 // earlier, only Settle makes it later.
 //
+// # Fields
+//
+// In the structs of rows, what ends in MS is a time in milliseconds since 1970 (0: never), Seq a number of the room, URI a mimi:// or
+// acct: address as it was received, MXID a Matrix user id. Kind, State, Reason and Data (JSON, or an id) are words of whoever writes the row,
+// unless constants stand beside them; the store compares them and knows no more of them.
+//
 // # Lanes
 //
 // A lane is the order of one destination of one room. Its row carries the lease of the one who sends

@@ -17,11 +17,11 @@ type Intent struct {
 	Room      RoomID `db:"room"`
 	Seq       int64  `db:"seq"`
 	Kind      string `db:"kind"`
-	Actor     string `db:"actor"`
-	Target    string `db:"target"`
+	Actor     string `db:"actor"`  // who wishes it
+	Target    string `db:"target"` // whom or what it is about
 	Dedupe    string `db:"dedupe"` // two with the same, not "", cannot stand
 	State     string `db:"state"`
-	Tries     int64  `db:"tries"`
+	Tries     int64  `db:"tries"` // commits with it that lost
 	Reason    string `db:"reason"`
 	Data      string `db:"data"`
 	CreatedMS int64  `db:"created_ms"`

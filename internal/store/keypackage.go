@@ -18,18 +18,18 @@ const (
 
 // KeyPackage is one of a bridged user.
 type KeyPackage struct {
-	Ref         []byte `db:"ref"`
+	Ref         []byte `db:"ref"` // KeyPackageRef (RFC 9420 §5.2)
 	UserURI     string `db:"user_uri"`
 	ClientURI   string `db:"client_uri"`
-	Suite       int64  `db:"suite"`
+	Suite       int64  `db:"suite"` // MLS cipher suite
 	State       string `db:"state"`
-	LastResort  bool   `db:"last_resort"`
-	Public      []byte `db:"public"`
+	LastResort  bool   `db:"last_resort"`    // may be used more than once
+	Public      []byte `db:"public"`         // the KeyPackage, encoded
 	Private     []byte `db:"sealed_private"` // sealed in the database
-	ClaimedBy   string `db:"claimed_by"`
-	ClaimedRoom string `db:"claimed_room"`
+	ClaimedBy   string `db:"claimed_by"`     // the peer's domain or the actor's id, "" while nobody has it
+	ClaimedRoom string `db:"claimed_room"`   // URI of the room that it is for, or ""
 	ClaimedMS   int64  `db:"claimed_ms"`
-	NotAfterMS  int64  `db:"not_after_ms"`
+	NotAfterMS  int64  `db:"not_after_ms"` // end of its lifetime
 	CreatedMS   int64  `db:"created_ms"`
 }
 

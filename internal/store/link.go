@@ -23,13 +23,13 @@ const (
 	LinkRedacted  = "redacted"
 )
 
-// Link joins one Matrix event and one part of one MIMI message (mapping.md §6.1).
+// Link joins one Matrix event and one part of one MIMI message (docs/mapping.md §7).
 type Link struct {
 	Room       RoomID    `db:"room"`
 	Seq        int64     `db:"seq"`
-	EventID    string    `db:"event_id"` // "" while it is not known
-	MIMIID     []byte    `db:"mimi_id"`  // empty while it is not known
-	Part       int64     `db:"part"`
+	EventID    string    `db:"event_id"`    // "" while it is not known
+	MIMIID     []byte    `db:"mimi_id"`     // empty while it is not known
+	Part       int64     `db:"part"`        // number of the part in the message, from 0
 	FirstEvent string    `db:"first_event"` // of an edit: the event that was there first
 	FirstID    []byte    `db:"first_id"`    // of an edit: the message that was there first
 	Direction  Direction `db:"direction"`
@@ -39,9 +39,9 @@ type Link struct {
 	SenderMXID string    `db:"sender_mxid"`
 	Target     string    `db:"target"` // what it is about: an event id or hexadecimal message id
 	Topic      string    `db:"topic"`
-	Frank      []byte    `db:"frank"`
-	Data       string    `db:"data"` // anything else, as JSON
-	AcceptedMS int64     `db:"accepted_ms"`
+	Frank      []byte    `db:"frank"`       // by which the hub can be shown the message (draft-ietf-mimi-protocol-06 §5.4), empty when there is none
+	Data       string    `db:"data"`        // anything else, as JSON
+	AcceptedMS int64     `db:"accepted_ms"` // the hub's time, 0 while it is not known
 	CreatedMS  int64     `db:"created_ms"`
 }
 

@@ -9,14 +9,14 @@ import (
 type Member struct {
 	Room       RoomID `db:"room"`
 	MXID       string `db:"mxid"`
-	URI        string `db:"uri"`   // user URI; "" when they are not known on the MIMI side
-	Ghost      bool   `db:"ghost"` // the Matrix user is ours
-	Membership string `db:"membership"`
-	Listed     bool   `db:"listed"` // they are in the participant list
-	Role       int64  `db:"role"`
-	Power      int64  `db:"power"`
-	Leaf       int64  `db:"leaf"` // own leaf in the group, -1 if none
-	Display    string `db:"display"`
+	URI        string `db:"uri"`        // user URI; "" when they are not known on the MIMI side
+	Ghost      bool   `db:"ghost"`      // the Matrix user is ours
+	Membership string `db:"membership"` // as in m.room.member
+	Listed     bool   `db:"listed"`     // they are in the participant list
+	Role       int64  `db:"role"`       // index in the room's roles
+	Power      int64  `db:"power"`      // power level
+	Leaf       int64  `db:"leaf"`       // own leaf in the group, -1 if none
+	Display    string `db:"display"`    // display name
 	Data       string `db:"data"`
 	UpdatedMS  int64  `db:"updated_ms"`
 }

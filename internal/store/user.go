@@ -10,7 +10,7 @@ type User struct {
 	MXID       string `db:"mxid"`
 	URI        string `db:"uri"`
 	ClientURI  string `db:"client_uri"`
-	Suite      int64  `db:"suite"`
+	Suite      int64  `db:"suite"` // MLS cipher suite of the signature key
 	PublicKey  []byte `db:"public_key"`
 	PrivateKey []byte `db:"sealed_key"` // signature key; sealed in the database
 	State      string `db:"state"`
