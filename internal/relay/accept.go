@@ -170,24 +170,23 @@ func (r *Relay) accept(ctx context.Context, tx *store.Tx, ev *event.Event) (in s
 		}
 	}
 	if ev.Type == event.TypeEncrypted {
-		takes, err := r.acceptsEncrypted(ctx, tx, &room)
-		if err != nil || !takes {
-			return in, false, err
-		}
 		kind = inputEncrypted
 	}
 	if room.State == stateAP {
 		kind = threadKind(kind)
 	}
-	if kind == inputMatrix && ev.StateKey == nil && room.Kind == store.RoomNone {
+	if kind != inputCommand && ev.StateKey == nil && room.Kind == store.RoomNone {
 		old, err := tx.RoomIDByName(ctx, store.NameSuccessor, string(ev.Room))
-		if errors.Is(err, store.ErrNotFound) {
-			return in, false, nil
+		switch {
+		case err == nil:
+			room.ID, kind = old, inputAhead
+		case !errors.Is(err, store.ErrNotFound) || kind != inputEncrypted:
+			return in, false, ignoreNotFound(err)
+		default:
+			if takes, err := r.commandsThere(ctx, tx, &room); err != nil || !takes {
+				return in, false, err
+			}
 		}
-		if err != nil {
-			return in, false, err
-		}
-		room.ID, kind = old, inputAhead
 	}
 	return store.NewInput{Room: room.ID, Kind: kind, Source: string(ev.ID), Epoch: -1, Body: ev.Raw, CreatedMS: r.Clock().UnixMilli(),
 		SeenKind: "event", SeenKey: string(ev.ID)}, true, nil

@@ -50,12 +50,9 @@ const (
 	keyPatience   = time.Hour
 )
 
-// acceptsEncrypted tells whether an encrypted event of a room is taken: where nothing is bridged, only for the sake of
-// commands to the bot, which gets keys where it is a member.
-func (r *Relay) acceptsEncrypted(ctx context.Context, tx *store.Tx, room *store.Room) (bool, error) {
-	if room.Kind != store.RoomNone {
-		return true, nil
-	}
+// commandsThere tells whether an encrypted event of a room where nothing is bridged is taken for the sake of commands to the bot, which gets
+// keys where it is a member.
+func (r *Relay) commandsThere(ctx context.Context, tx *store.Tx, room *store.Room) (bool, error) {
 	if r.Decrypter == nil {
 		return false, nil
 	}

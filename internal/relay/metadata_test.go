@@ -219,41 +219,72 @@ func TestUpgradedRoomWithItsGuestsInvited(t *testing.T) {
 }
 
 // People write in the new room as soon as they see the bot there. What they say before the conversation has gone there comes after it, once; in a
-// room into which it may not go it is heard by nobody.
+// room into which it may not go it is heard by nobody, and they are told once.
 func TestWhatIsSaidBeforeTheConversationIsThere(t *testing.T) {
-	for _, elsewhere := range []bool{false, true} {
-		ways(t, func(t *testing.T, w *way) {
-			next := w.hs.create(w.who, "Tea", "about tea")
-			w.hs.set(next, w.who, event.TypePowerLevels, map[string]any{"users": map[string]int{w.who: 100, w.hs.mxid("mimibot"): 100}})
-			if elsewhere {
-				w.hs.join(next, w.foreignGhost())
-			}
-			w.hs.invite(next, w.who, w.hs.mxid("mimibot"))
-			said := 0
-			w.hs.refuse = func(verb string, args event.Object) bool {
-				if verb == "join" && args.Str("room") == next.id && said < 2 {
-					next.members[w.hs.mxid("mimibot")] = "join" // what follows is pushed before the bridge hears that the bot is in
-					for _, text := range []string{"first", "second"} {
-						w.hs.say(next, w.who, text)
-						said++
-					}
-				}
-				return false
-			}
-			w.hs.set(w.from, w.who, event.TypeTombstone, map[string]string{"body": "moved", "replacement_room": next.id})
-			w.pass(30 * time.Second)
-			w.equal("messages said early", said, 2)
-			var heard []string
-			for _, text := range w.there.texts(w.to) {
-				for _, word := range []string{"first", "second"} {
-					if strings.HasSuffix(text, ": "+word) {
-						heard = append(heard, word)
-					}
-				}
-			}
-			w.equal("heard on the other side", strings.Join(heard, " "), map[bool]string{false: "first second", true: ""}[elsewhere])
+	for name, c := range map[string]struct{ elsewhere, encrypted, invited bool }{
+		"in clear":                     {invited: true},
+		"encrypted":                    {encrypted: true, invited: true},
+		"where the bot goes by itself": {},
+		"encrypted, the same":          {encrypted: true},
+		"in a room that is not for it": {elsewhere: true, invited: true},
+		"encrypted there":              {elsewhere: true, encrypted: true, invited: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ways(t, func(t *testing.T, w *way) { testSaidEarly(t, w, c.elsewhere, c.encrypted, c.invited) })
 		})
 	}
+}
+
+func testSaidEarly(t *testing.T, w *way, elsewhere, encrypted, invited bool) {
+	for _, n := range w.nodes {
+		n.crypt = &fakeCrypt{keys: map[string]bool{"one": true}}
+		n.start()
+	}
+	bot := w.hs.mxid("mimibot")
+	next := w.hs.create(w.who, "Tea", "about tea")
+	w.hs.set(next, w.who, event.TypePowerLevels, map[string]any{"users": map[string]int{w.who: 100, bot: 100}})
+	if elsewhere {
+		w.hs.join(next, w.foreignGhost())
+	}
+	if invited {
+		w.hs.invite(next, w.who, bot)
+	} else {
+		next.members[bot] = "invite" // the homeserver lets it in; it was not told
+	}
+	said := 0
+	w.hs.refuse = func(verb string, args event.Object) bool {
+		if verb == "join" && args.Str("room") == next.id && said < 2 {
+			next.members[bot] = "join" // what follows is pushed before the bridge hears that the bot is in
+			for _, text := range []string{"first", "second"} {
+				if encrypted {
+					w.hs.whisper(next, w.who, "one", text)
+				} else {
+					w.hs.say(next, w.who, text)
+				}
+				said++
+			}
+		}
+		return false
+	}
+	w.hs.set(w.from, w.who, event.TypeTombstone, map[string]string{"body": "moved", "replacement_room": next.id})
+	w.pass(30 * time.Second)
+	w.equal("messages said early", said, 2)
+	var heard []string
+	for _, text := range w.there.texts(w.to) {
+		for _, word := range []string{"first", "second"} {
+			if strings.HasSuffix(text, ": "+word) {
+				heard = append(heard, word)
+			}
+		}
+	}
+	told := 0
+	for _, text := range w.hs.texts(next) {
+		if strings.Contains(text, "This was not carried over to the other side") {
+			told++
+		}
+	}
+	w.equal("heard on the other side", strings.Join(heard, " "), map[bool]string{false: "first second", true: ""}[elsewhere])
+	w.equal("times that people were told", told, map[bool]int{false: 0, true: 1}[elsewhere])
 }
 
 // A room that is replaced by one that may not be joined to MIMI stays where it is, whichever side leads it, and people are told why;

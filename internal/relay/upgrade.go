@@ -49,7 +49,9 @@ type upgrade struct {
 	By    string `json:"by,omitempty"` // who replaced it, by MXID
 	Via   string `json:"via,omitempty"`
 	Tries int    `json:"tries,omitempty"`
-	Told  string `json:"told,omitempty"` // why the conversation is not there yet, as people were told last
+	// ToldThere says that people in the new room were told that they are not heard.
+	ToldThere bool   `json:"told_there,omitempty"`
+	Told      string `json:"told,omitempty"` // why the conversation is not there yet, as people were told last
 }
 
 func (s *step) tryUpgrade() {
@@ -71,14 +73,33 @@ func (s *step) onAhead(in *store.Input) error {
 	if err != nil {
 		return nil
 	}
-	if string(ev.Room) == s.room.head.MatrixRoomID {
+	again := store.NewInput{Room: s.room.head.ID, Kind: inputAhead, Source: in.Source, Epoch: -1, Body: in.Body,
+		NotBefore: s.now.Add(aheadEvery).UnixMilli(), CreatedMS: in.CreatedMS}
+	u := s.room.st.Upgrade
+	switch {
+	case string(ev.Room) == s.room.head.MatrixRoomID && ev.Type == event.TypeEncrypted:
+		again.Kind, again.NotBefore = inputEncrypted, 0
+	case string(ev.Room) == s.room.head.MatrixRoomID:
 		return s.onMatrix(in)
+	case u == nil || u.To != string(ev.Room):
+		return nil
+	case s.nowMS() >= in.CreatedMS+aheadFor.Milliseconds():
+		s.notHeard(u, ev)
+		return nil
 	}
-	if u := s.room.st.Upgrade; u != nil && u.To == string(ev.Room) && s.nowMS() < in.CreatedMS+aheadFor.Milliseconds() {
-		s.fx.inputs = append(s.fx.inputs, store.NewInput{Room: s.room.head.ID, Kind: inputAhead, Source: in.Source, Epoch: -1, Body: in.Body,
-			NotBefore: s.now.Add(aheadEvery).UnixMilli(), CreatedMS: in.CreatedMS})
-	}
+	s.fx.inputs = append(s.fx.inputs, again)
 	return nil
+}
+
+// notHeard tells people in the new room, once, that what they say there does not go over.
+func (s *step) notHeard(u *upgrade, ev event.Event) {
+	there, err := s.Store.RoomIDByName(s.ctx, store.NameMatrix, u.To)
+	if err != nil || u.ToldThere || !s.present(string(ev.Sender)) {
+		return
+	}
+	u.ToldThere = true
+	s.sayIn(there, action{Do: actSay, Event: string(ev.ID), Text: "This was not carried over to the other side, nor is what comes after it: " +
+		"the conversation is still in the room that this one replaces. I say here when it has come."})
 }
 
 // onUpgraded: the bot is in the new room, which is read before the conversation goes there, or was not let in.

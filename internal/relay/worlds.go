@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/matrixside/event"
@@ -30,12 +31,18 @@ func (s *step) joint() bool {
 	return err == nil && ok && s.room.head.MatrixRoomID != ""
 }
 
-// firstSeen makes the row of a Matrix room that the MIMI side did not know, when it becomes of interest: the bot or a ghost is invited, or it is the portal of a channel, where people may
-// speak to the bot.
+// firstSeen makes the row of a Matrix room that the MIMI side did not know, when it becomes of interest: the bot or a ghost is invited, it replaces another, or it is the portal of a channel, where
+// people may speak to the bot.
 func (r *Relay) firstSeen(ctx context.Context, tx *store.Tx, ev *event.Event) (room store.Room, ok bool, err error) {
 	channel := false
 	if !r.opens(ev) {
-		if channel, err = r.hasChannel(ctx, tx, string(ev.Room)); err != nil || !channel {
+		_, err := tx.RoomIDByName(ctx, store.NameSuccessor, string(ev.Room))
+		if errors.Is(err, store.ErrNotFound) {
+			if channel, err = r.hasChannel(ctx, tx, string(ev.Room)); err == nil && !channel {
+				return room, false, nil
+			}
+		}
+		if err != nil {
 			return room, false, err
 		}
 	}
