@@ -155,39 +155,33 @@ func (r *Relay) Status(ctx context.Context, peer string, path wire.IdentifierURI
 	case err != nil:
 		return Reply{}, err
 	case head.Kind == store.RoomFollower && head.Hub != peer:
-		return Reply{}, ErrForbidden
+		return Reply{}, ErrNotFound
 	}
 	// By rooms that are there: a peer that makes names up must not use up what there is for the others.
 	if !r.statuses.take(peer+" "+head.ID.String(), r.Clock()) {
 		return Reply{}, ErrBusy
 	}
-	var refused error
-	_, err = r.runStep(ctx, head.ID, nil, store.Settle{}, func(s *step) error {
-		err := s.onCurrent(peer, m, body)
-		if errors.Is(err, ErrForbidden) || errors.Is(err, wire.ErrSignature) || errors.Is(err, wire.ErrMalformed) {
-			refused = err // nothing was done: as an error of the step it would cost loading the room anew
-			return nil
-		}
-		return err
-	})
-	if err == nil {
-		err = refused
-	}
+	_, err = r.runStep(ctx, head.ID, nil, store.Settle{}, func(s *step) error { return s.onCurrent(peer, m, body) })
 	return Reply{}, err
 }
 
 func (s *step) onCurrent(peer string, m *wire.StatusMessage, body []byte) error {
 	v := s.room
+	if v.head.Kind == store.RoomHub {
+		if err := s.outsider(peer); err != nil {
+			return err
+		}
+	}
 	if v.group == nil || m.Epoch != v.group.Epoch() {
 		return nil // it is not worth waiting for the epoch
 	}
 	member, ok := v.group.Member(m.Leaf)
 	if !ok || member.Own {
-		return ErrForbidden
+		return refusal{ErrForbidden}
 	}
 	who, ok := v.leaves.Who(m.Leaf)
 	if !ok || v.head.Kind == store.RoomHub && who.Domain() != peer || s.own(string(who.User)) {
-		return ErrForbidden
+		return refusal{ErrForbidden}
 	}
 	key, err := s.statusKey()
 	if err != nil {
@@ -195,7 +189,7 @@ func (s *step) onCurrent(peer string, m *wire.StatusMessage, body []byte) error 
 	}
 	status, err := m.Open(v.uri(), v.group.Suite(), member.Leaf.SignatureKey, key)
 	if err != nil {
-		return err
+		return refusal{err}
 	}
 	user := s.listedURIOf(who.User)
 	if user == "" || v.policy.RoleIndex(user) <= policy.RoleBanned {

@@ -148,7 +148,7 @@ func TestStatusIsChecked(t *testing.T) {
 		p.settle()
 		return err
 	}
-	if err := give("c.example", captured); !errors.Is(err, ErrForbidden) {
+	if err := give("c.example", captured); !errors.Is(err, ErrNotFound) {
 		t.Errorf("in the name of another provider: %v", err)
 	}
 	m, err := wire.UnmarshalStatusMessage(captured)
@@ -174,7 +174,7 @@ func TestStatusIsChecked(t *testing.T) {
 	p.a.relay.current = newCurrent()
 	must0(t, give("b.example", captured)) // late
 	p.equal("typing", len(p.a.hs.typed), 1)
-	if _, err := p.b.relay.Status(ctx, "c.example", room, captured); !errors.Is(err, ErrForbidden) {
+	if _, err := p.b.relay.Status(ctx, "c.example", room, captured); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a follower takes a status from another than the hub: %v", err)
 	}
 	used := len(p.a.relay.statuses.used)

@@ -34,7 +34,9 @@ func (r *Relay) GroupInfo(ctx context.Context, peer string, path wire.Identifier
 		return Reply{}, err
 	}
 	// An unknown room and one that does not let the asker in look the same.
-	id, err := r.hubRoomID(ctx, path)
+	id, err := r.hubRoomFor(ctx, path, peer, func(s *step) bool {
+		return q.JoiningCode != nil && s.linkOf(q.JoiningCode) != nil || hub.GroupInfo(s.hubRoom(), peer, q, nil).Allowed
+	})
 	if errors.Is(err, ErrNotFound) {
 		return refuse(wire.GroupInfoNotAuthorized)
 	}

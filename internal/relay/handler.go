@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/killpoint"
@@ -33,6 +34,48 @@ var (
 	// ErrTemporary: what is needed to answer cannot be had now.
 	ErrTemporary = errors.New("cannot be answered now")
 )
+
+// refusal is an error of a request that is known before anything was done: the room in memory stays as it is.
+type refusal struct{ why error }
+
+// Error implements error.
+func (r refusal) Error() string { return r.why.Error() }
+
+// Unwrap returns the reason.
+func (r refusal) Unwrap() error { return r.why }
+
+// outsider refuses a provider that has nobody in the room and was lent nothing of it, as if the room did not exist.
+func (s *step) outsider(peer string) error {
+	if v := s.room; v.group == nil || !s.knows(peer) {
+		return refusal{ErrNotFound}
+	}
+	return nil
+}
+
+// knows tells whether a provider may know that the room is there. Who was lent the group's state joins in a moment, or came too late.
+func (s *step) knows(peer string) bool {
+	if slices.Contains(s.room.followers(s.Naming.Domain), peer) {
+		return true
+	}
+	lent := func(l lent) bool { return wire.IdentifierURI(l.User).Domain() == peer }
+	return slices.ContainsFunc(s.room.st.Lent, lent) || s.hubRoom().Knows(peer)
+}
+
+// hubRoomFor is hubRoomID of a room that an outsider may know of all the same, as shown tells; ErrNotFound for all others. It comes before
+// anything is counted by the room: what is used up would tell that there is one.
+func (r *Relay) hubRoomFor(ctx context.Context, uri wire.IdentifierURI, peer string, shown func(*step) bool) (store.RoomID, error) {
+	id, err := r.hubRoomID(ctx, uri)
+	if err != nil {
+		return id, err
+	}
+	_, err = r.runStep(ctx, id, nil, store.Settle{}, func(s *step) error {
+		if err := s.outsider(peer); err != nil && (s.room.group == nil || !shown(s)) {
+			return err
+		}
+		return nil
+	})
+	return id, err
+}
 
 // keepAnswers is how long the same request gets the same answer; the draft sets no time.
 const keepAnswers = 24 * time.Hour
@@ -126,11 +169,11 @@ func (r *Relay) answerOnce(ctx context.Context, id store.RoomID, peer, verb, pat
 
 // Update judges a commit or proposals that a follower sends to us as the hub (draft-ietf-mimi-protocol-06 §5.3).
 func (r *Relay) Update(ctx context.Context, peer string, path wire.IdentifierURI, body []byte) (Reply, error) {
-	id, err := r.hubRoomID(ctx, path)
+	received, err := wire.UnmarshalUpdateRequest(body)
 	if err != nil {
 		return Reply{}, err
 	}
-	received, err := wire.UnmarshalUpdateRequest(body)
+	id, err := r.hubRoomID(ctx, path)
 	if err != nil {
 		return Reply{}, err
 	}
@@ -147,12 +190,12 @@ func (r *Relay) Update(ctx context.Context, peer string, path wire.IdentifierURI
 
 func (s *step) onUpdate(peer string, received *wire.ReceivedUpdateRequest) ([]byte, error) {
 	v := s.room
-	if v.group == nil {
-		return nil, ErrNotFound
+	if err := s.outsider(peer); err != nil {
+		return nil, err
 	}
 	bundle, err := received.Check(v.group.GroupID())
 	if err != nil {
-		return nil, err
+		return nil, refusal{err}
 	}
 	verdict := hub.Update(s.now, s.hubRoom(), peer, bundle, s.borrowed)
 	if verdict.Staged != nil && s.addsDenied(verdict.Staged) {
@@ -226,17 +269,17 @@ func (s *step) onRemoteProposals(bundle *wire.HandshakeBundle, verdict *hub.Upda
 
 // SubmitMessage judges an application message that a follower sends to us as the hub (draft-ietf-mimi-protocol-06 §5.4).
 func (r *Relay) SubmitMessage(ctx context.Context, peer string, path wire.IdentifierURI, body []byte) (Reply, error) {
-	id, err := r.hubRoomID(ctx, path)
-	if err != nil {
-		return Reply{}, err
-	}
 	received, err := wire.UnmarshalSubmitMessageRequest(body)
 	if err != nil {
 		return Reply{}, err
 	}
 	q, err := received.Check(peer)
-	if err != nil {
+	if err != nil { // whatever the room
 		return Reply{Body: (&wire.SubmitMessageResponse{StatusCode: wire.SubmitNotAllowed}).Marshal()}, nil
+	}
+	id, err := r.hubRoomID(ctx, path)
+	if err != nil {
+		return Reply{}, err
 	}
 	if ok, err := r.afterSubmitted(ctx, id, peer); !ok {
 		return comeAgain, err
@@ -249,7 +292,7 @@ func (r *Relay) SubmitMessage(ctx context.Context, peer string, path wire.Identi
 func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, before had) ([]byte, error) {
 	v := s.room
 	if v.group == nil {
-		return nil, ErrNotFound
+		return nil, refusal{ErrNotFound}
 	}
 	verdict := hub.SubmitMessage(s.now, s.hubRoom(), s.franker(), q)
 	ours := len(v.group.OwnLeaves()) > 0 // not in a direct chat whose people here want nothing of it
@@ -271,6 +314,9 @@ func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, before had) (
 		verdict = &hub.SubmitVerdict{Response: wire.SubmitMessageResponse{StatusCode: wire.SubmitNotAllowed}, Reason: unread.Error()}
 	}
 	if verdict.Item == nil {
+		if err := s.outsider(peer); err != nil { // of a participant it is not asked
+			return nil, err
+		}
 		s.Log.Info().Stringer("room", v.head.ID).Str("peer", peer).Str("reason", verdict.Reason).Str("fate", "refused").Msg("a message was not accepted")
 		s.plainAnswer = true
 		return verdict.Response.Marshal(), nil

@@ -86,17 +86,23 @@ func newLink(random io.Reader, passphrase string) (joinLink, string, error) {
 // live tells whether the link can be used.
 func (l *joinLink) live(nowMS int64) bool { return l.Over == "" && (l.EndsMS == 0 || nowMS < l.EndsMS) }
 
-// judgeCode finds the link that a presented code is for, and says how it stands; nil for one that is not good. All links are compared,
-// each in constant time, and the passphrase only after the code, which nobody guesses.
-func (s *step) judgeCode(presented []byte) (*joinLink, wire.LinkStatus) {
-	code, passphrase := wire.SplitJoiningCode(presented)
+// linkOf finds the link that a presented code is for, whatever its passphrase and however it stands; nil: there is none.
+func (s *step) linkOf(presented []byte) (l *joinLink) {
+	code, _ := wire.SplitJoiningCode(presented)
 	hash := sha256.Sum256([]byte(code))
-	var l *joinLink
 	for n := range s.room.links {
 		if subtle.ConstantTimeCompare(s.room.links[n].Hash, hash[:]) == 1 {
 			l = &s.room.links[n]
 		}
 	}
+	return l
+}
+
+// judgeCode finds the link that a presented code is for, and says how it stands; nil for one that is not good. All links are compared,
+// each in constant time, and the passphrase only after the code, which nobody guesses.
+func (s *step) judgeCode(presented []byte) (*joinLink, wire.LinkStatus) {
+	_, passphrase := wire.SplitJoiningCode(presented)
+	l := s.linkOf(presented)
 	switch {
 	case l == nil:
 		return nil, wire.LinkUnknown

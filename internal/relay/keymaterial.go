@@ -204,8 +204,8 @@ func (r *Relay) forwardKeyMaterial(ctx context.Context, peer string, q *wire.Key
 	var why string
 	code := wire.KeyMaterialNoConsentForThisRoom
 	_, err = r.runStep(ctx, id, nil, store.Settle{}, func(s *step) error {
-		if s.room.group == nil {
-			return ErrNotFound
+		if err := s.outsider(peer); err != nil {
+			return err
 		}
 		if why = s.noForward(peer, q); s.denied(q.TargetUser.Domain()) {
 			code = wire.KeyMaterialNoCompatibleMaterial // whose consent would change nothing

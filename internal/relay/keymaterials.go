@@ -62,8 +62,8 @@ func (r *Relay) forwardKeyMaterials(ctx context.Context, peer string, q *wire.Ke
 	absent := Reply{Body: (&wire.KeyMaterialsResponse{Users: make([]*wire.KeyMaterialResponse, len(q.TargetUsers))}).Marshal()}
 	denied := false
 	_, err = r.runStep(ctx, id, nil, store.Settle{}, func(s *step) error {
-		if s.room.group == nil {
-			return ErrNotFound
+		if err := s.outsider(peer); err != nil {
+			return err
 		}
 		for _, target := range q.TargetUsers {
 			denied = denied || s.noForward(peer, q.Of(target)) != ""

@@ -181,7 +181,7 @@ func (r *Relay) KnockAt(ctx context.Context, peer string, path wire.IdentifierUR
 		return Reply{}, err
 	}
 	answer := wire.KnockResponse{Status: wire.KnockNotTaken}
-	id, err := r.hubRoomID(ctx, path)
+	id, err := r.hubRoomFor(ctx, path, peer, func(s *step) bool { return s.takesKnocks(q) })
 	if errors.Is(err, ErrNotFound) {
 		return Reply{Body: answer.Marshal()}, nil
 	}
@@ -200,12 +200,18 @@ func (r *Relay) KnockAt(ctx context.Context, peer string, path wire.IdentifierUR
 	return Reply{Body: answer.Marshal()}, err
 }
 
+// takesKnocks tells whether the Matrix room takes knocks, of this user, too.
+func (s *step) takesKnocks(q *wire.KnockRequest) bool {
+	v := s.room
+	return v.group != nil && v.head.State == stateActive && (v.matrix.Join == "knock" || v.matrix.Join == "knock_restricted") &&
+		v.policy.RoleIndex(string(q.User)) != policy.RoleBanned && !s.denied(q.User.Domain())
+}
+
 // onKnock shows a knock in the Matrix room, and tells whether it was taken.
 func (s *step) onKnock(q *wire.KnockRequest) bool {
 	v := s.room
 	user := string(q.User)
-	if v.group == nil || v.head.State != stateActive || v.matrix.Join != "knock" && v.matrix.Join != "knock_restricted" ||
-		v.policy.RoleIndex(user) == policy.RoleBanned || s.denied(q.User.Domain()) {
+	if !s.takesKnocks(q) {
 		return false
 	}
 	mxid, _, err := s.mxidOf(user)

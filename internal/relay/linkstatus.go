@@ -29,7 +29,7 @@ func (r *Relay) LinkStatus(ctx context.Context, peer string, path wire.Identifie
 		return Reply{}, err
 	}
 	answer := wire.LinkStatusResponse{}
-	id, err := r.hubRoomID(ctx, path)
+	id, err := r.hubRoomFor(ctx, path, peer, func(s *step) bool { return s.linkOf(q.JoiningCode) != nil })
 	if errors.Is(err, ErrNotFound) {
 		return Reply{Body: answer.Marshal()}, nil
 	}

@@ -143,6 +143,9 @@ func TestHubRefusals(t *testing.T) {
 	p.refusedUpdate("name without the right", "b.example", p.forge(appDataUpdate(mls.ComponentRoomMetadata, meta.Marshal())), wire.UpdateNotAllowed)
 	p.refusedUpdate("a client kicked, its user kept", "b.example", p.forge(mls.Proposal{Type: mls.ProposalRemove, Remove: v.leaves.Of("mimi://a.example/u/alice")[0]}),
 		wire.UpdateNotAllowed)
+	p.a.hs.invite(p.room, p.alice, p.a.ghost("mimi://c.example/u/eve"))
+	p.nodes["c.example"].hs.users[p.nodes["c.example"].hs.mxid("eve")] = true
+	p.settle()
 	p.refusedUpdate("a commit that another provider brings", "c.example", p.forge(), wire.UpdateNotAllowed)
 
 	bad := p.forge()
@@ -206,7 +209,7 @@ func TestHubRefusesMessages(t *testing.T) {
 	if c := submit("b.example", wire.SubmitMessageRequest{Message: m, SendingURI: "mimi://a.example/u/alice"}); c != wire.SubmitNotAllowed {
 		t.Errorf("foreign sendingUri: code %d", c)
 	}
-	if c := submit("c.example", wire.SubmitMessageRequest{Message: m, SendingURI: "mimi://c.example/u/eve"}); c != wire.SubmitNotAllowed {
+	if c := submit("b.example", wire.SubmitMessageRequest{Message: m, SendingURI: "mimi://b.example/u/eve"}); c != wire.SubmitNotAllowed {
 		t.Errorf("nobody's sendingUri: code %d", c)
 	}
 	p.equal("state", p.mark(p.a, p.room), before)
@@ -264,7 +267,7 @@ func TestNotifyFromOneWhoIsNotTheHub(t *testing.T) {
 	if _, err := p.b.relay.Notify(context.Background(), "a.example", uri, []byte{0}); !errors.Is(err, wire.ErrMalformed) {
 		t.Errorf("malformed notify: %v", err)
 	}
-	if r, err := p.b.relay.Update(context.Background(), "a.example", uri, nil); !errors.Is(err, ErrNotFound) {
+	if r, err := p.b.relay.Update(context.Background(), "a.example", uri, p.forge().Marshal()); !errors.Is(err, ErrNotFound) {
 		t.Errorf("update of a follower: %v %v", r, err)
 	}
 }
@@ -458,8 +461,11 @@ func TestWhoMayAskForKeyPackages(t *testing.T) {
 // (draft-ietf-mimi-protocol-06 §5.2).
 func TestWhomAHubAsksFor(t *testing.T) {
 	p := newPair(t, warm, "c.example").begin()
-	carol := p.nodes["c.example"].hs.mxid("carol")
-	p.nodes["c.example"].hs.users[carol] = true
+	for _, name := range []string{"carol", "eve"} {
+		p.nodes["c.example"].hs.users[p.nodes["c.example"].hs.mxid(name)] = true
+	}
+	p.a.hs.invite(p.room, p.alice, p.a.ghost("mimi://c.example/u/eve"))
+	p.settle()
 	for _, c := range []struct {
 		what, peer string
 		user       wire.IdentifierURI

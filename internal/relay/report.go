@@ -41,11 +41,11 @@ const (
 // effect. Only providers that have or had somebody in the room may report; a report with a message that is not proven is
 // refused as a whole, because it accuses somebody of what they cannot be shown to have said.
 func (r *Relay) ReportAbuse(ctx context.Context, peer string, path wire.IdentifierURI, report *wire.AbuseReport) (Reply, error) {
-	room, err := r.hubRoomID(ctx, path)
-	if err != nil {
+	if err := r.allow(ctx, "report", peer, r.cfg.Reports); err != nil { // whatever the room
 		return Reply{}, err
 	}
-	if err := r.allow(ctx, "report", peer, r.cfg.Reports); err != nil {
+	room, err := r.hubRoomID(ctx, path)
+	if err != nil {
 		return Reply{}, err
 	}
 	if err := r.readyOperators(ctx); err != nil {
@@ -61,7 +61,7 @@ func (r *Relay) ReportAbuse(ctx context.Context, peer string, path wire.Identifi
 func (s *step) onAbuseReport(peer string, report *wire.AbuseReport) error {
 	v := s.room
 	if v.group == nil || !s.knownProvider(peer) {
-		return ErrNotFound
+		return refusal{ErrNotFound}
 	}
 	accused, ok := v.members.ofURI(string(report.AllegedAbuserURI))
 	if !ok || accused.MXID == s.cfg.Bot {

@@ -102,8 +102,9 @@ func (r *Relay) lockedStep(ctx context.Context, id store.RoomID, in *store.Input
 	defer slot.mu.Unlock()
 	for try := 1; ; try++ {
 		s, err := r.tryStep(ctx, slot, id, in, settle, force, decide)
-		if err == nil {
-			return s, nil
+		var no refusal
+		if err == nil || errors.As(err, &no) {
+			return s, err
 		}
 		slot.mem = nil
 		if errors.Is(err, store.ErrDuplicate) && !slot.wary {
@@ -128,6 +129,14 @@ func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *st
 	err = s.decide(decide)
 	if lacks := view.lacking(); lacks != nil {
 		return nil, lacks
+	}
+	var no refusal
+	if errors.As(err, &no) {
+		if err := r.unchanged(ctx, view, before); err != nil {
+			return nil, err
+		}
+		slot.mem = view
+		return nil, err
 	}
 	if err != nil {
 		return nil, errors.Join(r.unchanged(ctx, view, before), err)

@@ -70,6 +70,24 @@ func Providers(list policy.ParticipantList, leaves room.Leaves, own string) []st
 	return out
 }
 
+// Knows tells whether a provider may know that the room is there: somebody of it is a participant who is not banned, it is itself one
+// of the group's external senders, or everybody may join. To all others the room is as one that does not exist
+// (draft-ietf-mimi-protocol-06 §5.6 for groupInfo).
+func (r *Room) Knows(peer string) bool {
+	for _, p := range r.Policy.Participants {
+		if p.Role != policy.RoleBanned && wire.IdentifierURI(p.User).Domain() == peer {
+			return true
+		}
+	}
+	for _, sender := range externalSenders(r.Group) {
+		if domain, err := room.ProviderOf(&sender.Credential); err == nil && domain == peer {
+			return true
+		}
+	}
+	outsider := r.Policy.Role(policy.RoleNone)
+	return outsider != nil && outsider.Has(policy.CanOpenJoin)
+}
+
 // state is the policy with the proposals that wait.
 func (r *Room) state() (*policy.State, error) {
 	pending := r.Group.PendingProposals()
