@@ -31,7 +31,7 @@ func (x *apStep) random(n uint64) (uint64, error) {
 // planCover puts the time of the next cover message, up to twice the mean away, when there is none yet.
 func (x *apStep) planCover() error {
 	every, st := x.face.CoverEvery, &x.room.st
-	if every <= 0 || x.thread == nil || st.LeftMS > 0 || st.CoverMS > x.nowMS() || len(x.thread.Group.OwnLeaves()) == 0 {
+	if every <= 0 || x.thread == nil || st.LeftMS > 0 || st.CoverMS > x.nowMS() || x.thread.Group.OwnCount() == 0 {
 		return nil
 	}
 	wait, err := x.random(uint64(2 * every))

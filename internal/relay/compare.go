@@ -43,7 +43,7 @@ func (s *step) compareHub() {
 			s.placeOut(&m, policy.RoleNone, cause{actor: m.URI})
 			s.setMember(m)
 		case m.Ghost:
-		case !s.fixed() && m.Membership == string(event.Join) && role == policy.RoleNone && s.present(mxid) && len(v.group.OwnLeaves()) <= s.cfg.MaxExport:
+		case !s.fixed() && m.Membership == string(event.Join) && role == policy.RoleNone && s.present(mxid) && v.group.OwnCount() <= s.cfg.MaxExport:
 			s.wish(intentAdd, s.bot, m.URI, intentData{MXID: mxid})
 		case s.fixed():
 		case m.Membership != string(event.Join) && m.Membership != string(event.Invite) && role > policy.RoleBanned:

@@ -225,7 +225,7 @@ func (s *step) rejoinWith(user string, info *wire.OpenedGroupInfo) error {
 		return s.dropResync(user)
 	}
 	inStep := s.inStep(context)
-	if inStep && v.head.State == stateDesynced && len(v.group.OwnLeaves()) > 0 {
+	if inStep && v.head.State == stateDesynced && v.group.OwnCount() > 0 {
 		return s.backInStep() // nothing was lost after all
 	}
 	if inStep {

@@ -184,7 +184,7 @@ func (s *step) noteAlone() {
 		return
 	}
 	for _, p := range s.room.policy.Participants {
-		if !s.own(p.User) && s.room.leaves.Active(wire.IdentifierURI(p.User)) || s.own(p.User) && len(s.room.group.OwnLeaves()) > 1 {
+		if !s.own(p.User) && s.room.leaves.Active(wire.IdentifierURI(p.User)) || s.own(p.User) && s.room.group.OwnCount() > 1 {
 			return
 		}
 	}

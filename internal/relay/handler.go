@@ -295,7 +295,7 @@ func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, before had) (
 		return nil, refusal{ErrNotFound}
 	}
 	verdict := hub.SubmitMessage(s.now, s.hubRoom(), s.franker(), q)
-	ours := len(v.group.OwnLeaves()) > 0 // not in a direct chat whose people here want nothing of it
+	ours := v.group.OwnCount() > 0 // not in a direct chat whose people here want nothing of it
 	var app *mls.Application
 	var changes mls.Changes
 	var unread error

@@ -248,7 +248,7 @@ func (s *step) onUserJoined(m event.Member, uri, actor string, d intentData) {
 	if s.listed(uri) && s.active(uri) {
 		return
 	}
-	if v.head.Kind == store.RoomHub && len(v.group.OwnLeaves()) > s.cfg.MaxExport {
+	if v.head.Kind == store.RoomHub && v.group.OwnCount() > s.cfg.MaxExport {
 		return // who speaks gets a client then (docs/mapping.md §3)
 	}
 	if inviter := s.inviterOf(string(m.User)); v.head.Kind == store.RoomFollower && inviter != "" {

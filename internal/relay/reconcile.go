@@ -366,7 +366,7 @@ func (s *step) checkAlive() error {
 	if v.group.Closed() {
 		return s.closeRoom()
 	}
-	if len(v.group.OwnLeaves()) > 0 {
+	if v.group.OwnCount() > 0 {
 		return nil
 	}
 	for _, mxid := range sortedKeys(v.members.byMXID) {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -57,7 +58,6 @@ func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit 
 	}{
 		{"seen", "shard, room, kind, key", "created_ms < $1", ago(keep.Seen)},
 		{"transaction_seen", "homeserver, txn_id, body_sha256", "created_ms < $1", ago(keep.Transactions)},
-		{"room_log", "shard, room, seq", "accepted_ms < $1", ago(keep.RoomLog)},
 		{"dead_letter", "shard, room, dest, seq", "dead_ms < $1", ago(keep.DeadLetters)},
 		{"input", "shard, room, seq", "state = 'broken' AND created_ms < $1", ago(keep.Broken)},
 		{"audit", "id", "at_ms < $1", ago(keep.Audit)},
@@ -68,7 +68,6 @@ func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit 
 		{"report", "shard, room, id", "state = 'closed' AND created_ms < $1", ago(keep.Reports)},
 		// What was granted or refused stays.
 		{"consent", "direction, owner, requester, room", "(state = 'cancelled' AND updated_ms < $1 OR state = 'requested' AND expires_ms > 0 AND expires_ms < $1)", ago(keep.Consents)},
-		{"answer", "shard, room, hash", "until_ms < $1", Millis(now)},
 		{"keypackage_route", "ref", "until_ms < $1", Millis(now)},
 		{"allowance", "name, key, window_ms", "until_ms < $1", Millis(now)},
 		{"introduction", "mxid, id", "until_ms < $1", Millis(now)},
@@ -91,5 +90,87 @@ func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit 
 			return total, fmt.Errorf("cleaning %s: %w", j.table, err)
 		}
 	}
+	n, err := db.cleanAnswers(ctx, Millis(now))
+	if total += n; err != nil {
+		return total, fmt.Errorf("cleaning answer: %w", err)
+	}
+	if before := ago(keep.RoomLog); before >= 0 {
+		n, err := db.cleanLogs(ctx, before, limit)
+		if total += n; err != nil {
+			return total, fmt.Errorf("cleaning room_log: %w", err)
+		}
+	}
 	return total, nil
+}
+
+// What each message writes has no index by age: it would cost each message more than a walk through the table costs each hour.
+
+// pageRows is how many rows such a walk reads at once, so that nobody waits long for SQLite's writer.
+const pageRows = 1000
+
+// cleanAnswers walks through all answers and deletes those whose time is over.
+func (db *DB) cleanAnswers(ctx context.Context, nowMS int64) (gone int64, err error) {
+	type row struct {
+		Room    RoomID `db:"room"`
+		Hash    []byte `db:"hash"`
+		UntilMS int64  `db:"until_ms"`
+	}
+	after := []any{-1, RoomID{}, []byte{}}
+	for {
+		page, err := list[row](ctx, &db.Reader, `SELECT room, hash, until_ms FROM answer WHERE (shard, room, hash) > ($1, $2, $3) ORDER BY shard, room, hash LIMIT `+number(pageRows), after...)
+		if err != nil || len(page) == 0 {
+			return gone, err
+		}
+		last := page[len(page)-1]
+		after = []any{last.Room.Shard(), last.Room, last.Hash}
+		page = slices.DeleteFunc(page, func(x row) bool { return x.UntilMS >= nowMS })
+		if len(page) == 0 {
+			continue
+		}
+		err = db.Tx(ctx, func(tx *Tx) error {
+			for _, x := range page {
+				if _, err := tx.exec(ctx, `DELETE FROM answer WHERE shard = $1 AND room = $2 AND hash = $3`, x.Room.Shard(), x.Room, x.Hash); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return gone, err
+		}
+		gone += int64(len(page))
+	}
+}
+
+// cleanLogs asks each room for the beginning of its log, and deletes at most limit entries made before a time of those that begin earlier.
+func (db *DB) cleanLogs(ctx context.Context, beforeMS int64, limit int) (gone int64, err error) {
+	type row struct {
+		Room   RoomID `db:"room"`
+		Oldest int64  `db:"oldest"`
+	}
+	after := []any{-1, RoomID{}}
+	for {
+		page, err := list[row](ctx, &db.Reader, `SELECT room, COALESCE((SELECT l.accepted_ms FROM room_log AS l WHERE l.shard = r.shard AND l.room = r.room ORDER BY l.seq LIMIT 1), `+never+`) AS oldest
+			FROM room AS r WHERE (shard, room) > ($1, $2) ORDER BY shard, room LIMIT `+number(pageRows), after...)
+		if err != nil || len(page) == 0 {
+			return gone, err
+		}
+		last := page[len(page)-1].Room
+		after = []any{last.Shard(), last}
+		for _, x := range page {
+			if x.Oldest >= beforeMS {
+				continue
+			}
+			err := db.Tx(ctx, func(tx *Tx) error {
+				n, err := tx.exec(ctx, `DELETE FROM room_log WHERE shard = $1 AND room = $2 AND seq IN (SELECT seq FROM (
+					SELECT seq, accepted_ms FROM room_log WHERE shard = $1 AND room = $2 ORDER BY seq LIMIT `+number(limit)+`) AS l WHERE accepted_ms < $3)`,
+					x.Room.Shard(), x.Room, beforeMS)
+				gone += n
+				return err
+			})
+			if err != nil || gone >= int64(limit) {
+				return gone, err
+			}
+		}
+	}
 }

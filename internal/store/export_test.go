@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -106,4 +107,19 @@ func (db *DB) InLine() (turn, company int) {
 // IsConstraint says whether err is the database refusing a row that breaks one of its guards.
 func IsConstraint(err error) bool {
 	return strings.HasPrefix(sqlState(err), "23") || sqliteCode(err)&0xff == sqlite3.SQLITE_CONSTRAINT
+}
+
+// MigrateTo brings a new database to the schema of an older release.
+func MigrateTo(ctx context.Context, cfg Config, version int64) (err error) {
+	db, err := connect(ctx, cfg, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	p, err := db.goose(db.side)
+	if err != nil {
+		return err
+	}
+	_, err = p.UpTo(ctx, version)
+	return err
 }

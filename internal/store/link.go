@@ -113,10 +113,13 @@ func (tx *Tx) SetLinkData(ctx context.Context, room RoomID, seq int64, data stri
 
 // answerLink is SetLink for the outbox: an event id that is linked already does not stop the lane.
 func (tx *Tx) answerLink(ctx context.Context, room RoomID, seq int64, state, eventID string, acceptedMS int64) error {
-	_, err := tx.exec(ctx, `UPDATE link SET state = CASE WHEN state IN ('', 'sent') THEN $4 ELSE state END,
-		event_id = CASE WHEN CAST($5 AS TEXT) IS NOT NULL AND NOT EXISTS (SELECT 1 FROM link AS o WHERE o.shard = $1 AND o.room = $2 AND o.event_id = $5)
-			THEN CAST($5 AS TEXT) ELSE event_id END,
-		accepted_ms = CASE WHEN CAST($6 AS BIGINT) > 0 THEN CAST($6 AS BIGINT) ELSE accepted_ms END WHERE shard = $1 AND room = $2 AND seq = $3`,
-		room.Shard(), room, seq, state, nullable(eventID), acceptedMS)
+	set := `state = CASE WHEN state IN ('', 'sent') THEN $4 ELSE state END,
+		accepted_ms = CASE WHEN CAST($5 AS BIGINT) > 0 THEN CAST($5 AS BIGINT) ELSE accepted_ms END`
+	args := []any{room.Shard(), room, seq, state, acceptedMS}
+	if eventID != "" {
+		set += `, event_id = CASE WHEN NOT EXISTS (SELECT 1 FROM link AS o WHERE o.shard = $1 AND o.room = $2 AND o.event_id = $6) THEN CAST($6 AS TEXT) ELSE event_id END`
+		args = append(args, eventID)
+	}
+	_, err := tx.exec(ctx, `UPDATE link SET `+set+` WHERE shard = $1 AND room = $2 AND seq = $3`, args...)
 	return err
 }

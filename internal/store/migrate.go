@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/pressly/goose/v3"
 )
@@ -28,7 +29,74 @@ func (db *DB) goose(pool *sql.DB) (*goose.Provider, error) {
 	if db.dialect == sqliteDialect {
 		d = goose.DialectSQLite3
 	}
-	return goose.NewProvider(d, pool, files, goose.WithTableName(schemaTable), goose.WithDisableGlobalRegistry(true))
+	return goose.NewProvider(d, pool, files, goose.WithTableName(schemaTable), goose.WithDisableGlobalRegistry(true),
+		goose.WithGoMigrations(goose.NewGoMigration(anewVersion, &goose.GoFunc{RunTx: db.remake}, nil)))
+}
+
+// anewVersion is that of the migration that is not SQL for both databases alike: remake.
+const anewVersion = 71
+
+// clustered are the tables that each message writes and that nothing refers to by another key: SQLite keeps them in the order of their
+// primary key, without an index of its own for it.
+var clustered = []string{"answer", "room_log", "outbound_mls", "seen", "outbound"}
+
+// remake makes tables of SQLite anew WITHOUT ROWID, which PostgreSQL does not know, and takes a constraint off links, which SQLite cannot take
+// off: the next migration has an index in its place.
+func (db *DB) remake(ctx context.Context, tx *sql.Tx) error {
+	if db.dialect != sqliteDialect {
+		_, err := tx.ExecContext(ctx, `ALTER TABLE link DROP CONSTRAINT link_shard_room_event_id_key`)
+		return err
+	}
+	for _, table := range clustered {
+		if err := remakeTable(ctx, tx, table, func(body string) string { return body + " WITHOUT ROWID" }); err != nil {
+			return fmt.Errorf("making table %s anew: %w", table, err)
+		}
+	}
+	err := remakeTable(ctx, tx, "link", func(body string) string { return strings.Replace(body, "UNIQUE (shard, room, event_id),", "", 1) })
+	if err != nil {
+		return fmt.Errorf("making table link anew: %w", err)
+	}
+	return nil
+}
+
+// remakeTable makes a table of SQLite anew, with its rows and indexes, by what body makes of the definition that follows its name.
+func remakeTable(ctx context.Context, tx *sql.Tx, table string, body func(string) string) error {
+	var made, columns string
+	if err := tx.QueryRowContext(ctx, `SELECT sql, (SELECT group_concat(name, ', ') FROM pragma_table_info(tbl_name)) FROM sqlite_schema WHERE type = 'table' AND name = ?`,
+		table).Scan(&made, &columns); err != nil {
+		return err
+	}
+	head := "CREATE TABLE " + table
+	if !strings.HasPrefix(made, head) {
+		return fmt.Errorf("it was made as %q", made)
+	}
+	todo := []string{
+		head + "_anew" + body(strings.TrimPrefix(made, head)),
+		"INSERT INTO " + table + "_anew (" + columns + ") SELECT " + columns + " FROM " + table,
+		"DROP TABLE " + table,
+		"ALTER TABLE " + table + "_anew RENAME TO " + table,
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL`, table)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var index string
+		if err := rows.Scan(&index); err != nil {
+			return err
+		}
+		todo = append(todo, index)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	for _, q := range todo {
+		if _, err := tx.ExecContext(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Migrate brings the schema of a database up to date and returns its version. Running it again, or

@@ -326,17 +326,14 @@ func (tx *Tx) SplitBatch(ctx context.Context, l LaneLease, first, last, lifeMS i
 	return err
 }
 
-// OldLanes returns lanes with rows made before a time that nobody holds: their rows have to be given up.
+// OldLanes returns failing lanes that nobody holds and whose first row was made before a time: it has to be given up.
 func (r *Reader) OldLanes(ctx context.Context, beforeMS int64, limit int) ([]Lane, error) {
-	type row struct {
-		Room RoomID `db:"room"`
-		Dest string `db:"dest"`
-	}
-	rows, err := list[row](ctx, r, `SELECT DISTINCT o.room, o.dest FROM (SELECT shard, room, dest FROM outbound WHERE created_ms < $1 ORDER BY created_ms LIMIT 1000) AS o
-		JOIN lane AS l ON l.shard = o.shard AND l.room = o.room AND l.dest = o.dest WHERE l.until_ms <= {now} LIMIT $2`, beforeMS, limit)
+	rows, err := list[laneRow](ctx, r, `SELECT l.room, l.dest FROM lane AS l WHERE l.failures > 0 AND l.until_ms <= {now}
+		AND (SELECT o.created_ms FROM outbound AS o WHERE o.shard = l.shard AND o.room = l.room AND o.dest = l.dest AND o.taken_ms = 0 ORDER BY o.seq LIMIT 1) < $1 LIMIT $2`,
+		beforeMS, limit)
 	out := make([]Lane, len(rows))
 	for i, x := range rows {
-		out[i] = Lane(x)
+		out[i] = Lane{x.Room, x.Dest}
 	}
 	return out, err
 }

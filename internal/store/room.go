@@ -196,21 +196,23 @@ func (tx *Tx) StepRoom(ctx context.Context, next Room, settle Settle) (Room, err
 // LastAccepted changed, only those are written, so that no index and no reference is touched.
 func (tx *Tx) StepRoomFrom(ctx context.Context, was, next Room, settle Settle) (Room, error) {
 	token := rand.Int64()
-	var n int64
-	var err error
-	if next.sameBut(was) {
-		n, err = tx.exec(ctx, `UPDATE room SET version = version + 1, step_token = $3, next_seq = $4, last_accepted_ms = $5,
-			due_ms = CASE WHEN next_in = $6 THEN CAST($7 AS BIGINT) ELSE due_ms END
-			WHERE shard = $1 AND room = $2 AND version = $8`,
-			next.ID.Shard(), next.ID, token, next.NextSeq, next.LastAccepted, settle.Work, settle.DueMS, next.Version)
-	} else {
-		n, err = tx.exec(ctx, `UPDATE room SET version = version + 1, step_token = $3, kind = $4, state = $5, uri = $6, matrix_room_id = $7, hub = $8,
-			group_id = $9, grp = $10, epoch = $11, refresh = $12, next_seq = $13, epoch_ms = $14, last_accepted_ms = $15,
-			due_ms = CASE WHEN next_in = $16 THEN CAST($17 AS BIGINT) ELSE due_ms END
-			WHERE shard = $1 AND room = $2 AND version = $18`,
-			next.ID.Shard(), next.ID, token, next.Kind, next.State, next.URI, next.MatrixRoomID, next.Hub, bytesOf(next.GroupID), next.Group, next.Epoch,
-			bit(next.Refresh), next.NextSeq, next.EpochMS, next.LastAccepted, settle.Work, settle.DueMS, next.Version)
+	set := `version = version + 1, step_token = $4, next_seq = $5, last_accepted_ms = $6`
+	args := []any{next.ID.Shard(), next.ID, next.Version, token, next.NextSeq, next.LastAccepted}
+	with := func(format string, values ...any) {
+		places := make([]any, len(values))
+		for i := range values {
+			places[i] = len(args) + i + 1
+		}
+		set, args = set+", "+fmt.Sprintf(format, places...), append(args, values...)
 	}
+	if !next.sameBut(was) {
+		with(`kind = $%d, state = $%d, uri = $%d, matrix_room_id = $%d, hub = $%d, group_id = $%d, grp = $%d, epoch = $%d, refresh = $%d, epoch_ms = $%d`,
+			next.Kind, next.State, next.URI, next.MatrixRoomID, next.Hub, bytesOf(next.GroupID), next.Group, next.Epoch, bit(next.Refresh), next.EpochMS)
+	}
+	if settle != (Settle{}) { // SQLite writes an index again for each column that is set, changed or not
+		with(`due_ms = CASE WHEN next_in = $%d THEN CAST($%d AS BIGINT) ELSE due_ms END`, settle.Work, settle.DueMS)
+	}
+	n, err := tx.exec(ctx, `UPDATE room SET `+set+` WHERE shard = $1 AND room = $2 AND version = $3`, args...)
 	if err != nil {
 		return next, fmt.Errorf("stepping a room: %w", err)
 	}

@@ -344,3 +344,48 @@ func TestCleanupOfConsents(t *testing.T) {
 		same(t, "consents", left, []string{"cancelled a moment ago", "expired a moment ago", "granted", "refused", "waits"})
 	})
 }
+
+// Answers go when their time is over, entries of logs when they are old, however many there are.
+func TestCleanupOfAnswersAndLogs(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		one, two := storetest.Room(t, db).ID, storetest.Room(t, db).ID
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			for i := range 1100 {
+				a := store.StoredAnswer{Room: one, Hash: [32]byte{byte(i), byte(i >> 8)}, UntilMS: 10}
+				if i == 500 || i == 1099 {
+					a.UntilMS = 50
+				}
+				if err := tx.PutAnswer(ctx, a); err != nil {
+					return err
+				}
+			}
+			for i := range int64(9) {
+				if err := tx.Log(ctx, store.LogEntry{Room: one, Seq: i, AcceptedMS: 10 * i}, store.LogEntry{Room: two, Seq: i, AcceptedMS: 1000}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		keep, left := store.Retention{RoomLog: 100 * time.Millisecond}, func() (answers, logs int) {
+			for i := range 1100 {
+				if _, err := db.AnswerTo(ctx, one, [32]byte{byte(i), byte(i >> 8)}); err == nil {
+					answers++
+				}
+			}
+			return answers, len(ok(db.RoomLog(ctx, one, -1, 100))(t)) + len(ok(db.RoomLog(ctx, two, -1, 100))(t))
+		}
+		if n := ok(db.Cleanup(ctx, keep, time.UnixMilli(50), 3))(t); n != 1098 {
+			t.Errorf("%d rows went", n)
+		}
+		if answers, logs := left(); answers != 2 || logs != 18 {
+			t.Errorf("%d answers, %d entries are left", answers, logs)
+		}
+		for range 3 {
+			ok(db.Cleanup(ctx, keep, time.UnixMilli(150), 3))(t)
+		}
+		if answers, logs := left(); answers != 0 || logs != 13 {
+			t.Errorf("%d answers, %d entries are left", answers, logs)
+		}
+	})
+}

@@ -275,7 +275,7 @@ func (t *Thread) merge(now time.Time, s *mls.Staged, e *Effect) error {
 			e.Left = append(e.Left, a)
 		}
 	}
-	e.Gone = len(t.Group.OwnLeaves()) == 0
+	e.Gone = t.Group.OwnCount() == 0
 	return nil
 }
 

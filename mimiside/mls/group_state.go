@@ -231,6 +231,9 @@ func (g *Group) MemberBySignatureKey(key []byte) (Member, bool) {
 // OwnLeaves returns the own leaves in ascending order; empty for a public view.
 func (g *Group) OwnLeaves() []LeafIndex { return slices.Sorted(maps.Keys(g.own)) }
 
+// OwnCount returns how many own leaves there are.
+func (g *Group) OwnCount() int { return len(g.own) }
+
 // TreeHash returns the hash of the present tree.
 func (g *Group) TreeHash() []byte { return g.cur.context.TreeHash }
 

@@ -103,7 +103,7 @@ func TestEmissaryWhenItBegins(t *testing.T) {
 		t.Fatalf("%+v", e)
 	}
 	thread := b.threads[made["group"].(string)]
-	if thread == nil || len(thread.Group.OwnLeaves()) != 2 {
+	if thread == nil || thread.Group.OwnCount() != 2 {
 		t.Fatal("not both of ours joined")
 	}
 	b.say(thread, dave, note(dave, "thank you"))

@@ -54,7 +54,7 @@ func (g *game) newcomers() ([]mls.JoinKey, [][]byte, []mls.Proposal, []peer) {
 	var messages [][]byte
 	var adds []mls.Proposal
 	var guests []peer
-	if len(g.ours.group.OwnLeaves()) < crowded {
+	if g.ours.group.OwnCount() < crowded {
 		keys, messages, adds = g.ours.joinKeys(1 + g.IntN(3))
 	}
 	if len(g.peers) < crowded && g.peers[0].can().joinUnmerged && g.IntN(2) == 0 {

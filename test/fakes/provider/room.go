@@ -135,7 +135,7 @@ func (p *Provider) Clients(key string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if r := p.rooms[key]; r != nil && r.group != nil {
-		return len(r.group.OwnLeaves())
+		return r.group.OwnCount()
 	}
 	return 0
 }
