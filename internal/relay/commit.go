@@ -165,6 +165,7 @@ func (s *step) acceptCommit(staged *mls.Staged, welcome *mls.Welcome, sender str
 	if err := s.merge(staged); err != nil {
 		return err
 	}
+	v.st.Proposals = nil
 	killpoint.Hit("K31")
 	s.fanout(providers, wire.FanoutMessage{Timestamp: at, Message: message, ExternalProposals: external})
 	if welcome != nil {
@@ -220,6 +221,18 @@ func (s *step) addOwn(welcome *mls.Welcome, tree []byte, keys []mls.JoinKey) err
 func (s *step) enterOwn() error {
 	s.room.setGroup(s.room.group)
 	return s.room.readPolicy()
+}
+
+// acceptProposals is what the hub does with accepted proposals, its own or a follower's: log them, keep them for those who join by an
+// external commit (draft-ietf-mimi-protocol-06 §5.6, pending_proposals), and fan them out.
+func (s *step) acceptProposals(list []wire.Message, sender string, at uint64) {
+	v := s.room
+	v.head.LastAccepted = int64(at)
+	for _, m := range list {
+		s.logEntry("proposal", v.group.Epoch(), m, sender, at)
+		v.st.Proposals = append(v.st.Proposals, heldProposal{Message: m.Raw, AcceptedMS: at})
+	}
+	s.fanout(v.followers(s.Naming.Domain), wire.FanoutMessage{Timestamp: at, Message: list[0], MoreProposals: list[1:]})
 }
 
 func (s *step) logEntry(kind string, epoch uint64, m wire.Message, sender string, at uint64) {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -97,7 +98,19 @@ func (s *step) onGroupInfoRequest(peer string, q *wire.GroupInfoRequest) ([]byte
 		return nil, err
 	}
 	content := &wire.GroupInfoRatchetTree{GroupInfo: m.GroupInfo, Tree: mls.RatchetTreeOption{Representation: mls.RatchetTreeFull, Tree: v.group.RatchetTree()}}
-	response, err := wire.NewGroupInfoResponse(q, v.uri(), content, s.hub.credential, s.hub.signature[q.Suite])
+	for _, p := range v.st.Proposals {
+		message, err := wire.ParseMessage(p.Message)
+		if err != nil {
+			return nil, fmt.Errorf("read a proposal that waits in room %s: %w", v.head.ID, err)
+		}
+		content.Pending = append(content.Pending, wire.PendingProposal{Proposal: message, HubAcceptedTime: p.AcceptedMS})
+	}
+	// The key by which the hub is an external sender of the group, where the request's suite can use it.
+	key, ok := s.hub.signature[v.group.Suite()].As(q.Suite)
+	if !ok {
+		key = s.hub.signature[q.Suite]
+	}
+	response, err := wire.NewGroupInfoResponse(q, v.uri(), content, s.hub.credential, key)
 	if err != nil {
 		return nil, err
 	}
@@ -126,9 +139,9 @@ func (s *step) lend(verdict hub.GroupInfoVerdict, link *joinLink) {
 
 // borrowed tells whether the group's state was given to a client a moment ago.
 func (s *step) borrowed(leaf *mls.LeafNode) (*policy.JoinCode, bool) {
-	who := hub.Borrower(&leaf.Credential, leaf.SignatureKey)
+	who, unkeyed := hub.Borrower(&leaf.Credential, leaf.SignatureKey), hub.Borrower(&leaf.Credential, nil)
 	for _, l := range s.room.st.Lent {
-		if string(l.Credential) == string(who) && l.UntilMS > s.nowMS() {
+		if (bytes.Equal(l.Credential, who) || bytes.Equal(l.Credential, unkeyed)) && l.UntilMS > s.nowMS() {
 			return s.joinCode(s.liveLink(l.Link)), true
 		}
 	}

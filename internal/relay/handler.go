@@ -253,16 +253,8 @@ func (s *step) addOurs(welcome *mls.Welcome, tree []byte) error {
 
 // onRemoteProposals accepts a follower's proposals; the bot commits them at once.
 func (s *step) onRemoteProposals(bundle *wire.HandshakeBundle, verdict *hub.UpdateVerdict) error {
-	v := s.room
 	s.fx.changes = append(s.fx.changes, verdict.Changes...)
-	at := verdict.Response.AcceptedTimestamp
-	v.head.LastAccepted = int64(at)
-	list := append([]wire.Message{bundle.Message}, bundle.MoreProposals...)
-	for _, m := range list {
-		s.logEntry("proposal", v.group.Epoch(), m, "", at)
-	}
-	s.fanout(v.followers(s.Naming.Domain),
-		wire.FanoutMessage{Timestamp: at, Message: bundle.Message, MoreProposals: bundle.MoreProposals})
+	s.acceptProposals(append([]wire.Message{bundle.Message}, bundle.MoreProposals...), "", verdict.Response.AcceptedTimestamp)
 	s.wish(intentCommit, s.bot, "", intentData{})
 	return s.advance()
 }

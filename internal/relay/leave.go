@@ -64,13 +64,7 @@ func (s *step) leave(i *store.Intent) error {
 	}
 	if v.head.Kind == store.RoomHub {
 		s.fx.changes = append(s.fx.changes, changes...)
-		at := s.hubRoom().Accept(s.now)
-		v.head.LastAccepted = int64(at)
-		for _, m := range messages {
-			s.logEntry("proposal", v.group.Epoch(), m, i.Target, at)
-		}
-		s.fanout(v.followers(s.Naming.Domain),
-			wire.FanoutMessage{Timestamp: at, Message: messages[0], MoreProposals: messages[1:]})
+		s.acceptProposals(messages, i.Target, s.hubRoom().Accept(s.now))
 		s.closeIntents(i.Seq)
 		s.wish(intentCommit, s.bot, "", intentData{})
 		return nil

@@ -2,10 +2,13 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
+	"github.com/matrix-mimi/bridge/mimiside/room"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 	"github.com/matrix-mimi/bridge/puppets"
 )
@@ -146,4 +149,97 @@ func TestWhoIsGivenTheStateOfAGroup(t *testing.T) {
 	p.settle()
 	p.equal("one who is banned", ask("b.example", uri, "mimi://b.example/d/bob/new"), wire.GroupInfoNotAuthorized)
 	p.equal("one who is banned, in other letters", ask("b.example", uri, "mimi://B.example/d/bob/new"), wire.GroupInfoNotAuthorized)
+}
+
+// asksState is a request of a client of a user of B for the state of the room, in a suite, with the private half of its key.
+func (p *pair) asksState(client string, suite mls.Suite, key *mls.SignatureKey) (q *wire.GroupInfoRequest, private mls.Secret) {
+	p.t.Helper()
+	private, public, err := mls.GenerateKeyPair(p.a.relay.Rand, suite)
+	must0(p.t, err)
+	q = &wire.GroupInfoRequest{Credential: mls.BasicCredential([]byte(client)), PublicKey: public}
+	must0(p.t, q.Sign(key))
+	return q, private
+}
+
+// state sends such a request and opens the answer.
+func (p *pair) state(q *wire.GroupInfoRequest, private mls.Secret) (*wire.OpenedGroupInfo, error) {
+	p.t.Helper()
+	uri := p.view(p.a).uri()
+	r, err := p.a.serve("b.example", verbGroupInfo, string(uri), q.Marshal())
+	must0(p.t, err)
+	a, err := wire.UnmarshalGroupInfoResponse(r.Body)
+	must0(p.t, err)
+	p.equal("status", a.Status(), wire.GroupInfoSuccess)
+	return a.Check(q.Suite, uri, private)
+}
+
+// enters makes the external commit by which a client joins with the state that it was given.
+func (p *pair) enters(info *wire.OpenedGroupInfo, client string, key *mls.SignatureKey, selfRemoves [][]byte) *wire.HandshakeBundle {
+	p.t.Helper()
+	g := p.view(p.a).group
+	staged, err := mls.StageExternalCommit(p.a.relay.Rand, p.now, p.view(p.a).mlsc, mls.ExternalCommitParams{GroupInfo: info.GroupInfo, Tree: info.Tree.Tree, SelfRemoves: selfRemoves,
+		AAD: room.HandshakeAAD(g.Dictionary()), Leaf: mls.LeafParams{SignatureKey: key, Credential: mls.BasicCredential([]byte(client)), Capabilities: puppets.Capabilities(), Extensions: puppets.LeafExtensions()}})
+	must0(p.t, err)
+	b, err := bundleOf(staged)
+	must0(p.t, err)
+	return b
+}
+
+// With the state of a group come the proposals that wait in it, and when they were accepted: who joins by an external commit must take the SelfRemoves among them
+// along (draft-ietf-mimi-protocol-06 §5.6, draft-ietf-mls-extensions-10, SelfRemove).
+func TestProposalsThatWaitAreGivenWithTheState(t *testing.T) {
+	p := newPair(t, warm)
+	p.start(t, bobURI)
+	p.room, p.portal = p.a.hs.roomOf(p.alice, "invite"), p.b.hs.roomOf(p.bob, "invite")
+	p.a.hs.join(p.room, p.alice)
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	p.talk(1)
+	_, err := p.a.relay.runStep(t.Context(), p.a.room(p.room).ID, nil, store.Settle{}, func(s *step) error {
+		s.wish(intentLeave, aliceURI, aliceURI, intentData{}) // nobody else of A can commit it
+		return s.advance()
+	})
+	must0(t, err)
+	p.a.relay.Forget()
+	client, at := "mimi://b.example/d/bob/new", uint64(p.view(p.a).head.LastAccepted)
+	key, err := mls.GenerateSignatureKey(p.a.relay.Rand, p.view(p.a).group.Suite())
+	must0(t, err)
+	info, err := p.state(p.asksState(client, key.Suite(), key))
+	must0(t, err)
+	if len(info.Pending) != 1 || info.Pending[0].HubAcceptedTime != at || info.Pending[0].Proposal.MLS.Public.Content.Proposal.Type != mls.ProposalSelfRemove {
+		t.Fatalf("proposals: %+v", info.Pending)
+	}
+	p.refusedUpdate("a client that leaves it out", "b.example", p.enters(info, client, key, nil), wire.UpdateNotAllowed)
+	p.accepted("a client that takes it along", p.enters(info, client, key, [][]byte{info.Pending[0].Proposal.Raw}))
+	v := p.view(p.a)
+	p.equal("clients", []int{len(v.leaves.Of(aliceURI)), len(v.leaves.Of(bobURI)), len(v.st.Proposals)}, []int{0, 2, 0})
+}
+
+// The ciphersuite of the request is for the exchange alone: it need not be the group's (draft-ietf-mimi-protocol-06 §5.6).
+func TestStateIsGivenInAnotherSuite(t *testing.T) {
+	for _, suite := range mls.Suites() {
+		p := newPair(t, warm).begin()
+		client, group := "mimi://b.example/d/bob/new", p.view(p.a).group.Suite()
+		key, err := mls.GenerateSignatureKey(p.a.relay.Rand, suite)
+		must0(t, err)
+		info, err := p.state(p.asksState(client, suite, key))
+		if suite.SignsLike(group) {
+			must0(t, err)
+			p.equal("epoch", info.GroupInfo.Context.Epoch, p.view(p.a).group.Epoch())
+		} else if !errors.Is(err, wire.ErrSignature) { // the key by which it is signed is not the one in the group
+			t.Errorf("suite %v: %v", suite, err)
+		}
+		leaf, ok := key.As(group)
+		if !ok {
+			leaf, err = mls.GenerateSignatureKey(p.a.relay.Rand, group)
+			must0(t, err)
+		}
+		other, _ := mls.GenerateSignatureKey(p.a.relay.Rand, group)
+		loan := func(client string, key *mls.SignatureKey) bool {
+			s := &step{Relay: p.a.relay, room: p.view(p.a), now: p.now}
+			_, ok := s.borrowed(&mls.LeafNode{Credential: mls.BasicCredential([]byte(client)), SignatureKey: key.Public()})
+			return ok
+		}
+		p.equal("who may use it", []bool{loan(client, leaf), loan(client, other), loan(client+"2", leaf)}, []bool{true, !ok, false})
+	}
 }

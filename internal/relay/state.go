@@ -19,6 +19,8 @@ type roomState struct {
 	Lent []lent `json:"lent,omitempty"`
 	// Resync says since when and why the group is joined anew, and how often that was tried (as follower).
 	Resync *resync `json:"resync,omitempty"`
+	// Proposals are those that were accepted in this epoch and wait for a commit, oldest first (as hub).
+	Proposals []heldProposal `json:"proposals,omitempty"`
 	// Join is the wish of a user to join a room by its URI, before there is a group (as follower).
 	Join *joining `json:"join,omitempty"`
 	// RenewedAll is when the keys of own leaves were last renewed, in seconds since 1970, for those that have no entry of their
@@ -98,6 +100,12 @@ type opening struct {
 	Event   string `json:"event,omitempty"` // the command that asked for the room to be joined to MIMI
 	// Set are the MIMI users of a direct chat that was asked for by a command.
 	Set []string `json:"set,omitempty"`
+}
+
+// heldProposal is a proposal as the hub fanned it out.
+type heldProposal struct {
+	Message    []byte `json:"message"` // an MLSMessage
+	AcceptedMS uint64 `json:"accepted"`
 }
 
 // lent is a GroupInfo that was handed out.

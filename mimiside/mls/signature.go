@@ -96,6 +96,22 @@ func (k *SignatureKey) Suite() Suite { return k.suite }
 // Public returns the public key as it stands in leaf nodes: 32 bytes, or an uncompressed point.
 func (k *SignatureKey) Public() []byte { return k.pub }
 
+// As returns the same key bound to another suite, false when that has another signature scheme.
+func (k *SignatureKey) As(suite Suite) (*SignatureKey, bool) {
+	if !suite.SignsLike(k.suite) {
+		return nil, false
+	}
+	same := *k
+	same.suite = suite
+	return &same, true
+}
+
+// SignsLike tells whether two suites have one signature scheme. Suites that the engine does not implement have none.
+func (s Suite) SignsLike(other Suite) bool {
+	a, b := suites[s], suites[other]
+	return a != nil && b != nil && a.curve == b.curve
+}
+
 // CryptoPublic returns the public key as the standard library has it, for certificates.
 func (k *SignatureKey) CryptoPublic() crypto.PublicKey {
 	if k.ed != nil {
