@@ -125,6 +125,9 @@ func Migrate(ctx context.Context, cfg Config) (version int64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("reading the migrations: %w", err)
 	}
+	if have, want, err := p.GetVersions(ctx); err == nil && have > 0 && have < want {
+		cfg.Log.Info().Int64("from", have).Int64("to", want).Msg("the database is brought up to date: with millions of messages that takes minutes, and SQLite needs as much free space again")
+	}
 	if _, err := p.Up(ctx); err != nil {
 		return 0, fmt.Errorf("migrating: %w", err)
 	}

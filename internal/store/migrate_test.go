@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rs/zerolog"
+
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/internal/store/storetest"
 )
@@ -42,8 +44,10 @@ func TestTablesThatAreMadeAnewKeepTheirRows(t *testing.T) {
 	if err := old.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Migrate(ctx, cfg); err != nil {
-		t.Fatal(err)
+	var log strings.Builder
+	cfg.Log = zerolog.New(&log)
+	if _, err := store.Migrate(ctx, cfg); err != nil || !strings.Contains(log.String(), `"from":60`) {
+		t.Fatal(err, log.String())
 	}
 	db := storetest.Open(t, cfg)
 	one := func(query string) (out string) {
