@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -158,11 +159,20 @@ func (a *ActivityPub) Find(ctx context.Context, resource string) (ap.Found, erro
 		return ap.Found{}, err
 	}
 	actor, err := a.actorID(s.MXID)
+	if err == nil {
+		var was string
+		if was, err = a.deletion(ctx, actor); err == nil && was != "" {
+			err = ap.ErrNotFound
+		}
+	}
 	return ap.Found{Subject: s.Acct, Actor: actor, Profile: "https://matrix.to/#/" + s.MXID, Aliases: []string{string(s.URI)}}, err
 }
 
 // User implements activitypub.Backend.
 func (a *ActivityPub) User(ctx context.Context, name string) (ap.Profile, error) {
+	if was, err := a.deletion(ctx, a.Site.User(name)); err != nil || was == actorIsGone {
+		return ap.Profile{}, cmp.Or(err, ap.ErrDeleted)
+	}
 	s, err := a.subject(ctx, name)
 	if err != nil {
 		return ap.Profile{}, err
@@ -295,6 +305,9 @@ const apClaimMargin = 24 * 3600 * 1000
 // Claim implements activitypub.Backend: one KeyPackage a requester, S000-053.
 func (a *ActivityPub) Claim(ctx context.Context, name, requester string) (ap.Offer, error) {
 	actor, now := a.Site.User(name), a.Clock().UnixMilli()
+	if was, err := a.deletion(ctx, actor); err != nil || was != "" {
+		return ap.Offer{}, cmp.Or(err, ap.ErrNotFound)
+	}
 	kp, err := a.Store.ClaimedKeyPackage(ctx, actor, requester, now+apClaimMargin)
 	if err == nil {
 		return offer(kp), nil

@@ -98,8 +98,7 @@ func (x *apStep) leaveBlocked() error {
 		x.notice(why+"The people of that server were removed from the channel.", "")
 		return x.commitNow(c.ID, nil, nil, actors)
 	}
-	x.room.st.LeftMS = x.nowMS()
-	x.later(timerThreadLeft, x.now.Add(leaveTime).UnixMilli())
+	x.startLeaving()
 	x.notice(why+"Everybody of this bridge leaves this conversation: what is said here from now on is heard by nobody outside.", "")
 	if c != nil {
 		for _, actor := range x.ownActors() {
@@ -107,11 +106,17 @@ func (x *apStep) leaveBlocked() error {
 		}
 		return x.advanceChannel()
 	}
+	return x.goOut()
+}
+
+// startLeaving notes that all of ours leave.
+func (x *apStep) startLeaving() {
+	x.room.st.LeftMS = x.nowMS()
+	x.later(timerThreadLeft, x.now.Add(leaveTime).UnixMilli())
 	if x.room.st.Set != "" { // a new conversation of the same people is another
 		x.fx.unbind = append(x.fx.unbind, name{store.NameSet, x.room.st.Set})
 		x.room.st.Set = ""
 	}
-	return x.goOut()
 }
 
 // ownActors are the actors of ours with a leaf in the group.

@@ -34,6 +34,9 @@ type threadTask struct {
 	Profile bool `json:"profile,omitempty"`
 	// Block says that a server whose people are there was blocked.
 	Block bool `json:"block,omitempty"`
+	// Leave says that the user behind By was deleted and leaves, Delete that those in Add are to be told.
+	Leave  bool `json:"leave,omitempty"`
+	Delete bool `json:"delete,omitempty"`
 }
 
 // Timers of conversations begin so.
@@ -86,6 +89,9 @@ func (x *apStep) onThreadTask(t threadTask, raw json.RawMessage) error {
 	}
 	if t.Block {
 		return x.leaveBlocked()
+	}
+	if t.Leave {
+		return x.leaveDeleted(t.By)
 	}
 	if x.room.st.LeftMS > 0 {
 		if t.Event != "" && !t.Say {

@@ -110,16 +110,11 @@ func (a *ActivityPub) tellPeers(ctx context.Context, actor string, bodies []ap.O
 	if err != nil {
 		return err
 	}
-	room := store.Room{ID: store.DerivedRoomID("activitypub-actor", actor), Kind: store.RoomUser, State: stateAP, Epoch: -1, CreatedMS: a.Clock().UnixMilli()}
-	err = a.Store.Tx(ctx, func(tx *store.Tx) error {
-		found, _, err := tx.FindOrCreateRoom(ctx, store.NameGroup, "actor:"+actor, room)
-		room = found
-		return err
-	})
+	room, err := a.actorRoom(ctx, actor)
 	if err != nil {
 		return err
 	}
-	return a.run(ctx, room.ID, func(x *apStep) error {
+	return a.run(ctx, room, func(x *apStep) error {
 		list, err := x.recipients(peers)
 		if err != nil {
 			return err
@@ -136,6 +131,17 @@ func (a *ActivityPub) tellPeers(ctx context.Context, actor string, bodies []ap.O
 		}
 		return nil
 	})
+}
+
+// actorRoom is the room through which goes what an actor of ours sends in no conversation.
+func (a *ActivityPub) actorRoom(ctx context.Context, actor string) (store.RoomID, error) {
+	room := store.Room{ID: store.DerivedRoomID("activitypub-actor", actor), Kind: store.RoomUser, State: stateAP, Epoch: -1, CreatedMS: a.Clock().UnixMilli()}
+	err := a.Store.Tx(ctx, func(tx *store.Tx) error {
+		found, _, err := tx.FindOrCreateRoom(ctx, store.NameGroup, "actor:"+actor, room)
+		room = found
+		return err
+	})
+	return room.ID, err
 }
 
 // renewLastResort makes a new last resort for an actor of ours and takes back those before it: the new one is there before the old ones go.

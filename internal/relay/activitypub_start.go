@@ -24,6 +24,9 @@ func (a *ActivityPub) StartChat(ctx context.Context, by string, handles ...strin
 
 func (a *ActivityPub) startChat(ctx context.Context, by string, handles ...string) error {
 	me, err := a.actorID(by)
+	if err == nil {
+		err = a.comesBack(ctx, me)
+	}
 	if err != nil {
 		return err
 	}

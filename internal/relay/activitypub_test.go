@@ -22,6 +22,7 @@ type apNode struct {
 	sender *ap.Sender
 	blocks map[string]bool // hosts
 	away   bool            // nothing is sent to ActivityPub servers
+	sent   []string        // what was: types, with the object where that is an id
 }
 
 func newAPNode(t *testing.T, w *world, places map[string]string, domain string) *apNode {
@@ -112,6 +113,9 @@ func (n *apNode) deliver(t *testing.T, lane store.Lane) int {
 		t.Fatal(err)
 	}
 	for i, row := range head.Rows {
+		if o, err := ap.ParseObject(row.Data); err == nil {
+			n.sent = append(n.sent, strings.TrimSpace(o.Str("type")+" "+o.Str("object")))
+		}
 		d, err := n.face.Deliver(ctx, n.sender, row.Target, row.Data)
 		if err == nil && (d.Status == http.StatusServiceUnavailable || d.Status == http.StatusUnauthorized) {
 			return i // it is tried again when something else has happened

@@ -15,6 +15,9 @@ import (
 type threads interface {
 	// workThread works off one input of a conversation.
 	workThread(ctx context.Context, id store.RoomID, in *store.Input, settle store.Settle) (*step, error)
+	// endUser says what is to be done because a user of ours, who is or was in some of its rooms, does not exist any more: inputs, and what is written
+	// together with them. There are none when the user never took part.
+	endUser(ctx context.Context, mxid string, rooms []store.Member) ([]store.NewInput, func(*store.Tx) error, error)
 }
 
 // ofThread tells whether an input is one of a conversation.
@@ -71,6 +74,12 @@ func (a *ActivityPub) workThread(ctx context.Context, id store.RoomID, in *store
 			}
 		}
 		decide = func(x *apStep) error { return x.onThreadTask(t, raw) }
+		if t.Delete {
+			var err error
+			if decide, err = a.deleteActor(ctx, t); err != nil {
+				return nil, err
+			}
+		}
 	case inputThreadEncrypted:
 		var err error
 		decide, err = a.openEncrypted(ctx, id, in, (*apStep).onThreadEvent)

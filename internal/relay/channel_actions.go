@@ -257,6 +257,13 @@ func (a *ActivityPub) JoinChannel(ctx context.Context, by, handle string) error 
 }
 
 func (a *ActivityPub) joinChannel(ctx context.Context, by, handle string) error {
+	me, err := a.actorID(by)
+	if err == nil {
+		err = a.comesBack(ctx, me)
+	}
+	if err != nil {
+		return err
+	}
 	them, err := a.resolve(ctx, handle)
 	if err != nil {
 		return err

@@ -262,6 +262,9 @@ func (x *apStep) asker() string {
 // ownPackage makes a KeyPackage of an actor of ours for a group that it is added to at once.
 func (x *apStep) ownPackage(actor string) (mls.JoinKey, error) {
 	key, err := x.face.clientKey(x.ctx, actor)
+	if err == nil {
+		err = x.face.comesBack(x.ctx, actor)
+	}
 	if err != nil {
 		return mls.JoinKey{}, err
 	}

@@ -17,20 +17,33 @@ const userDeleted = "deleted"
 const maxTold = 1000
 
 // ErrNobody says that a Matrix user never took part.
-var ErrNobody = errors.New("this user never took part in MIMI rooms")
+var ErrNobody = errors.New("this user never took part")
 
-// DeleteUser ends the MIMI side of a Matrix user whose account is gone: it leaves its rooms, its KeyPackages and consents are
-// void, others who ask for it hear that it was deleted, and the providers that know it are told (docs/extensions.md). An
+// DeleteUser ends what a Matrix user takes part in whose account is gone: it leaves its rooms, its KeyPackages and consents are
+// void, others who ask for it hear that it was deleted, and those who know it are told (docs/extensions.md, docs/activitypub.md). An
 // application service does not hear of a deactivation, so it is for an administrator to say.
 func (r *Relay) DeleteUser(ctx context.Context, mxid string) error {
-	u, err := r.Store.User(ctx, mxid)
-	if errors.Is(err, store.ErrNotFound) || err == nil && r.ours(mxid) {
+	if r.ours(mxid) {
 		return ErrNobody
 	}
+	rooms, theirs, err := r.roomsOfWorlds(ctx, mxid)
 	if err != nil {
 		return err
 	}
-	rooms, err := r.Store.RoomsOf(ctx, mxid)
+	var work []store.NewInput
+	more := func(*store.Tx) error { return nil }
+	if r.threads != nil {
+		if work, more, err = r.threads.endUser(ctx, mxid, theirs); err != nil {
+			return err
+		}
+	}
+	u, err := r.Store.User(ctx, mxid)
+	if errors.Is(err, store.ErrNotFound) {
+		if len(work) == 0 {
+			return ErrNobody
+		}
+		return r.endWith(ctx, mxid, work, more)
+	}
 	if err != nil {
 		return err
 	}
@@ -39,12 +52,15 @@ func (r *Relay) DeleteUser(ctx context.Context, mxid string) error {
 		return err
 	}
 	own := store.DerivedRoomID("deleted", mxid)
-	work := []store.NewInput{r.actionInput(own, action{Do: actTellDeleted, User: u.URI, Domains: domains})}
+	work = append(work, r.actionInput(own, action{Do: actTellDeleted, User: u.URI, Domains: domains}))
 	for _, m := range rooms {
 		work = append(work, r.actionInput(m.Room, action{Do: actForgetUser, User: u.URI}))
 	}
 	u.State = userDeleted
-	err = r.Store.Tx(ctx, func(tx *store.Tx) error {
+	return r.endWith(ctx, mxid, work, func(tx *store.Tx) error {
+		if err := more(tx); err != nil {
+			return err
+		}
 		if _, err := tx.Room(ctx, own); errors.Is(err, store.ErrNotFound) {
 			err = tx.CreateRoom(ctx, store.Room{ID: own, Kind: store.RoomNone, Epoch: -1, CreatedMS: r.Clock().UnixMilli()})
 			if err != nil {
@@ -65,14 +81,41 @@ func (r *Relay) DeleteUser(ctx context.Context, mxid string) error {
 		if err := tx.ForgetFindable(ctx, mxid); err != nil {
 			return err
 		}
-		if err := tx.SetSetting(ctx, mxid, settingSearchable, ""); err != nil {
+		return tx.SetSetting(ctx, mxid, settingSearchable, "")
+	})
+}
+
+// roomsOfWorlds are the rooms of a Matrix user: those that are of MIMI or of nobody yet, and those of the ActivityPub world.
+func (r *Relay) roomsOfWorlds(ctx context.Context, mxid string) (mimi, theirs []store.Member, err error) {
+	rooms, err := r.Store.RoomsOf(ctx, mxid)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, m := range rooms {
+		head, err := r.Store.Room(ctx, m.Room)
+		if err != nil {
+			return nil, nil, err
+		}
+		if head.State == stateAP {
+			theirs = append(theirs, m)
+		} else {
+			mimi = append(mimi, m)
+		}
+	}
+	return mimi, theirs, nil
+}
+
+// endWith stores that a user was deleted: what write writes, and the inputs of what follows.
+func (r *Relay) endWith(ctx context.Context, mxid string, work []store.NewInput, write func(*store.Tx) error) error {
+	err := r.Store.Tx(ctx, func(tx *store.Tx) error {
+		if err := write(tx); err != nil {
 			return err
 		}
 		_, err := tx.AddInputs(ctx, work)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("end the MIMI side of %s: %w", mxid, err)
+		return fmt.Errorf("end what %s takes part in: %w", mxid, err)
 	}
 	r.clients.forget()
 	for _, in := range work {

@@ -71,6 +71,8 @@ type effects struct {
 	direct      *directRoom
 	// activities go into collections of the ActivityPub face.
 	activities []store.Activity
+	// goneActor is an actor of ours whose activities are dropped.
+	goneActor string
 	// dropActivities are the ids of those of messages that are deleted.
 	dropActivities []string
 	// secrets are what is sealed of the room by name (askKeyName, joinCodeName); nil forgets it.
@@ -444,6 +446,11 @@ func (fx *effects) writeGlobal(ctx context.Context, tx *store.Tx, head store.Roo
 	}
 	for _, m := range fx.managers {
 		if err := tx.SetManagementRoom(ctx, m.mxid, m.room); err != nil {
+			return err
+		}
+	}
+	if fx.goneActor != "" {
+		if err := tx.DropActivitiesOf(ctx, fx.goneActor); err != nil {
 			return err
 		}
 	}

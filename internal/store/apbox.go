@@ -127,6 +127,22 @@ func (r *Reader) Activity(ctx context.Context, id, reader string) ([]byte, error
 	return r.open(ctx, row.Data, "ap_activity", row.Key)
 }
 
+// DropActivitiesOf deletes what an owner of collections sent, and what it received and stands in nobody else's.
+func (tx *Tx) DropActivitiesOf(ctx context.Context, owner string) error {
+	key := hashed(owner)
+	for _, q := range []string{
+		`DELETE FROM ap_activity WHERE key IN (SELECT key FROM ap_listing WHERE box = 'out' AND owner = $1)`,
+		`DELETE FROM ap_activity WHERE key IN (SELECT key FROM ap_listing WHERE box = 'in' AND owner = $1)
+			AND NOT EXISTS (SELECT 1 FROM ap_listing AS l WHERE l.key = ap_activity.key AND l.owner <> $1)`,
+		`DELETE FROM ap_listing WHERE box = 'in' AND owner = $1`,
+	} {
+		if _, err := tx.exec(ctx, q, key); err != nil {
+			return fmt.Errorf("deleting the activities of an actor: %w", err)
+		}
+	}
+	return nil
+}
+
 // DropActivities deletes activities by their ids, from all collections. One that is not there is passed over.
 func (tx *Tx) DropActivities(ctx context.Context, ids []string) error {
 	for _, id := range ids {

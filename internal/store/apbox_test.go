@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -47,6 +48,19 @@ func TestActivitiesInCollections(t *testing.T) {
 		}
 		same(t, "counted after one was deleted", ok(db.CountActivities(ctx, "out", "a", "eve"))(t), 0)
 		same(t, "what is left of an object", string(ok(db.Activity(ctx, "o1", "carol"))(t)), "one")
+
+		in := func(owner string) store.Listing { return store.Listing{Box: "in", Owner: owner, Reader: owner} }
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			return errors.Join(tx.PutActivities(ctx, []store.Activity{
+				{ID: "4", Body: []byte("four"), CreatedMS: 4, Lists: []store.Listing{in("a"), in("b")}},
+				{ID: "5", Body: []byte("five"), CreatedMS: 5, Lists: []store.Listing{in("a")}},
+			}), tx.DropActivitiesOf(ctx, "a"))
+		})
+		for box, want := range map[store.Listing]int{{Box: "out", Owner: "a", Reader: "bob"}: 0, in("a"): 0, in("b"): 1} {
+			same(t, box.Box+" of "+box.Owner, ok(db.CountActivities(ctx, box.Box, box.Owner, box.Reader))(t), want)
+		}
+		_, err = db.Activity(ctx, "5", "a")
+		missing(t, "what only a deleted owner received", err)
 	})
 }
 

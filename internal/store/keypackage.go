@@ -151,6 +151,12 @@ func (tx *Tx) RevokeKeyPackagesOf(ctx context.Context, userURI string) error {
 	return err
 }
 
+// DeleteKeyPackagesOf deletes all KeyPackages of a user, those that were claimed among them: a Welcome made with one leads nowhere.
+func (tx *Tx) DeleteKeyPackagesOf(ctx context.Context, userURI string) error {
+	_, err := tx.exec(ctx, `DELETE FROM keypackage WHERE user_uri = $1`, userURI)
+	return err
+}
+
 // Stock is what a user has in stock for a suite.
 type Stock struct {
 	UserURI    string `db:"user_uri"`

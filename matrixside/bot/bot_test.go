@@ -199,7 +199,7 @@ func TestCommands(t *testing.T) {
 		{"@u:hs", "unplumb", false, "needs power level 50", ""},
 		{"@admin:hs", "unplumb", false, "", "unplumb !r:hs @admin:hs"},
 		{"@u:hs", "user-deleted @x:hs", true, "I do not know", ""},
-		{"@admin:hs", "user-deleted @x:hs", true, "leaves all MIMI rooms", "delete @x:hs"},
+		{"@admin:hs", "user-deleted @x:hs", true, "leaves all rooms of the bridge", "delete @x:hs"},
 		{"@admin:hs", "user-deleted @nobody:hs", true, "never took part", ""},
 		{"@admin:hs", "user-deleted x", true, "is no Matrix user", ""},
 		{"@bad:hs", "ping", false, "", ""},

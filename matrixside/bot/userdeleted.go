@@ -16,10 +16,10 @@ var userDeleted = &Handler{Name: "user-deleted", Usage: "<@user:server>", Help: 
 		}
 		err := e.Bot.cfg.Actions.DeleteUser(ctx, mxid)
 		if errors.Is(err, relay.ErrNobody) {
-			return Tell("%s never took part in MIMI rooms.", Quote(mxid))
+			return Tell("%s never took part in rooms of the bridge.", Quote(mxid))
 		}
 		if err != nil {
 			return explain(err)
 		}
-		return e.Reply("%s leaves all MIMI rooms, and the providers that know them are told.", Quote(mxid))
+		return e.Reply("%s leaves all rooms of the bridge, and the providers that know them are told.", Quote(mxid))
 	}}

@@ -9,6 +9,8 @@ import (
 var (
 	// ErrNotFound: there is no such thing here, or nothing that the reader may know of (404).
 	ErrNotFound = errors.New("not found")
+	// ErrDeleted: there was such an actor, and there will be none again (410).
+	ErrDeleted = errors.New("deleted")
 	// ErrForbidden: the reader may not see it (403).
 	ErrForbidden = errors.New("not for the reader")
 	// ErrEpoch: the commit is not of the channel's present epoch (409; AIM §5.2.3).
@@ -56,7 +58,7 @@ type Delivered struct {
 type Backend interface {
 	// Find tells whom of ours the resource of a WebFinger query names: acct:, the id of an actor, mimi://, matrix:. ErrNotFound.
 	Find(ctx context.Context, resource string) (Found, error)
-	// User, Room and Instance return what is published of an actor. ErrNotFound.
+	// User, Room and Instance return what is published of an actor. ErrNotFound, ErrDeleted.
 	User(ctx context.Context, name string) (Profile, error)
 	Room(ctx context.Context, token string) (RoomProfile, error)
 	Instance(ctx context.Context) (pem string, err error)

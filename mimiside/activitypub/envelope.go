@@ -128,6 +128,13 @@ func (s Site) ActorUpdate(e Envelope, actor Object) Object {
 	return o
 }
 
+// ActorDelete tells that an actor of ours is gone (ActivityPub §6.4).
+func (s Site) ActorDelete(e Envelope) Object {
+	o := s.base(e.forAll(), "Delete")
+	o["object"] = e.Actor
+	return o
+}
+
 // forAll addresses everybody when nobody is named.
 func (e Envelope) forAll() Envelope {
 	if len(e.To) == 0 {

@@ -82,6 +82,8 @@ func status(err error) int {
 		return http.StatusTooManyRequests
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrName):
 		return http.StatusNotFound
+	case errors.Is(err, ErrDeleted):
+		return http.StatusGone
 	case errors.Is(err, ErrEpoch):
 		return http.StatusConflict
 	case errors.Is(err, ErrActivity), errors.Is(err, ErrJSON), errors.Is(err, ErrMLSObject):

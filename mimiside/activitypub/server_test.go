@@ -28,7 +28,11 @@ func (s *shelf) Find(_ context.Context, resource string) (Found, error) {
 }
 
 func (s *shelf) User(_ context.Context, name string) (Profile, error) {
-	if name != "alice" {
+	switch name {
+	case "alice":
+	case "deleted":
+		return Profile{}, ErrDeleted
+	default:
 		return Profile{}, ErrNotFound
 	}
 	return Profile{Name: name, Username: name, MXID: "@alice:b", PublicPEM: "x"}, nil
@@ -93,6 +97,7 @@ func TestTheFace(t *testing.T) {
 		{name: "actor", method: "GET", path: "/ap/u/alice", code: 200, has: `"type":"Person"`},
 		{name: "actor for a browser", method: "GET", path: "/ap/u/alice", header: map[string]string{"Accept": "text/html,*/*"}, code: 303},
 		{name: "actor that is not", method: "GET", path: "/ap/u/eve", code: 404},
+		{name: "actor that was deleted", method: "GET", path: "/ap/u/deleted", code: 410},
 		{name: "escaped path", method: "GET", path: "/ap/u/%61lice", code: 404},
 		{name: "room", method: "GET", path: "/ap/r/x", code: 200, has: `"type":["Service"]`},
 		{name: "instance", method: "GET", path: "/ap/actor", code: 200, has: `"type":"Application"`},
