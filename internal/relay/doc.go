@@ -115,8 +115,8 @@
 //	                                conversations: begun, their commits, what is said, what was missed
 //	activitypub_keys.go activitypub_packages.go
 //	                                keys of others, KeyPackages of ours
-//	activitypub_profile.go activitypub_names.go activitypub_media.go activitypub_box.go activitypub_block.go activitypub_told.go activitypub_cover.go
-//	                                profiles, names of groups, files, collections, blocked servers, errors in words, cover messages
+//	activitypub_profile.go activitypub_names.go activitypub_media.go activitypub_box.go activitypub_block.go activitypub_deleted.go activitypub_told.go activitypub_cover.go
+//	                                profiles, names of groups, files, collections, blocked servers, users who are deleted, errors in words, cover messages
 //	channel.go channel_hub.go channel_in.go channel_matrix.go channel_member.go channel_actions.go channel_work.go
 //	                                channels: state, our own, those of others, Matrix, membership, commands, tasks
 //	worlds.go                       one Matrix room of three worlds

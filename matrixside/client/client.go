@@ -81,6 +81,7 @@ type Client struct {
 	ghosts  [64]sync.Mutex
 	knownMu sync.Mutex
 	known   map[id.UserID]bool
+	pause   func(context.Context, time.Duration) error
 }
 
 // maxKnown bounds the memory of registered ghosts.
@@ -119,7 +120,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = time.Minute
 	}
-	c := &Client{cfg: cfg, base: base, known: map[id.UserID]bool{}}
+	c := &Client{cfg: cfg, base: base, known: map[id.UserID]bool{}, pause: pause}
 	if c.stream = cfg.HTTP; c.stream == nil {
 		c.stream = &http.Client{Transport: NewTransport()}
 	}

@@ -156,6 +156,38 @@ func TestJoinInvitesFirstWhereNeeded(t *testing.T) {
 	}
 }
 
+// Dendrite now and then refuses a join right after the invitation, which it shows already: it is tried again, a few times. Who is not invited, or is
+// banned, is not.
+func TestJoinRightAfterTheInvitation(t *testing.T) {
+	const call, member, refusal = "POST /join/!r:hs", "GET /rooms/!r:hs/state/m.room.member/@mimi_a:hs", `{"errcode":"M_FORBIDDEN"}`
+	joined := func(f *fake) *fake { return f.on(call, 200, `{"room_id":"!r:hs"}`) }
+	for name, c := range map[string]struct {
+		f     *fake
+		args  event.JoinRoom
+		tries int
+		want  Class
+	}{
+		"refused once":                    {joined(newFake(t).on(call, 403, refusal).on(member, 200, `{"membership":"invite"}`)), event.JoinRoom{}, 2, Done},
+		"refused for long":                {newFake(t).on(call, 403, refusal).on(member, 200, `{"membership":"invite"}`), event.JoinRoom{}, 1 + len(joinWaits), Refused},
+		"where the bot is not":            {joined(newFake(t).on(call, 403, refusal).on(member, 403, refusal)), event.JoinRoom{}, 2, Done},
+		"banned":                          {newFake(t).on(call, 403, refusal).on(member, 200, `{"membership":"ban"}`), event.JoinRoom{}, 1, Refused},
+		"not invited":                     {newFake(t).on(call, 403, refusal).on(member, 404, `{"errcode":"M_NOT_FOUND"}`), event.JoinRoom{}, 1, Refused},
+		"another refusal":                 {newFake(t).on(call, 400, `{"errcode":"M_BAD_STATE"}`).on(member, 200, `{"membership":"invite"}`), event.JoinRoom{}, 1, Refused},
+		"invited first":                   {joined(newFake(t).on(call, 403, refusal).on(call, 403, refusal).on("POST /rooms/!r:hs/invite", 200, `{}`).on(member, 200, `{"membership":"invite"}`)), event.JoinRoom{InviteFirst: true}, 3, Done},
+		"a room that nobody was asked to": {newFake(t).on("POST /join/!new:hs", 403, refusal), event.JoinRoom{Room: "!new:hs"}, 0, Refused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, waited := newClient(t, ghostly(c.f)), 0
+			client.pause = func(context.Context, time.Duration) error { waited++; return nil }
+			c.args.Sender = "@mimi_a:hs"
+			res := client.Do(t.Context(), row(c.args, ""))
+			if res.Class != c.want || c.f.count(call) != c.tries || waited > len(joinWaits) {
+				t.Errorf("%v after %d tries, want %v after %d; waited %d times: %v", res.Class, c.f.count(call), c.want, c.tries, waited, c.f.log)
+			}
+		})
+	}
+}
+
 // Who is in the row's room has not thereby come into another one: a room that replaces it, say.
 func TestJoinOfAnotherRoomIsNotTakenForDone(t *testing.T) {
 	f := ghostly(newFake(t)).on("POST /join/!new:hs", 403, `{"errcode":"M_FORBIDDEN"}`).

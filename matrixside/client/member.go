@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
@@ -86,6 +87,28 @@ func (c *Client) membership(ctx context.Context, room id.RoomID, verb event.Verb
 	return c.satisfied(ctx, r, room, a.Target, goals[verb]...)
 }
 
+// joinWaits are the pauses before somebody who was invited into the room of the row tries again to join it: Dendrite refuses that now and then
+// right after the invitation.
+var joinWaits = []time.Duration{200 * time.Millisecond, 600 * time.Millisecond, 1500 * time.Millisecond}
+
+// outside tells whether a user is known not to be invited: a refused join is final then, as it is when the user is in the room.
+func (c *Client) outside(ctx context.Context, room id.RoomID, user id.UserID) bool {
+	now, known := c.current(ctx, room, user)
+	return known && now != event.Invite
+}
+
+// pause waits; the error says that the context ended.
+func pause(ctx context.Context, wait time.Duration) error {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
 func (c *Client) join(ctx context.Context, k call) Result {
 	a, bad := read[event.JoinRoom](k)
 	if bad != nil {
@@ -119,6 +142,17 @@ func (c *Client) join(ctx context.Context, k call) Result {
 			return in
 		}
 		r = try()
+	}
+	if room != "" && (a.Room == "" || a.InviteFirst) {
+		for _, wait := range joinWaits {
+			if r.Class != Refused || r.Code != "M_FORBIDDEN" || c.outside(ctx, room, a.Sender) {
+				break
+			}
+			if err := c.pause(ctx, wait); err != nil {
+				return retry(err)
+			}
+			r = try()
+		}
 	}
 	if room != "" {
 		return c.satisfied(ctx, r, room, a.Sender, event.Join)
