@@ -47,8 +47,8 @@ node: ## fetch what the Node peers of the tests need, as their lock files say
 test: node ## everything: unit tests, both databases, real homeservers, dialogues, interop, vectors
 	$(REPORT) $(REPORTFLAGS) $(if $(VECTORS),-vectors $(VECTORS)) -- $(MAIN) ./... $(INTEROP)
 
-unit: ## only what needs no other program
-	$(REPORT) $(REPORTFLAGS) -- $(MAIN) ./internal/... ./mapping/... ./matrixside/... ./mimiside/... ./puppets/... ./cmd/...
+unit: ## only what needs no other program, on SQLite
+	$(REPORT) $(REPORTFLAGS) -- $(MAIN) -short ./internal/... ./mapping/... ./matrixside/... ./mimiside/... ./puppets/... ./cmd/...
 
 vectors: ## official MLS vectors and MIMI content examples, one line a file
 	@test -n "$(VECTORS)" || { echo "there are no vectors: set VECTORS to their directory"; exit 1; }

@@ -39,6 +39,9 @@ func shown(t *testing.T, addr string) string {
 // end it but makes it show its new certificate, SIGTERM does within 20 s with exit code 0, and a second process on
 // the same SQLite file is refused.
 func TestRunStartsAndStops(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT TESTED WITH A HOMESERVER: -short")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	dir, cfg, admin := site(t)

@@ -14,6 +14,9 @@ import (
 // A PostgreSQL that syncs its commits is taken without an override; what it acknowledged survives its
 // crash, and the store works on by itself when it is back.
 func TestACrashedPostgresKeepsWhatItAcknowledged(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT TESTED ON POSTGRESQL: -short")
+	}
 	long, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	pg, err := harness.StartPostgres(long, harness.PostgresConfig{})

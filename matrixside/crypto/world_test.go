@@ -133,6 +133,9 @@ type running struct {
 
 func newWorld(t *testing.T, ctx context.Context, cfg store.Config) *world {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("NOT TESTED WITH A HOMESERVER: -short")
+	}
 	bins, err := harness.BuildDendrite(ctx, os.Stderr)
 	if err != nil {
 		t.Fatal(err)

@@ -101,6 +101,9 @@ type stage struct {
 
 func newStage(t *testing.T, ctx context.Context) *stage {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("NOT TESTED WITH A HOMESERVER: -short")
+	}
 	bins, err := harness.BuildDendrite(ctx, os.Stderr)
 	if err != nil {
 		t.Fatal(err)

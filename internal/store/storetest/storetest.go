@@ -48,7 +48,7 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// Each runs a test on both databases. Where there is no PostgreSQL, that half is skipped and says so.
+// Each runs a test on both databases. Where there is no PostgreSQL, and with -short, that half is skipped and says so.
 func Each(t *testing.T, fn func(t *testing.T, cfg store.Config)) {
 	t.Helper()
 	for _, driver := range []string{"sqlite", "postgres"} {
@@ -65,6 +65,9 @@ func Config(t testing.TB, driver string) store.Config {
 			t.Fatal(err)
 		}
 		return cfg
+	}
+	if testing.Short() {
+		t.Skip("NOT TESTED ON POSTGRESQL: -short")
 	}
 	cluster.once.Do(startCluster)
 	if errors.Is(cluster.err, harness.ErrNoPostgres) {
