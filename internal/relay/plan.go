@@ -193,7 +193,8 @@ func (s *step) needOf(i *store.Intent, d intentData) (change *policy.Change, don
 }
 
 // roleFor is the role that an added user gets: as hub by its power level, as follower one of those that the actor may give. The room's
-// own for newcomers comes first, then those of people who say something and put nobody out, then the one that most participants have.
+// own for newcomers comes first, then those of people who may say something, the less power over others the better, then the one that most
+// participants have.
 func (s *step) roleFor(i *store.Intent, d intentData) uint32 {
 	v := s.room
 	if d.Role != 0 {
@@ -211,7 +212,9 @@ func (s *step) roleFor(i *store.Intent, d intentData) uint32 {
 		newcomers[r.Index] = true
 	}
 	order := func(a, b *policy.Role) int {
-		return cmp.Or(cmp.Compare(btoi(newcomers[b.Index]), btoi(newcomers[a.Index])), cmp.Compare(btoi(ordinary(b)), btoi(ordinary(a))), cmp.Compare(count[b.Index], count[a.Index]), cmp.Compare(len(a.Capabilities), len(b.Capabilities)))
+		return cmp.Or(cmp.Compare(btoi(newcomers[b.Index]), btoi(newcomers[a.Index])),
+			cmp.Compare(btoi(b.Has(policy.CanSendMessage)), btoi(a.Has(policy.CanSendMessage))),
+			cmp.Compare(powers(a), powers(b)), cmp.Compare(count[b.Index], count[a.Index]), cmp.Compare(len(a.Capabilities), len(b.Capabilities)))
 	}
 	given := s.givenToOutsiders(v.policy.RoleIndex(i.Actor))
 	if len(given) == 0 {
@@ -239,9 +242,18 @@ func (s *step) givenToOutsiders(by uint32) (roles []*policy.Role) {
 	return roles
 }
 
-// ordinary tells whether a role is one of people who say something and put nobody out.
-func ordinary(r *policy.Role) bool {
-	return r.Has(policy.CanSendMessage) && !r.Has(policy.CanRemoveParticipant)
+// overOthers are the capabilities of those who keep order among others, or decide about the room.
+var overOthers = []policy.Capability{policy.CanRemoveParticipant, policy.CanKick, policy.CanBan, policy.CanUnBan, policy.CanChangeUserRole,
+	policy.CanDeleteOtherMessage, policy.CanDeleteOtherReaction, policy.CanEditOtherTopic, policy.CanChangeRoleDefinitions,
+	policy.CanChangePreauthorizedUserList, policy.CanChangeRoomMembershipStyle, policy.CanChangeOtherPolicyAttribute,
+	policy.CanChangeMLSOperationalPolicies, policy.CanSendMLSReinitProposal, policy.CanDestroyRoom}
+
+// powers counts the capabilities of a role that are over others.
+func powers(r *policy.Role) (n int) {
+	for _, c := range overOthers {
+		n += btoi(r.Has(c))
+	}
+	return n
 }
 
 // committer chooses the own leaf that commits a wish: the actor's where its role has the right, otherwise, as the hub, the

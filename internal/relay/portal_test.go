@@ -231,6 +231,39 @@ func TestModeratorsInviteMembers(t *testing.T) {
 	p.noTrouble()
 }
 
+// Where all who may speak have power over others, who is invited gets the least, however many have more.
+func TestWhoIsInvitedGetsTheLeastPower(t *testing.T) {
+	roles := map[uint32][]policy.Capability{
+		2: {policy.CanReceiveMessage},
+		3: {policy.CanSendMessage, policy.CanRemoveParticipant, policy.CanBan, policy.CanAddParticipant},
+		4: {policy.CanSendMessage, policy.CanRemoveParticipant, policy.CanCopyMessage, policy.CanFollowLink, policy.CanCopyLink},
+		5: {policy.CanSendMessage, policy.CanChangeUserRole, policy.CanDeleteOtherMessage, policy.CanDestroyRoom},
+	}
+	for _, c := range []struct{ given, also, want uint32 }{{3, 4, 4}, {5, 4, 4}, {5, 3, 3}, {2, 3, 3}, {2, 2, 2}} {
+		s := &step{room: &roomView{head: store.Room{Kind: store.RoomFollower}}}
+		var definitions policy.RoleData
+		for i := range uint32(6) {
+			r := policy.Role{Index: i, Capabilities: roles[i]}
+			if i == 3 {
+				r.AuthorizedChanges = []policy.RoleChangeTargets{{From: policy.RoleNone, Targets: []uint32{c.given, c.also}}}
+			}
+			definitions = append(definitions, r)
+		}
+		list := policy.ParticipantList{{User: bobURI, Role: 3}}
+		for n := range 9 { // most have the first
+			list = append(list, policy.UserRolePair{User: fmt.Sprintf("mimi://a.example/u/%d", n), Role: c.given})
+		}
+		dict := map[uint16][]byte{policy.ComponentRoles: definitions.Marshal(), policy.ComponentParticipants: list.Marshal(),
+			policy.ComponentBase: (&policy.BaseRoomPolicy{PolicyComponents: []uint16{policy.ComponentRoles}}).Marshal()}
+		var err error
+		s.room.policy, err = policy.ParseState(func(id uint16) ([]byte, bool) { data, ok := dict[id]; return data, ok })
+		must0(t, err)
+		if got := s.roleFor(&store.Intent{Actor: bobURI}, intentData{}); got != c.want {
+			t.Errorf("of %d and %d: %d, want %d", c.given, c.also, got, c.want)
+		}
+	}
+}
+
 // Who comes into a portal by themselves and says something at once is heard when they are let in, and only then.
 func TestWhoJoinsAPortalSpeaksAtOnce(t *testing.T) {
 	p := newPair(t, warm).begin()
