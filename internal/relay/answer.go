@@ -71,12 +71,11 @@ func (s *step) onAnswer(a *store.Answer) error {
 	return nil
 }
 
-// givenUpEvery is how often the people of a room are told at most that a follower did not get what they wrote.
+// givenUpEvery is how often the people of a room and the operator are told at most that a follower did not get what was written there.
 const givenUpEvery = 24 * time.Hour
 
-// onGivenUp: a follower did not get something in all its time. Who wrote it is told, in the room.
+// onGivenUp: a follower did not get something in all its time. Who wrote it is told, in the room, and the operator.
 func (s *step) onGivenUp(domain string) {
-	s.Alert("dead", "a delivery to "+domain+" was given up")
 	st := &s.room.st
 	if s.nowMS() < st.GivenUp[domain]+givenUpEvery.Milliseconds() {
 		return
@@ -90,6 +89,7 @@ func (s *step) onGivenUp(domain string) {
 		st.GivenUp = map[string]int64{}
 	}
 	st.GivenUp[domain] = s.nowMS()
+	s.Alert("dead", "deliveries to "+domain+" in room "+s.room.head.ID.String()+" were given up; dead-letters of the bot lists them")
 	s.notice("⚠ "+domain+" did not answer for too long. Its people did not get all of what was written here.", "")
 }
 
