@@ -17,7 +17,7 @@ const (
 	bobGhost = id.UserID("@mimi_a.example=2fbob:hs.example")
 )
 
-func TestOptions(t *testing.T) {
+func TestWhatIsAddedToAMessage(t *testing.T) {
 	s := newSide(goldenPeople())
 	s.Options = Options{Expires: 3600, SenderTime: true, ExternalID: "hs.example"}
 	e := evt("$e", "@alice:hs.example", event.TypeMessage, `{"msgtype":"m.text","body":"**b**","format":"org.matrix.custom.html","formatted_body":"<b>b</b>"}`)

@@ -213,7 +213,7 @@ func TestUploads(t *testing.T) {
 	}
 }
 
-func TestFetches(t *testing.T) {
+func TestWhatIsFetchedAndFromWhere(t *testing.T) {
 	w := newWorld(t)
 	plain := picture(t)
 	fetch := func(change func(*Fetch)) Fetch {

@@ -55,7 +55,7 @@ func TestWhyThereIsNoKeyPackage(t *testing.T) {
 }
 
 // Who takes part in a room of ours is served as its hub, and nobody else; it is looked up once a minute.
-func TestLeads(t *testing.T) {
+func TestOnlyWhoTakesPartIsServed(t *testing.T) {
 	p := newPair(t, warm).begin()
 	leads := func(n *node, domain string) bool {
 		t.Helper()

@@ -89,7 +89,7 @@ func TestManyPieces(t *testing.T) {
 }
 
 // The database guards: code may err, these may not.
-func TestGuards(t *testing.T) {
+func TestTheDatabaseGuardsWhatCodeMayErrIn(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, cfg store.Config) {
 		db := storetest.Open(t, cfg)
 		room := fullRoom(t, db)

@@ -8,7 +8,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store/storetest"
 )
 
-func TestSharesRoom(t *testing.T) {
+func TestWhoSharesARoomWithAProvider(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, cfg store.Config) {
 		db := storetest.Open(t, cfg)
 		one, other := storetest.Room(t, db).ID, storetest.Room(t, db).ID

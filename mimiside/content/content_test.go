@@ -273,7 +273,7 @@ func TestReceive(t *testing.T) {
 	}
 }
 
-func TestPurpose(t *testing.T) {
+func TestPurposeOfAMessage(t *testing.T) {
 	id := MessageID{1, 7}
 	cases := []struct {
 		replaces    MessageID
@@ -318,7 +318,7 @@ func TestChangedFields(t *testing.T) {
 	}
 }
 
-func TestSalt(t *testing.T) {
+func TestASaltIsWhollyRandom(t *testing.T) {
 	if _, err := NewSalt(bytes.NewReader(make([]byte, 15))); err == nil {
 		t.Error("a short source gave a salt")
 	}

@@ -24,7 +24,7 @@ func (c *clock) now() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.t }
 
 func (c *clock) pass(d time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.t = c.t.Add(d) }
 
-func TestGate(t *testing.T) {
+func TestAPeerHasItsShareAndNoMore(t *testing.T) {
 	c := newClock()
 	book := NewBook(Rules{Default: Rule{Limits: Limits{PerSecond: 1, Burst: 3, Concurrent: 2, Connections: 1}}})
 	g := NewGate(book, c.now)
@@ -191,7 +191,7 @@ func TestCacheTime(t *testing.T) {
 	}
 }
 
-func TestDirectories(t *testing.T) {
+func TestDirectoriesAreRememberedAndFetchedAnew(t *testing.T) {
 	c := newClock()
 	var fetched int
 	var fail error

@@ -279,7 +279,7 @@ func TestCheckRoom(t *testing.T) {
 	}
 }
 
-func TestReasons(t *testing.T) {
+func TestEveryReasonHasItsWord(t *testing.T) {
 	seen := make(map[string]bool)
 	for r := ReasonNone; r <= ReasonUnknownProposal; r++ {
 		s := r.String()

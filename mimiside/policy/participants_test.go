@@ -158,7 +158,7 @@ func TestOtherComponents(t *testing.T) {
 	}
 }
 
-func TestState(t *testing.T) {
+func TestOnlyListedComponentsAreInForce(t *testing.T) {
 	s := populated(t, cooperative(), base(BaseRoomPolicy{MultiDevice: true, PolicyComponents: []uint16{ComponentRoles, ComponentStatus}}),
 		func(d map[uint16][]byte) {
 			d[ComponentStatus] = []byte{byte(Forbidden), byte(Required)}

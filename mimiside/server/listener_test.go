@@ -32,7 +32,7 @@ func (c fromConn) RemoteAddr() net.Addr {
 }
 
 // Connections over a bound are closed, and room is made when one goes.
-func TestLimit(t *testing.T) {
+func TestConnectionsOverABoundAreClosed(t *testing.T) {
 	for name, bounds := range map[string][2]int{"in all": {2, 10}, "from one address": {10, 2}} {
 		inner, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

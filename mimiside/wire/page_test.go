@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestPages(t *testing.T) {
+func TestPagesOfAnIdentifierQuery(t *testing.T) {
 	received, err := UnmarshalIdentifierRequest(known(t, "identifier_request_page"))
 	if err != nil {
 		t.Fatal(err)
