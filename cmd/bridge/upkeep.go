@@ -25,9 +25,9 @@ type upkeep struct {
 const (
 	gaugeEvery   = 15 * time.Second
 	cleanEvery   = time.Hour
-	rotateEvery  = 7 * 24 * time.Hour
-	cleanBatch   = 1000 // rows a table and transaction
-	upkeepRounds = 1000 // transactions an hour at most, so that a large backlog does not keep the database busy
+	rotateEvery  = 7 * 24 * time.Hour // data keys
+	cleanBatch   = 1000               // rows a table and transaction
+	upkeepRounds = 1000               // transactions an hour at most, so that a large backlog does not keep the database busy
 )
 
 // keyRotated is the setting that says when the data key was made, in

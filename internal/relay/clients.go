@@ -23,6 +23,7 @@ type cachedClient struct {
 	until  time.Time // when its credential is to be made anew; the zero time for never
 }
 
+// maxClients bounds the clients that are remembered.
 const maxClients = 20000
 
 func (c *clientCache) get(mxid string, now time.Time) (puppets.Client, bool) {

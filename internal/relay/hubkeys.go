@@ -20,7 +20,7 @@ type hubKeys struct {
 
 const (
 	secretFrank = "hub.frank"
-	frankSize   = 32
+	frankSize   = 32 // octets of the key of franks
 )
 
 func secretSignature(s mls.Suite) string { return fmt.Sprintf("hub.signature.%04x", uint16(s)) }

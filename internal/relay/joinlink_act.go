@@ -27,6 +27,7 @@ type LinkOptions struct {
 }
 
 const (
+	// minPassphrase is the least length of a passphrase in characters.
 	minPassphrase = 4
 	// maxLinkLasts bounds how long a link with an end lasts.
 	maxLinkLasts = 366 * 24 * time.Hour

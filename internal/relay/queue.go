@@ -18,9 +18,9 @@ type queue struct {
 type roomQueue uint8
 
 const (
-	queued roomQueue = iota + 1
-	working
-	workingAgain
+	queued       roomQueue = iota + 1 // it stands in the line
+	working                           // a worker has it
+	workingAgain                      // a worker has it, and it goes into the line again afterwards
 )
 
 func newQueue() *queue {

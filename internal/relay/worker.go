@@ -13,12 +13,16 @@ import (
 )
 
 const (
-	inboxLimit  = 64
+	// inboxLimit is how many inputs of a room are read at once.
+	inboxLimit = 64
+	// pollEvery is the mean time between two looks for rooms that are due, pollLimit how many one look finds.
+	pollEvery = 500 * time.Millisecond
+	pollLimit = 256
+	// maxFailures is after how many tries an input is set aside; firstRetry is the pause after the first, doubled each time.
 	maxFailures = 3
-	pollEvery   = 500 * time.Millisecond
-	pollLimit   = 256
 	firstRetry  = 200 * time.Millisecond
-	laterAfter  = 2 * time.Second
+	// laterAfter is the pause after a failure that is not the input's (errLater).
+	laterAfter = 2 * time.Second
 )
 
 // Wake is a hint that a room has something to do.

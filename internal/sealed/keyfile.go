@@ -21,10 +21,10 @@ const KeySize = chacha20poly1305.KeySize
 
 const (
 	fileHeader   = "# Wrapping keys of the bridge's database, the newest first.\n# Keep this file apart from the database and from its backups.\n"
-	maxKeyFile   = 64 << 10
-	maxFileKeys  = 64
+	maxKeyFile   = 64 << 10 // bytes
+	maxFileKeys  = 64       // keys
 	wrapLabel    = "mimi-bridge data key"
-	fingerprintN = 8
+	fingerprintN = 8 // bytes of a fingerprint
 )
 
 // ErrWrongKeyFile says that a data key of the database cannot be opened with the key file: it is

@@ -83,11 +83,11 @@ type DB struct {
 
 const (
 	defaultMaxConns = 20
-	sqliteReaders   = 4
-	sideConns       = 4 // to PostgreSQL, beside those of the pool
-	oldestServer    = 130_000
-	writerPatience  = 30 * time.Second
-	closingMark     = 3 * time.Second // the marker at the end may take so long
+	sqliteReaders   = 4                // connections beside the writer's
+	sideConns       = 4                // to PostgreSQL, beside those of the pool
+	oldestServer    = 130_000          // server_version_num of PostgreSQL 13
+	writerPatience  = 30 * time.Second // how long one waits for its turn to write to SQLite
+	closingMark     = 3 * time.Second  // the marker at the end may take so long
 )
 
 // Open opens a database that Migrate brought up to date, checks that it keeps what it commits, loads

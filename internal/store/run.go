@@ -38,6 +38,7 @@ type prepared struct {
 	all     map[string]*sql.Stmt
 }
 
+// maxStatements bounds the statements that are kept prepared; others are run without.
 const maxStatements = 512
 
 func (p *prepared) stmt(ctx context.Context, query string) (*sql.Stmt, error) {

@@ -33,6 +33,7 @@ type stepMark struct {
 	token   int64
 }
 
+// How often a transaction runs at the most, and the pauses in between.
 const (
 	maxTries   = 6
 	retryFirst = 5 * time.Millisecond

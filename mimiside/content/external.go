@@ -18,6 +18,7 @@ import (
 // AEAD is an IANA AEAD algorithm number; 0 means not encrypted.
 type AEAD uint16
 
+// The algorithms of the IANA registry "AEAD Algorithms" that are known.
 const (
 	// NoAEAD: the content at the URL is not encrypted.
 	NoAEAD    AEAD = 0
@@ -31,6 +32,7 @@ const (
 // HashAlgorithm is an IANA Named Information hash number; 0 means no hash.
 type HashAlgorithm uint8
 
+// The algorithms of the IANA registry "Named Information Hash Algorithm" that are known.
 const (
 	NoHash HashAlgorithm = 0
 	SHA256 HashAlgorithm = 1

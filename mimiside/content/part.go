@@ -6,6 +6,7 @@ import "fmt"
 type Disposition uint8
 
 const (
+	// Unspecified leaves open what the part is for.
 	Unspecified Disposition = 0
 	// Render leaves the presentation to the receiver.
 	Render Disposition = 1

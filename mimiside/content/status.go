@@ -9,6 +9,7 @@ import (
 // MessageStatus is what became of a message at the sender of a report (draft-mahy-mimi-message-status-01).
 type MessageStatus uint8
 
+// The states of a message, in the words of the draft.
 const (
 	Unread    MessageStatus = 0
 	Delivered MessageStatus = 1
