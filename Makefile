@@ -75,7 +75,7 @@ fuzz: ## every fuzz target for FUZZTIME (60s)
 	done
 
 demo: ## two homeservers, two bridges, people who talk; KEEP=1 leaves it running
-	go run -tags $(TAGS) ./test/demo $(if $(KEEP),--keep)
+	go run -tags $(TAGS) ./cmd/bridge demo $(if $(KEEP),--keep)
 
 lint: ## format, vet, modules, layout
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not gofmt-ed:"; echo "$$bad"; exit 1; }

@@ -1,5 +1,6 @@
 // Command bridge runs the Matrix–MIMI bridge beside a homeserver, and does what
-// its operator needs around that: registration, settings, keys, migration. One file is one subcommand; app.go puts the parts of a running
+// its operator needs around that: registration, settings, keys, migration, a
+// demonstration. One file is one subcommand; app.go puts the parts of a running
 // bridge together and parts.go starts and stops them.
 package main
 

@@ -69,6 +69,6 @@ README.md has it step by step, docs/operations.md the rest.`,
 	f.BoolVarP(&example, "generate-example-config", "e", false, "write the example settings to the settings file and quit")
 	f.BoolVarP(&noUpdate, "no-update", "n", false, "taken for those who are used to it: the settings file is never rewritten")
 	f.BoolVarP(&showVersion, "version", "v", false, "print the version and quit")
-	root.AddCommand(newRun(o), newRegistration(o), newConfig(o), newMigrate(o), newKeys(o), newVersion())
+	root.AddCommand(newRun(o), newRegistration(o), newConfig(o), newMigrate(o), newKeys(o), newDemo(), newVersion())
 	return root
 }

@@ -11,7 +11,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// DemoScript is what `make demo` plays.
+// DemoScript is what `bridge demo` plays.
 //
 //go:embed demo.txt
 var DemoScript string

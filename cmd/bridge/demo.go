@@ -1,10 +1,8 @@
-// Command demo plays a conversation between two real homeservers, each with a bridge, and prints what everybody saw: make demo.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -13,34 +11,40 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/matrix-mimi/bridge/test/dialogue"
 	"github.com/matrix-mimi/bridge/test/harness"
 )
 
-// options are the flags.
-type options struct {
+// demoOptions are the flags of the demonstration.
+type demoOptions struct {
 	keep   bool
 	script string
 	dir    string
 }
 
-func main() {
-	var o options
-	flag.BoolVar(&o.keep, "keep", false, "leave everything running afterwards, until Ctrl-C, and print how to log in")
-	flag.StringVar(&o.script, "script", "", "play this `file` instead (see test/dialogue/README.md)")
-	flag.StringVar(&o.dir, "dir", "", "keep the program, databases and logs in this `directory` instead of a temporary one that is removed")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := demo(ctx, os.Stdout, o); err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(1)
+func newDemo() *cobra.Command {
+	var o demoOptions
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Play a conversation between two real homeservers, each with a bridge; needs a checkout and Go",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return demo(ctx, cmd.OutOrStdout(), o)
+		},
 	}
+	cmd.Flags().BoolVar(&o.keep, "keep", false, "leave everything running afterwards, until Ctrl-C, and print how to log in")
+	cmd.Flags().StringVar(&o.script, "script", "", "play this `file` instead (see test/dialogue/README.md)")
+	cmd.Flags().StringVar(&o.dir, "dir", "", "keep databases and logs in this `directory` instead of a temporary one that is removed")
+	return cmd
 }
 
 // demo builds the stage, plays the script, prints what both sides saw, and
 // clears up. The error is nil when nothing was lost or doubled.
-func demo(ctx context.Context, out io.Writer, o options) error {
+func demo(ctx context.Context, out io.Writer, o demoOptions) error {
 	name, text := "demo.txt", dialogue.DemoScript
 	if o.script != "" {
 		data, err := os.ReadFile(o.script)
@@ -60,16 +64,20 @@ func demo(ctx context.Context, out io.Writer, o options) error {
 		}
 		defer os.RemoveAll(dir)
 	}
-	fmt.Fprintln(out, "== building the homeserver and the bridge")
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	fmt.Fprintln(out, "== building the homeserver")
 	stop := progress(out, "still building")
-	software, bridge, err := build(ctx, out, dir, len(script.Bridges) > 0)
+	software, err := harness.HomeserverSoftware(ctx, out)
 	stop()
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "== starting %d homeservers and %d bridges\n", len(script.Homeservers), len(script.Bridges))
 	w, err := dialogue.NewWorld(ctx, dialogue.Plan{Homeservers: script.Homeservers, Bridges: script.Bridges}, dialogue.Options{
-		Dir: dir, Software: software, Bridge: bridge, Log: func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) },
+		Dir: dir, Software: software, Bridge: self, Log: func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) },
 	})
 	if err != nil {
 		return err
@@ -79,18 +87,6 @@ func demo(ctx context.Context, out io.Writer, o options) error {
 		keepDemo(ctx, out, w, dir)
 	}
 	return errors.Join(err, w.Close())
-}
-
-// build builds the homeserver, unless it is in the cache, and into dir the bridge, unless the script has none.
-func build(ctx context.Context, out io.Writer, dir string, needBridge bool) (software harness.Software, bridge string, err error) {
-	if software, err = harness.HomeserverSoftware(ctx, out); err != nil || !needBridge {
-		return software, "", err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return software, "", err
-	}
-	bridge, err = harness.BuildBridge(ctx, dir)
-	return software, bridge, err
 }
 
 func playDemo(ctx context.Context, out io.Writer, w *dialogue.World, script *dialogue.Script) error {

@@ -21,12 +21,9 @@ func TestDemoPlaysAScriptAndClearsUp(t *testing.T) {
 	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out := &strings.Builder{}
-	if err := demo(t.Context(), out, options{script: script, dir: t.TempDir()}); err != nil {
-		t.Fatal(err)
-	}
+	out := must(t, "demo", "--script", script, "--dir", t.TempDir())
 	for _, want := range []string{"alice@one: says \"hi\"", "ms after it was sent", "bob@one sees \"A\" (join):", "alice: hi", "\ndemo ok: 1 messages, 0 lost, 0 doubled\n"} {
-		if !strings.Contains(out.String(), want) {
+		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
@@ -34,8 +31,7 @@ func TestDemoPlaysAScriptAndClearsUp(t *testing.T) {
 	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out.Reset()
-	if err := demo(t.Context(), out, options{script: script}); err == nil || !strings.Contains(err.Error(), "2 messages, 1 lost, 0 doubled") {
+	if out, err := do(t, "demo", "--script", script); err == nil || !strings.Contains(err.Error(), "2 messages, 1 lost, 0 doubled") {
 		t.Errorf("a lost message gives %v\n%s", err, out)
 	}
 }
@@ -75,7 +71,7 @@ func TestDemoIsKept(t *testing.T) {
 	defer cancel()
 	out := &watched{text: "password", seen: make(chan struct{})}
 	ended := make(chan error, 1)
-	go func() { ended <- demo(ctx, out, options{keep: true, script: script}) }()
+	go func() { ended <- demo(ctx, out, demoOptions{keep: true, script: script}) }()
 	select {
 	case <-out.seen:
 	case err := <-ended:
