@@ -27,9 +27,6 @@ func run(ctx context.Context, o *options) error {
 	if err := forbidDumps(); err != nil {
 		return err
 	}
-	if ctx == nil {
-		ctx = context.Background()
-	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop) // gives the second signal its ordinary meaning
