@@ -1,12 +1,15 @@
 package arch
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/goccy/go-yaml"
 )
 
 var (
@@ -66,5 +69,50 @@ func TestReferencesLeadSomewhere(t *testing.T) {
 	}
 	if pages < 100 || links < 20 {
 		t.Errorf("only %d references and %d links were found: the patterns do not see them any more", pages, links)
+	}
+}
+
+// addKeys adds the keys below a node of config.example.yaml to have, with their sections before them.
+func addKeys(node any, path string, have map[string]bool) {
+	have[path] = true
+	section, _ := node.(map[string]any)
+	for key, below := range section {
+		addKeys(below, strings.TrimPrefix(path+"."+key, "."), have)
+	}
+}
+
+// A setting that a page names is one: operators copy it from there.
+func TestPagesNameSettingsThatExist(t *testing.T) {
+	var example map[string]any
+	if err := yaml.Unmarshal([]byte(read(t, "config.example.yaml")), &example); err != nil {
+		t.Fatal(err)
+	}
+	have, sections := map[string]bool{}, []string{}
+	addKeys(example, "", have)
+	for section := range example {
+		sections = append(sections, section)
+	}
+	named := regexp.MustCompile(fmt.Sprintf("`((?:%s)\\.[a-z_]+(?:\\.[a-z_]+)*)(?::[^`]*)?`", strings.Join(sections, "|")))
+	pages, err := filepath.Glob(filepath.Join(root, "docs/*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range append(pages, filepath.Join(root, "README.md")) {
+		name, err := filepath.Rel(root, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range named.FindAllStringSubmatch(read(t, name), -1) {
+			if strings.HasSuffix(m[1], ".md") || strings.HasSuffix(m[1], ".example.org") || strings.HasPrefix(m[1], "bridge.db") {
+				continue // a page, a host, a file
+			}
+			if found++; !have[m[1]] {
+				t.Errorf("%s names the setting %s, which is not in config.example.yaml", name, m[1])
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("only %d settings were found: the pattern does not see them any more", found)
 	}
 }
