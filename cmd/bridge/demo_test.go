@@ -16,6 +16,9 @@ import (
 
 // The demonstration as such, with a script that needs no bridge.
 func TestDemoPlaysAScriptAndClearsUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT TESTED WITH A HOMESERVER: -short")
+	}
 	script := filepath.Join(t.TempDir(), "script.txt")
 	text := "title \"small\"\nhomeserver one\nalice@one: creates public room \"A\"\nbob@one: joins \"A\"\nalice@one: says \"hi\"\nbob@one: sees \"hi\" from alice@one\n"
 	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
@@ -63,6 +66,9 @@ func (w *watched) String() string {
 
 // With --keep the demonstration goes on running until it is told to stop, and people can log in with what it prints.
 func TestDemoIsKept(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT TESTED WITH A HOMESERVER: -short")
+	}
 	script := filepath.Join(t.TempDir(), "script.txt")
 	if err := os.WriteFile(script, []byte("title \"small\"\nhomeserver one\nalice@one: creates public room \"A\"\n"), 0o600); err != nil {
 		t.Fatal(err)

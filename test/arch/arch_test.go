@@ -126,7 +126,7 @@ func allows(pattern, path string) bool {
 	return pattern == path
 }
 
-// TestImportsAreThoseOfTheTable is design §3: arrows go one way.
+// TestImportsAreThoseOfTheTable: arrows go one way.
 func TestImportsAreThoseOfTheTable(t *testing.T) {
 	rows := table(t)
 	for _, p := range list(t) {
