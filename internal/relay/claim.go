@@ -8,6 +8,7 @@ import (
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
+	"github.com/matrix-mimi/bridge/puppets"
 )
 
 // claim asks for the KeyPackages of a user who is to be added: as the hub its own provider, as a follower the hub, which
@@ -180,15 +181,20 @@ func (s *step) packagesOf(answer *wire.KeyMaterialResponse) (packages [][]byte, 
 	return packages, ""
 }
 
-// remember notes where the Welcomes for KeyPackages go (T13).
+// remember notes where the Welcomes for KeyPackages go (T13), of those that are the user's: a provider that answers with another's
+// would draw the Welcomes for that one to itself.
 func (s *step) remember(answer *wire.KeyMaterialResponse, provider string) {
+	until := uint64(s.now.Add(routeFor).Unix())
 	for _, c := range answer.Clients {
-		if c.Status == wire.ClientSuccess {
+		if c.Status == wire.ClientSuccess && credentialOf(&c.KeyPackage.Leaf, answer.UserURI) {
 			s.fx.routes = append(s.fx.routes, store.Route{Ref: c.KeyPackage.Ref(), Provider: provider, Client: string(c.ClientURI),
-				UntilMS: int64(min(c.KeyPackage.Leaf.Lifetime.NotAfter, 1<<40)) * 1000})
+				UntilMS: int64(min(c.KeyPackage.Leaf.Lifetime.NotAfter, until)) * 1000})
 		}
 	}
 }
+
+// routeFor is how long it is remembered at most where the Welcome for a KeyPackage goes, whatever its lifetime says.
+const routeFor = puppets.Lifetime
 
 // noMaterial says in people's words why there is no KeyPackage.
 func noMaterial(code wire.KeyMaterialUserCode) string {

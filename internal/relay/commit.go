@@ -230,7 +230,9 @@ func (s *step) acceptProposals(list []wire.Message, sender string, at uint64) {
 	v.head.LastAccepted = int64(at)
 	for _, m := range list {
 		s.logEntry("proposal", v.group.Epoch(), m, sender, at)
-		v.st.Proposals = append(v.st.Proposals, heldProposal{Message: m.Raw, AcceptedMS: at})
+		if !slices.ContainsFunc(v.st.Proposals, func(p heldProposal) bool { return bytes.Equal(p.Message, m.Raw) }) {
+			v.st.Proposals = append(v.st.Proposals, heldProposal{Message: m.Raw, AcceptedMS: at})
+		}
 	}
 	s.fanout(v.followers(s.Naming.Domain), wire.FanoutMessage{Timestamp: at, Message: list[0], MoreProposals: list[1:]})
 }

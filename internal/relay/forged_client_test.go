@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
 	"github.com/matrix-mimi/bridge/matrixside/event"
 	"github.com/matrix-mimi/bridge/mimiside/content"
@@ -28,6 +30,25 @@ func (p *pair) madeUp(client wire.IdentifierURI) *mls.KeyPackage {
 	kp, err := puppets.NewKeyPackage(p.b.relay.Rand, p.now, puppets.Client{ClientURI: string(client), Credential: puppets.BasicCredential(string(client)), Key: key}, false)
 	must0(p.t, err)
 	return kp.Public
+}
+
+// A provider that answers with the KeyPackage of another's user does not draw the Welcomes for it to itself, and no answer is
+// remembered for ever.
+func TestRoutesAreOfTheUserWhoWasAskedFor(t *testing.T) {
+	p := newPair(t, warm).begin()
+	theirs, own := p.madeUp("mimi://d.example/d/dora/bridge"), p.madeUp("mimi://c.example/d/eve/bridge")
+	own.Leaf.Lifetime.NotAfter = 1 << 62
+	_, err := p.a.relay.runStep(t.Context(), p.a.room(p.room).ID, nil, store.Settle{}, func(s *step) error {
+		s.remember(&wire.KeyMaterialResponse{UserURI: "mimi://c.example/u/eve", Clients: []wire.ClientKeyMaterial{{KeyPackage: theirs}, {KeyPackage: own}}}, "c.example")
+		return nil
+	})
+	must0(t, err)
+	if r, err := p.a.db.Route(t.Context(), theirs.Ref()); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the Welcome of dora goes to %+v, %v", r, err)
+	}
+	r, err := p.a.db.Route(t.Context(), own.Ref())
+	must0(t, err)
+	p.equal("the Welcome of eve", []any{r.Provider, r.UntilMS}, []any{"c.example", p.now.Add(routeFor).Truncate(time.Second).UnixMilli()})
 }
 
 // propose makes proposals of bob's client.
@@ -296,7 +317,8 @@ func (p *pair) leaf() mls.LeafIndex {
 	return leaf
 }
 
-// A commit brings nobody of a domain that the Matrix room's server ACL keeps out, also when they were asked for before.
+// Neither a commit nor a proposal brings in somebody of a domain that the Matrix room's server ACL keeps out, or that is blocked, also when
+// they were asked for before.
 func TestServerACLHoldsForCommits(t *testing.T) {
 	p := newPair(t, warm, "c.example").begin()
 	const eve = "mimi://c.example/u/eve"
@@ -306,8 +328,13 @@ func TestServerACLHoldsForCommits(t *testing.T) {
 	p.a.hs.set(p.room, p.alice, event.TypeServerACL, map[string]any{"allow": []string{"*"}, "deny": []string{"c.example"}})
 	p.settle()
 	p.refusedUpdate("a client of a domain that is denied", "b.example", p.forge(add...), wire.UpdateNotAllowed)
+	p.refusedUpdate("one that is proposed", "b.example", p.propose(add...), wire.UpdateNotAllowed)
 	p.a.hs.set(p.room, p.alice, event.TypeServerACL, map[string]any{"allow": []string{"*"}})
 	p.settle()
+	p.a.relay.Blocked = func(domain string) bool { return domain == "c.example" }
+	p.refusedUpdate("a client of a provider that is blocked", "b.example", p.forge(add...), wire.UpdateNotAllowed)
+	p.refusedUpdate("one that is proposed", "b.example", p.propose(add...), wire.UpdateNotAllowed)
+	p.a.relay.Blocked = nil
 	p.accepted("the same when it is not", p.forge(add...))
 }
 

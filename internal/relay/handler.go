@@ -197,9 +197,12 @@ func (s *step) onUpdate(peer string, received *wire.ReceivedUpdateRequest) ([]by
 	if err != nil {
 		return nil, refusal{err}
 	}
-	verdict := hub.Update(s.now, s.hubRoom(), peer, bundle, s.borrowed)
-	if verdict.Staged != nil && s.addsDenied(verdict.Staged) {
-		verdict = &hub.UpdateVerdict{Reason: "the Matrix room's server ACL keeps a provider out",
+	verdict := s.tooManyWait(bundle)
+	if verdict == nil {
+		verdict = hub.Update(s.now, s.hubRoom(), peer, bundle, s.borrowed)
+	}
+	if s.keepsOut(verdict.All()) {
+		verdict = &hub.UpdateVerdict{Spoiled: verdict.Staged == nil, Reason: "a provider is kept out by the Matrix room's server ACL, or blocked",
 			Response: wire.UpdateRoomResponse{ResponseCode: wire.UpdateNotAllowed, ErrorDescription: "a provider is not welcome in this room"}}
 	}
 	if verdict.Reason != "" {
@@ -215,6 +218,29 @@ func (s *step) onUpdate(peer string, received *wire.ReceivedUpdateRequest) ([]by
 	s.drop = verdict.Spoiled
 	s.plainAnswer = true // a refusal changes nothing: it is not kept, so that nobody fills the database with them
 	return answer, nil
+}
+
+// maxWaiting bounds the bytes of the proposals that wait in a room: each is kept with its state. Mostly none waits, because the bot
+// commits at once; in a direct chat it may be that only others can.
+const maxWaiting = 1 << 20
+
+// tooManyWait refuses proposals beside which too much waits already, nil when they may be looked at.
+func (s *step) tooManyWait(bundle *wire.HandshakeBundle) *hub.UpdateVerdict {
+	if bundle.Commit() {
+		return nil
+	}
+	size := len(bundle.Message.Raw)
+	for _, m := range bundle.MoreProposals {
+		size += len(m.Raw)
+	}
+	for _, p := range s.room.st.Proposals {
+		size += len(p.Message)
+	}
+	if size <= maxWaiting {
+		return nil
+	}
+	const why = "too many proposals wait for a commit"
+	return &hub.UpdateVerdict{Reason: why, Response: wire.UpdateRoomResponse{ResponseCode: wire.UpdateNotAllowed, ErrorDescription: why}}
 }
 
 // onRemoteCommit accepts a follower's commit (T16).

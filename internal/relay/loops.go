@@ -29,17 +29,22 @@ func (s *step) looped(m *content.Message) bool {
 	return true
 }
 
-// addsDenied tells whether a commit adds somebody of a provider that the Matrix room keeps out by m.room.server_acl.
-func (s *step) addsDenied(staged *mls.Staged) bool {
-	if s.room.matrix.ACL == nil {
-		return false
-	}
-	next, err := policyState(staged.Dictionary())
-	if err != nil {
-		return true
-	}
-	return slices.ContainsFunc(next.Participants, func(p policy.UserRolePair) bool {
-		return p.Role > policy.RoleBanned && s.room.policy.RoleIndex(p.User) <= policy.RoleBanned && s.denied(wire.IdentifierURI(p.User).Domain())
+// keepsOut tells whether proposals bring in somebody whom the room keeps out: of a provider that m.room.server_acl of the Matrix room
+// denies, or that is not spoken with. Who is in the room already stays.
+func (s *step) keepsOut(proposals []*mls.Proposal) bool {
+	return slices.ContainsFunc(proposals, func(p *mls.Proposal) bool {
+		u := p.AppDataUpdate
+		if u == nil || u.Component != mls.ComponentParticipantList {
+			return false
+		}
+		update, err := policy.UnmarshalParticipantListUpdate(u.Update)
+		if err != nil {
+			return true
+		}
+		changes, err := update.Changes(s.room.policy.Participants, nil)
+		return err != nil || slices.ContainsFunc(changes, func(c policy.ParticipantChange) bool {
+			return c.To > policy.RoleBanned && c.From <= policy.RoleBanned && (s.denied(wire.IdentifierURI(c.User).Domain()) || s.blockedUser(c.User))
+		})
 	})
 }
 

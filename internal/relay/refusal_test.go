@@ -53,6 +53,22 @@ func (n *node) answers() (rows int) {
 	return rows
 }
 
+// Nor can a follower with proposals that nobody commits.
+func TestProposalsThatWaitAreBounded(t *testing.T) {
+	p := newPair(t, warm).begin()
+	wait := func(size int) {
+		_, err := p.a.relay.runStep(t.Context(), p.a.room(p.room).ID, nil, store.Settle{}, func(s *step) error {
+			s.room.st.Proposals = []heldProposal{{Message: make([]byte, size)}}
+			return nil
+		})
+		must0(t, err)
+	}
+	wait(maxWaiting)
+	p.refusedUpdate("one more", "b.example", p.propose(mls.Proposal{Type: mls.ProposalSelfRemove}), wire.UpdateNotAllowed)
+	wait(maxWaiting / 2)
+	p.accepted("one more", p.propose(mls.Proposal{Type: mls.ProposalSelfRemove}))
+}
+
 // A hub cannot fill the database: what a room has not worked off is bounded, and the hub is told to come again.
 func TestUnreadIsBounded(t *testing.T) {
 	for name, limit := range map[string]Config{"items": {MaxUnread: 100}, "bytes": {MaxUnreadBytes: 1 << 20}} {

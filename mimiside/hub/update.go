@@ -28,6 +28,19 @@ type UpdateVerdict struct {
 	Reason string
 }
 
+// All are the proposals that were accepted, those of a commit among them.
+func (v *UpdateVerdict) All() (list []*mls.Proposal) {
+	for _, p := range v.Proposals {
+		list = append(list, p.Proposal)
+	}
+	if v.Staged != nil {
+		for _, p := range v.Staged.Proposals() {
+			list = append(list, p.Proposal)
+		}
+	}
+	return list
+}
+
 // Update judges a handshake bundle that a provider sent. lent tells whether the credential and key of one who joins from
 // outside were given the group's state a moment ago, and by which joining code; it is asked for external commits only.
 //
