@@ -95,9 +95,12 @@ func (s *step) onTimer(what string) error {
 // busyPause is how soon a room is looked at again that was in the middle of something.
 const busyPause = time.Minute
 
-// checkAgain sets the time for the next comparison with the Matrix room. The one before is not valid any more.
+// checkAgain sets the time for the next comparison with the Matrix room. The one before is not valid any more. Rooms differ by up to a
+// quarter: those that were all due when the bridge came back do not ask the homeserver all at once ever after.
 func (s *step) checkAgain(after time.Duration) {
-	s.room.st.CheckAt = s.now.Add(min(after, s.cfg.Consistency)).UnixMilli()
+	every := s.cfg.Consistency
+	every -= every / 4 * time.Duration(s.room.head.ID.Shard()) / store.Shards
+	s.room.st.CheckAt = s.now.Add(min(after, every)).UnixMilli()
 	s.later(timerCheck, s.room.st.CheckAt)
 }
 

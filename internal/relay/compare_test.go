@@ -96,3 +96,24 @@ func TestOneComparisonAnHour(t *testing.T) {
 	p.talk(1)
 	p.noTrouble()
 }
+
+// Rooms that were compared at the same moment are not all compared at the same moment again, and each within the hour.
+func TestComparisonsSpread(t *testing.T) {
+	now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	r := &Relay{cfg: Config{}.withDefaults()}
+	minutes := map[int64]int{}
+	for i := range 600 {
+		s := &step{Relay: r, now: now, room: &roomView{head: store.Room{ID: store.RoomID{byte(i), byte(i >> 8)}}}}
+		s.checkAgain(r.cfg.Consistency)
+		wait := time.UnixMilli(s.room.st.CheckAt).Sub(now)
+		if wait <= 45*time.Minute-time.Second || wait > time.Hour {
+			t.Errorf("room %d is compared after %s", i, wait)
+		}
+		minutes[int64(wait/time.Minute)]++
+	}
+	for minute, n := range minutes {
+		if n > 100 {
+			t.Errorf("%d of 600 rooms are compared in minute %d", n, minute)
+		}
+	}
+}

@@ -89,8 +89,9 @@ type Config struct {
 	Workers int
 	// CurrentWorkers is to how many providers current status is sent at once: 8.
 	CurrentWorkers int
-	// CachedRooms bounds the rooms kept in memory: 1,000.
-	CachedRooms int
+	// CachedRooms bounds the rooms kept in memory: 1,000. CachedMembers bounds the members of them all, of which each takes some 5 KB
+	// with its place in the group: 50,000.
+	CachedRooms, CachedMembers int
 	// Owner names this process in leases. Random by default.
 	Owner string
 }
@@ -117,6 +118,7 @@ func (c Config) withDefaults() Config {
 	def(&c.Reports, 60)
 	def(&c.Workers, 8)
 	def(&c.CachedRooms, 1000)
+	def(&c.CachedMembers, 50_000)
 	def(&c.CurrentWorkers, 8)
 	c.Media = c.Media.withDefaults()
 	return c
@@ -231,6 +233,8 @@ type Relay struct {
 
 	mu      sync.Mutex
 	slots   map[store.RoomID]*slot
+	members int   // of all slots
+	uses    int64 // how often a slot was asked for
 	led     map[string]led
 	hubs    map[string]store.RoomID   // rooms that we lead and that have a group, by the keys of their URIs: they stay so
 	issuers map[string]issuers        // by domain

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mimiside/hub"
@@ -20,8 +19,10 @@ import (
 type slot struct {
 	mu   sync.Mutex
 	mem  *roomView // nil: to be loaded
-	used time.Time
-	wary bool // see step.wary
+	used int64     // Relay.uses when it was asked for last
+	wary bool      // see step.wary
+	// members is how many the room had when it was last remembered. Relay.mu guards it.
+	members int
 }
 
 // roomView is a room as a step sees and changes it: a copy of what is stored under head.Version. After a step that was
@@ -73,29 +74,53 @@ func (r *Relay) slot(id store.RoomID) *slot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.slots[id]
-	if s == nil {
+	known := s != nil
+	if !known {
 		s = &slot{}
 		r.slots[id] = s
+	}
+	r.uses++
+	s.used = r.uses
+	if !known {
 		r.evict()
 	}
-	s.used = r.Clock()
 	return s
 }
 
-// evict forgets the room that was not used for the longest time when there are too many. A room in use is not touched.
-func (r *Relay) evict() {
-	if len(r.slots) <= r.cfg.CachedRooms {
+// remember keeps a room after a step in its place, which the caller has for itself, and bounds how much is remembered.
+func (r *Relay) remember(s *slot, view *roomView) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.slots[view.head.ID] != s {
+		return // forgotten meanwhile
+	}
+	s.mem = view
+	n := len(view.members.byMXID)
+	if n == s.members {
 		return
 	}
-	var oldest store.RoomID
-	var at time.Time
-	for id, s := range r.slots {
-		if (at.IsZero() || s.used.Before(at)) && !s.used.IsZero() {
-			oldest, at = id, s.used
+	r.members += n - s.members
+	s.members = n
+	r.evict()
+}
+
+// evict forgets the rooms that were not used for the longest time while there are too many, or too many members. A room in use is
+// not touched.
+func (r *Relay) evict() {
+	for len(r.slots) > r.cfg.CachedRooms || r.members > r.cfg.CachedMembers {
+		var oldest store.RoomID
+		at := r.uses
+		for id, s := range r.slots {
+			if s.used < at {
+				oldest, at = id, s.used
+			}
 		}
-	}
-	if s := r.slots[oldest]; s != nil && s.mu.TryLock() {
+		s := r.slots[oldest]
+		if s == nil || !s.mu.TryLock() {
+			return
+		}
 		delete(r.slots, oldest)
+		r.members -= s.members
 		s.mem = nil
 		s.mu.Unlock()
 	}

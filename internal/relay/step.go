@@ -156,7 +156,7 @@ func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *st
 			return nil, err
 		}
 		if !s.drop {
-			slot.mem = view
+			r.remember(slot, view)
 		}
 		return s, nil
 	}
@@ -166,7 +166,7 @@ func (r *Relay) tryStep(ctx context.Context, slot *slot, id store.RoomID, in *st
 	}
 	s.committed()
 	if !s.drop {
-		slot.mem = view
+		r.remember(slot, view)
 	}
 	if len(lanes) > 0 && r.WakeLanes != nil {
 		r.WakeLanes(lanes)
