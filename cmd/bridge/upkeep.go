@@ -27,7 +27,7 @@ const (
 	cleanEvery   = time.Hour
 	rotateEvery  = 7 * 24 * time.Hour // data keys
 	cleanBatch   = 1000               // rows a table and transaction
-	upkeepRounds = 1000               // transactions an hour at most, so that a large backlog does not keep the database busy
+	upkeepRounds = 1000               // transactions a table and hour at most, so that a large backlog does not keep the database busy
 )
 
 // keyRotated is the setting that says when the data key was made, in
@@ -134,14 +134,8 @@ func (u *upkeep) leaveBlocked(ctx context.Context) error {
 func (u *upkeep) hourly(ctx context.Context) error {
 	db := u.app.db
 	var errs []error
-	for range upkeepRounds {
-		n, err := db.Cleanup(ctx, store.DefaultRetention, u.now(), cleanBatch)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if err != nil || n < cleanBatch {
-			break
-		}
+	if _, err := db.Cleanup(ctx, store.DefaultRetention, u.now(), cleanBatch, upkeepRounds); err != nil {
+		errs = append(errs, err)
 	}
 	if err := u.rotate(ctx); err != nil {
 		errs = append(errs, err)

@@ -61,7 +61,7 @@ func TestWhatCameIsRememberedForAMonth(t *testing.T) {
 		want  int
 	}{{30 * 24 * time.Hour, 2}, {6 * 24 * time.Hour, 0}} {
 		c.w.now = c.w.now.Add(tc.after)
-		if _, err := c.a.db.Cleanup(ctx, store.DefaultRetention, c.w.now, 1000); err != nil {
+		if _, err := c.a.db.Cleanup(ctx, store.DefaultRetention, c.w.now, 1000, 1); err != nil {
 			t.Fatal(err)
 		}
 		if got := remembered(); got != tc.want {

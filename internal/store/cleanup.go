@@ -42,10 +42,9 @@ var DefaultRetention = Retention{
 // bodyGrace is how old a body without rows must be to be left over.
 const bodyGrace = time.Hour
 
-// Cleanup deletes what is past its time, at most limit rows a table, and returns how many rows went.
-// Call it again when it returned many. A row that expires by itself (answers, routes, allowances)
-// goes by its own time.
-func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit int) (int64, error) {
+// Cleanup deletes what is past its time, at most limit rows a transaction and some rounds of that a table, and returns how many rows
+// went. A row that expires by itself (answers, routes, allowances) goes by its own time.
+func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit, rounds int) (int64, error) {
 	ago := func(d time.Duration) int64 {
 		if d <= 0 {
 			return -1
@@ -79,15 +78,18 @@ func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit 
 		if j.before < 0 {
 			continue
 		}
-		err := db.Tx(ctx, func(tx *Tx) error {
-			n, err := tx.exec(ctx, `DELETE FROM `+j.table+` WHERE (`+j.key+`) IN (SELECT `+j.key+` FROM `+j.table+` WHERE `+j.where+` LIMIT $2)`, j.before, limit)
-			if err == nil {
-				total += n
+		for range rounds {
+			var n int64
+			err := db.Tx(ctx, func(tx *Tx) (err error) {
+				n, err = tx.exec(ctx, `DELETE FROM `+j.table+` WHERE (`+j.key+`) IN (SELECT `+j.key+` FROM `+j.table+` WHERE `+j.where+` LIMIT $2)`, j.before, limit)
+				return err
+			})
+			if err != nil {
+				return total, fmt.Errorf("cleaning %s: %w", j.table, err)
 			}
-			return err
-		})
-		if err != nil {
-			return total, fmt.Errorf("cleaning %s: %w", j.table, err)
+			if total += n; n < int64(limit) {
+				break
+			}
 		}
 	}
 	n, err := db.cleanAnswers(ctx, Millis(now))
@@ -95,7 +97,7 @@ func (db *DB) Cleanup(ctx context.Context, keep Retention, now time.Time, limit 
 		return total, fmt.Errorf("cleaning answer: %w", err)
 	}
 	if before := ago(keep.RoomLog); before >= 0 {
-		n, err := db.cleanLogs(ctx, before, limit)
+		n, err := db.cleanLogs(ctx, before, limit, rounds)
 		if total += n; err != nil {
 			return total, fmt.Errorf("cleaning room_log: %w", err)
 		}
@@ -142,8 +144,9 @@ func (db *DB) cleanAnswers(ctx context.Context, nowMS int64) (gone int64, err er
 	}
 }
 
-// cleanLogs asks each room for the beginning of its log, and deletes at most limit entries made before a time of those that begin earlier.
-func (db *DB) cleanLogs(ctx context.Context, beforeMS int64, limit int) (gone int64, err error) {
+// cleanLogs asks each room for the beginning of its log, and deletes entries made before a time of those that begin earlier: at most limit a transaction, and
+// limit times rounds in all or a little more.
+func (db *DB) cleanLogs(ctx context.Context, beforeMS int64, limit, rounds int) (gone int64, err error) {
 	type row struct {
 		Room   RoomID `db:"room"`
 		Oldest int64  `db:"oldest"`
@@ -161,15 +164,19 @@ func (db *DB) cleanLogs(ctx context.Context, beforeMS int64, limit int) (gone in
 			if x.Oldest >= beforeMS {
 				continue
 			}
-			err := db.Tx(ctx, func(tx *Tx) error {
-				n, err := tx.exec(ctx, `DELETE FROM room_log WHERE shard = $1 AND room = $2 AND seq IN (SELECT seq FROM (
-					SELECT seq, accepted_ms FROM room_log WHERE shard = $1 AND room = $2 ORDER BY seq LIMIT `+number(limit)+`) AS l WHERE accepted_ms < $3)`,
-					x.Room.Shard(), x.Room, beforeMS)
-				gone += n
-				return err
-			})
-			if err != nil || gone >= int64(limit) {
-				return gone, err
+			for n := int64(limit); n == int64(limit); {
+				err := db.Tx(ctx, func(tx *Tx) (err error) {
+					n, err = tx.exec(ctx, `DELETE FROM room_log WHERE shard = $1 AND room = $2 AND seq IN (SELECT seq FROM (
+						SELECT seq, accepted_ms FROM room_log WHERE shard = $1 AND room = $2 ORDER BY seq LIMIT `+number(limit)+`) AS l WHERE accepted_ms < $3)`,
+						x.Room.Shard(), x.Room, beforeMS)
+					return err
+				})
+				if err != nil {
+					return gone, err
+				}
+				if gone += n; gone >= int64(limit*rounds) {
+					return gone, nil
+				}
 			}
 		}
 	}

@@ -251,7 +251,7 @@ func TestBrokenInputsGo(t *testing.T) {
 		if g := ok(db.Gauges(ctx))(t); g.InputBroken != 2 || g.InputReady != 1 {
 			t.Errorf("%d inputs are counted as broken, %d as ready", g.InputBroken, g.InputReady)
 		}
-		ok(db.Cleanup(ctx, store.DefaultRetention, store.Time(30*day+2), 50))(t)
+		ok(db.Cleanup(ctx, store.DefaultRetention, store.Time(30*day+2), 50, 1))(t)
 		if left := ok(db.BrokenInputs(ctx, 10))(t); len(left) != 1 || left[0].Source != "2" {
 			t.Errorf("broken inputs that stay: %+v", left)
 		}

@@ -52,7 +52,7 @@ func TestIntroductions(t *testing.T) {
 			}
 			return errors.Join(err, err2)
 		})
-		if _, err := db.Cleanup(ctx, store.Retention{}, time.UnixMilli(2000), 100); err != nil {
+		if _, err := db.Cleanup(ctx, store.Retention{}, time.UnixMilli(2000), 100, 1); err != nil {
 			t.Fatal(err)
 		}
 		same(t, "codes in the end", len(ok(db.Introductions(ctx, "@bob:hs"))(t)), 0)

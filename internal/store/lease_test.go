@@ -101,7 +101,7 @@ func TestAllowancesAreCountedInWindows(t *testing.T) {
 		if !allow("p", 10) {
 			t.Fatal("the next hour has no new allowance")
 		}
-		if n, err := db.Cleanup(ctx, store.Retention{}, now.Add(time.Hour), 100); err != nil || n != 3 {
+		if n, err := db.Cleanup(ctx, store.Retention{}, now.Add(time.Hour), 100, 1); err != nil || n != 3 {
 			t.Fatalf("%d rows were cleaned, %v", n, err)
 		}
 	})

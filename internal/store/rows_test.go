@@ -296,10 +296,10 @@ func TestGaugesAndCleanup(t *testing.T) {
 		if len(failing) != 1 || failing[0].Rows != 1 || failing[0].LastError != "no ? route" || failing[0].FailingSince != 11 {
 			t.Errorf("failing lanes: %+v", failing)
 		}
-		if n := ok(db.Cleanup(ctx, store.DefaultRetention, time.UnixMilli(100), 50))(t); n != 1 {
+		if n := ok(db.Cleanup(ctx, store.DefaultRetention, time.UnixMilli(100), 50, 1))(t); n != 1 {
 			t.Errorf("%d rows went before their time", n) // the answer has a time of its own
 		}
-		if n := ok(db.Cleanup(ctx, store.DefaultRetention, time.UnixMilli(100).Add(500*24*time.Hour), 50))(t); n < 4 {
+		if n := ok(db.Cleanup(ctx, store.DefaultRetention, time.UnixMilli(100).Add(500*24*time.Hour), 50, 1))(t); n < 4 {
 			t.Errorf("%d rows went", n)
 		}
 		head := ok(db.LaneRows(ctx, store.Lane{Room: room.ID, Dest: "mimi:a"}, 5, 1<<20))(t)
@@ -334,7 +334,7 @@ func TestCleanupOfConsents(t *testing.T) {
 			}
 			return nil
 		})
-		if _, err := db.Cleanup(context.Background(), keep, time.UnixMilli(2000), 50); err != nil {
+		if _, err := db.Cleanup(context.Background(), keep, time.UnixMilli(2000), 50, 1); err != nil {
 			t.Fatal(err)
 		}
 		var left []string
@@ -375,14 +375,14 @@ func TestCleanupOfAnswersAndLogs(t *testing.T) {
 			}
 			return answers, len(ok(db.RoomLog(ctx, one, -1, 100))(t)) + len(ok(db.RoomLog(ctx, two, -1, 100))(t))
 		}
-		if n := ok(db.Cleanup(ctx, keep, time.UnixMilli(50), 3))(t); n != 1098 {
+		if n := ok(db.Cleanup(ctx, keep, time.UnixMilli(50), 3, 1))(t); n != 1098 {
 			t.Errorf("%d rows went", n)
 		}
 		if answers, logs := left(); answers != 2 || logs != 18 {
 			t.Errorf("%d answers, %d entries are left", answers, logs)
 		}
 		for range 3 {
-			ok(db.Cleanup(ctx, keep, time.UnixMilli(150), 3))(t)
+			ok(db.Cleanup(ctx, keep, time.UnixMilli(150), 3, 1))(t)
 		}
 		if answers, logs := left(); answers != 0 || logs != 13 {
 			t.Errorf("%d answers, %d entries are left", answers, logs)

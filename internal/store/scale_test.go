@@ -78,7 +78,7 @@ func often(t *testing.T, db *store.DB) map[string]func() error {
 		"memberships":   func() error { _, err := db.RoomsOf(ctx, "@x:a.example"); return err },
 		"links":         func() error { _, err := db.LinksByMIMI(ctx, room, []byte{1}); return err },
 		"a link":        func() error { _, err := db.LinkByEvent(ctx, room, "$1"); return err },
-		"cleaning":      func() error { _, err := db.Cleanup(ctx, store.DefaultRetention, time.Now(), 100); return err },
+		"cleaning":      func() error { _, err := db.Cleanup(ctx, store.DefaultRetention, time.Now(), 100, 1); return err },
 		"recovery":      func() error { _, _, err := db.BeginRecovery(ctx); return err },
 		"a lane": func() error {
 			_, err := db.LaneRows(ctx, store.Lane{Room: room, Dest: "mimi:b.example"}, 50, 1<<20)
@@ -150,4 +150,26 @@ func TestSealingAnewLooksThroughNothingTwice(t *testing.T) {
 	if !slices.ContainsFunc(plans, func(step string) bool { return strings.Contains(step, "(ref>?)") }) {
 		t.Errorf("KeyPackages are looked for by %q", plans)
 	}
+}
+
+// What is past its time goes in one go, transaction by transaction: tables that are walked through are so once.
+func TestCleanupEndsABacklog(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		room := storetest.Room(t, db).ID
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			for i := range int64(25) {
+				if _, err := tx.MarkSeen(ctx, []store.Seen{{Room: room, Kind: "event", Key: fmt.Sprint(i), CreatedMS: 1}}); err != nil {
+					return err
+				}
+				if err := tx.Log(ctx, store.LogEntry{Room: room, Seq: i, AcceptedMS: 1}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		now := time.UnixMilli(1).Add(365 * 24 * time.Hour)
+		same(t, "two rounds", ok(db.Cleanup(ctx, store.DefaultRetention, now, 10, 2))(t), int64(40))
+		same(t, "the rest", ok(db.Cleanup(ctx, store.DefaultRetention, now, 3, 100))(t), int64(10))
+	})
 }
