@@ -38,10 +38,17 @@ type prepared struct {
 	all     map[string]*sql.Stmt
 }
 
-// maxStatements bounds the statements that are kept prepared; others are run without.
-const maxStatements = 512
+// maxStatements is how many are kept, and maxStatement how long they may be: longer ones are those of many rows, of which there is
+// one for each number, and each would take the place of one that is needed again.
+const (
+	maxStatements = 512
+	maxStatement  = 1536
+)
 
 func (p *prepared) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
+	if len(query) > maxStatement {
+		return nil, nil
+	}
 	p.mu.RLock()
 	st, full := p.all[query], len(p.all) >= maxStatements
 	p.mu.RUnlock()

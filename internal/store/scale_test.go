@@ -173,3 +173,27 @@ func TestCleanupEndsABacklog(t *testing.T) {
 		same(t, "the rest", ok(db.Cleanup(ctx, store.DefaultRetention, now, 3, 100))(t), int64(10))
 	})
 }
+
+// Statements of many rows, of which there is one for each number, are not kept compiled: what is asked often stays so.
+func TestStatementsOfManyRowsAreNotKept(t *testing.T) {
+	db := storetest.Open(t, storetest.Config(t, "sqlite"))
+	room := storetest.Room(t, db).ID
+	for n := range 150 {
+		marks := make([]store.Seen, n)
+		for i := range marks {
+			marks[i] = store.Seen{Room: room, Kind: fmt.Sprint(n), Key: fmt.Sprint(i)}
+		}
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			fresh, err := tx.MarkSeen(ctx, marks)
+			if slices.Contains(fresh, false) {
+				t.Errorf("of %d marks some were there", n)
+			}
+			return err
+		})
+	}
+	had := len(db.Statements())
+	ok(db.RoomsOf(ctx, "@x:a.example"))(t)
+	if now := len(db.Statements()); now != had+1 || now > 120 {
+		t.Errorf("%d statements are kept, then %d", had, now)
+	}
+}
