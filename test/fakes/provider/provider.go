@@ -43,6 +43,7 @@ type Provider struct {
 	rooms   map[string]*Room
 	changed chan struct{}
 	refuse  error
+	away    bool
 }
 
 // Room is a room that the provider's users are in.
@@ -140,7 +141,21 @@ func (p *Provider) Do(ctx context.Context, c Call) (int, []byte, error) {
 	return resp.StatusCode, body, err
 }
 
+// Away lets the provider answer nothing but 503, or be there again.
+func (p *Provider) Away(yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.away = yes
+}
+
 func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	away := p.away
+	p.mu.Unlock()
+	if away {
+		http.Error(w, "away", http.StatusServiceUnavailable)
+		return
+	}
 	path := r.URL.EscapedPath()
 	if path == wire.DirectoryPath {
 		d, err := wire.NewDirectory("https://"+p.Domain+prefix, nil)
