@@ -38,7 +38,7 @@ type prepared struct {
 	all     map[string]*sql.Stmt
 }
 
-// maxStatements is how many are kept, and maxStatement how long they may be: longer ones are those of many rows, of which there is
+// maxStatements is how many are kept prepared, and maxStatement how many bytes they may have: longer ones are those of many rows, of which there is
 // one for each number, and each would take the place of one that is needed again.
 const (
 	maxStatements = 512
