@@ -32,7 +32,7 @@ func allRooms(o Operator) *Handler {
 				fmt.Fprintf(&b, "\nMore: `%s`\n", e.Bot.say(e, fmt.Sprintf("all-rooms after %x", list[n-1].ID[:])))
 				break
 			}
-			b.WriteString("- " + describeRoom(i, true) + "\n")
+			b.WriteString("- " + e.describeRoom(i, true) + "\n")
 		}
 		return e.Reply("%s", b.String())
 	}}

@@ -199,6 +199,9 @@ func (b *Bot) Command(ctx context.Context, c relay.Command) (err error) {
 		name = strings.ToLower(words[0])
 	}
 	h := b.handlers[name]
+	if h == nil && elsewhere[name] != "" {
+		return e.Reply("%s", strings.ReplaceAll(elsewhere[name], "%p", b.cfg.Prefix))
+	}
 	if h == nil || h.Needs > e.Level {
 		return e.Reply("I do not know %s.%s Say `%s` for what I know.", Quote(name), b.guess(e, name), b.say(e, "help"))
 	}

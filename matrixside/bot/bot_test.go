@@ -32,6 +32,7 @@ type world struct {
 	class   client.Class
 	levels  event.PowerLevels
 	noRoom  bool
+	room    *relay.RoomInfo // nil for the usual one
 	resolve map[string]string
 }
 
@@ -63,6 +64,9 @@ func (w *world) StartChat(_ context.Context, by string, users ...string) error {
 func (w *world) RoomOf(context.Context, string) (relay.RoomInfo, error) {
 	if w.noRoom {
 		return relay.RoomInfo{}, relay.ErrNoRoom
+	}
+	if w.room != nil {
+		return *w.room, nil
 	}
 	return relay.RoomInfo{URI: "mimi://a.example/r/x", Hub: "a.example", Name: "Ga`rden", Participants: 3, Epoch: 7}, nil
 }
@@ -182,6 +186,9 @@ func TestCommands(t *testing.T) {
 		{"@admin:hs", "status", true, "3 rooms", ""},
 		{"@u:hs", "whoami", true, "mimi://b.example/u/u in MIMI, found as acct:u@b.example", ""},
 		{"@u:hs", "dance", false, "I do not know dance. Say !mimi help", ""},
+		{"@u:hs", "login", true, "There is nothing to log in to", ""},
+		{"@u:hs", "create-group", true, "say !mimi invite <address> there", ""},
+		{"@u:hs", "help set-management-room", true, "there you need no !mimi before a command", ""},
 		{"@u:hs", "room", false, "mimi://a.example/r/x, led by a.example, 3 participants", ""},
 		{"@u:hs", "list-rooms", true, "Ga'rden", ""},
 		{"@u:hs", "providers", true, "c.example: not reached", ""},
@@ -286,5 +293,35 @@ func TestWordsOfLevels(t *testing.T) {
 	}
 	if _, err := ParseLevel("root"); err == nil {
 		t.Error("unknown level")
+	}
+}
+
+// What is told of a room is in words of people; numbers of MLS are for administrators.
+func TestRoomsInWords(t *testing.T) {
+	for state, want := range map[string]string{"active": "", "opening": "being made", "desynced": "joined anew", "closed": "not joined any more"} {
+		for _, c := range []struct {
+			sender, hub string
+			want        []string
+			not         []string
+		}{
+			{"@u:hs", "a.example", []string{"led by a.example", want}, []string{"epoch", "active", "desynced", "closed"}},
+			{"@admin:hs", "b.example", []string{"led by this bridge", want, "epoch 7"}, []string{"active"}},
+		} {
+			b, w := newBot(t)
+			w.room = &relay.RoomInfo{URI: "mimi://a.example/r/x", Hub: c.hub, State: state, Epoch: 7}
+			if err := b.Command(t.Context(), say(c.sender, "room", false)); err != nil || len(w.sent) != 1 {
+				t.Fatalf("%v %+v", err, w.sent)
+			}
+			for _, s := range c.want {
+				if !strings.Contains(w.sent[0].Body, s) {
+					t.Errorf("%s %s: %q does not say %q", c.sender, state, w.sent[0].Body, s)
+				}
+			}
+			for _, s := range c.not {
+				if strings.Contains(w.sent[0].Body, s) {
+					t.Errorf("%s %s: %q says %q", c.sender, state, w.sent[0].Body, s)
+				}
+			}
+		}
 	}
 }

@@ -47,6 +47,9 @@ func listCommands(b *strings.Builder, e *Event, want func(*Handler) bool) {
 // helpOn says all about one command.
 func helpOn(e *Event, name string) error {
 	h := e.Bot.handlers[name]
+	if h == nil && elsewhere[name] != "" {
+		return Tell("%s", strings.ReplaceAll(elsewhere[name], "%p", e.Bot.cfg.Prefix))
+	}
 	if h == nil || h.Needs > e.Level {
 		return Tell("I do not know %s.%s", Quote(name), e.Bot.guess(e, name))
 	}

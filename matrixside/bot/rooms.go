@@ -20,7 +20,7 @@ var roomInfo = &Handler{Name: "room", Aliases: []string{"info"}, Help: "says whi
 	if err != nil {
 		return explain(err)
 	}
-	return e.Reply("%s", describeRoom(i, false))
+	return e.Reply("%s", e.describeRoom(i, false))
 }}
 
 var listRooms = &Handler{Name: "list-rooms", Aliases: []string{"rooms"}, Help: "lists your rooms that are joined to MIMI", Needs: User, Do: func(ctx context.Context, e *Event) error {
@@ -37,27 +37,32 @@ var listRooms = &Handler{Name: "list-rooms", Aliases: []string{"rooms"}, Help: "
 			fmt.Fprintf(&b, "- and %d more\n", len(list)-n)
 			break
 		}
-		b.WriteString("- " + describeRoom(i, true) + "\n")
+		b.WriteString("- " + e.describeRoom(i, true) + "\n")
 	}
 	return e.Reply("%s", b.String())
 }}
 
-func describeRoom(i relay.RoomInfo, short bool) string {
+// roomStates are the states of rooms in words; of one that is as it should be nothing is said.
+var roomStates = map[string]string{"active": "", "opening": "being made", "joining": "being joined", "desynced": "being joined anew, because messages could not be read",
+	"closed": "not joined any more"}
+
+// describeRoom says in Markdown what a room is; short for a list.
+func (e *Event) describeRoom(i relay.RoomInfo, short bool) string {
 	var b strings.Builder
 	if i.Name != "" {
 		b.WriteString(Quote(i.Name) + " ")
 	}
 	b.WriteString(Quote(i.URI))
-	if i.Hub != "" {
+	if i.Hub != "" && i.Hub != e.Bot.cfg.Domain {
 		b.WriteString(", led by " + Quote(i.Hub))
 	} else {
 		b.WriteString(", led by this bridge")
 	}
 	fmt.Fprintf(&b, ", %d participants", i.Participants)
-	if i.State != "" {
-		b.WriteString(", " + Quote(i.State))
+	if word, ok := roomStates[i.State]; ok && word != "" {
+		b.WriteString(", " + word)
 	}
-	if !short {
+	if !short && e.Level == Admin {
 		fmt.Fprintf(&b, ", epoch %d", i.Epoch)
 	} else if i.MatrixRoomID != "" {
 		b.WriteString(", " + Quote(i.MatrixRoomID))
