@@ -373,7 +373,11 @@ func (s *step) actPlumb(a action) error {
 func (s *step) actUnplumb(a action) error {
 	v := s.room
 	if v.head.Kind != store.RoomHub || v.group == nil {
-		s.notice("This room is not led by this bridge.", a.Event)
+		why := "This room is not joined to MIMI."
+		if v.head.Kind == store.RoomFollower {
+			why = "Another provider leads this room: leave it on Matrix, and you leave it there."
+		}
+		s.notice(why, a.Event)
 		return nil
 	}
 	s.endRoom(wire.DestroyedDisconnected, intentData{Event: a.Event, By: a.By})

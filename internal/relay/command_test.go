@@ -123,3 +123,28 @@ func TestTheChatWithTheBotIsLeft(t *testing.T) {
 	}
 	p.noTrouble()
 }
+
+// What is said of commands in a room that is not joined to MIMI, or that another provider leads, is what can be done about it.
+func TestCommandsWhereTheyDoNotFit(t *testing.T) {
+	p := newPair(t, warm).begin()
+	ctx := context.Background()
+	plain := p.a.hs.create(p.alice, "Kitchen", "")
+	p.a.hs.invite(plain, p.alice, p.a.hs.mxid("mimibot"))
+	p.settle()
+	must0(t, p.a.relay.CreateLink(ctx, plain.id, p.alice, "", LinkOptions{}))
+	must0(t, p.a.relay.Unplumb(ctx, plain.id, p.alice, ""))
+	must0(t, p.b.relay.Unplumb(ctx, p.portal.id, p.bob, ""))
+	p.settle()
+	for text, c := range map[string]struct {
+		room *hsRoom
+		n    *node
+	}{
+		`Say "!mimi plumb" first`:              {plain, p.a},
+		"This room is not joined to MIMI.":     {plain, p.a},
+		"Another provider leads this room: le": {p.portal, p.b},
+	} {
+		if !p.heard(c.room, c.n, text) {
+			t.Errorf("nobody says %q: %q", text, c.n.hs.texts(c.room))
+		}
+	}
+}

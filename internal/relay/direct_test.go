@@ -75,6 +75,9 @@ func TestStartChatWithNobody(t *testing.T) {
 	if room := p.a.hs.roomOf(p.alice, "invite"); room != nil {
 		t.Error("alice is still invited to the empty room")
 	}
+	if rooms, err := p.a.relay.RoomsOf(context.Background(), p.alice); err != nil || len(rooms) != 0 {
+		t.Errorf("alice's rooms: %+v %v", rooms, err)
+	}
 	// And it can be asked for again.
 	p.start(t, "mimi://b.example/u/nobody")
 	p.equal("told", strings.Count(fmt.Sprint(p.a.hs.texts(chat)), "could not be invited"), 2)

@@ -62,7 +62,7 @@ func (s *step) mayLink(by string) string {
 		if v.head.Kind == store.RoomFollower {
 			return "Join links of this room are made at " + v.head.Hub + ", which leads it."
 		}
-		return "This room is not joined to MIMI yet. Say \"plumb\" first."
+		return "This room is not joined to MIMI yet. Say \"" + s.cfg.CommandPrefix + " plumb\" first."
 	}
 	p := v.matrix.power()
 	if need := max(p.Invite, p.State(event.TypeJoinRules)); p.User(userID(by)) < need {

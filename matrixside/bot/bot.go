@@ -311,7 +311,7 @@ func explain(err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, relay.ErrNoRoom):
-		return Tell("I am not in this room. Invite me first.")
+		return Tell("This room is not joined to MIMI. Invite me, and give the command `plumb` here.")
 	}
 	return Tell("That did not work: %s", Quote(err.Error()))
 }

@@ -232,7 +232,7 @@ func TestErrorsOfActions(t *testing.T) {
 		reply string
 		again bool
 	}{
-		{relay.ErrNoRoom, "Invite me first", false},
+		{relay.ErrNoRoom, "This room is not joined to MIMI. Invite me", false},
 		{errors.New("its provider is `not` spoken with"), "That did not work: its provider is 'not' spoken with", false},
 		{context.Canceled, "", true},
 	} {
