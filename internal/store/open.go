@@ -251,7 +251,7 @@ func (db *DB) connectSQLite(ctx context.Context) error {
 		q.Set("_txlock", "immediate")
 		return "file:" + path + "?" + q.Encode()
 	}
-	writers, err := sql.Open("sqlite", dsn("cache_size(-16000)")) // 16 MB: what messages write is mostly at hand then
+	writers, err := sql.Open("sqlite", dsn("cache_size(-8000)")) // 8 MB: what messages write is mostly at hand then
 	if err != nil {
 		return err
 	}
