@@ -271,3 +271,14 @@ func (r *Relay) FillStocks(ctx context.Context) error {
 		}
 	}
 }
+
+// renewed notes whose keys a commit of ours renewed: a path renews the committer's leaf.
+func (s *step) renewed(p *plan) {
+	if p.renews() {
+		s.noteRenewal(p.committer)
+	}
+}
+
+func (s *step) noteRenewal(user string) {
+	s.room.setRenewed(user, s.now.Unix())
+}

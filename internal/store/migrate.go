@@ -70,7 +70,7 @@ func remakeTable(ctx context.Context, tx *sql.Tx, table string, body func(string
 	if !strings.HasPrefix(made, head) {
 		return fmt.Errorf("it was made as %q", made)
 	}
-	todo := []string{
+	statements := []string{
 		head + "_anew" + body(strings.TrimPrefix(made, head)),
 		"INSERT INTO " + table + "_anew (" + columns + ") SELECT " + columns + " FROM " + table,
 		"DROP TABLE " + table,
@@ -86,12 +86,12 @@ func remakeTable(ctx context.Context, tx *sql.Tx, table string, body func(string
 		if err := rows.Scan(&index); err != nil {
 			return err
 		}
-		todo = append(todo, index)
+		statements = append(statements, index)
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return err
 	}
-	for _, q := range todo {
+	for _, q := range statements {
 		if _, err := tx.ExecContext(ctx, q); err != nil {
 			return err
 		}

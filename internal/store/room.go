@@ -193,7 +193,7 @@ func (tx *Tx) StepRoom(ctx context.Context, next Room, settle Settle) (Room, err
 }
 
 // StepRoomFrom is StepRoom for a head that was read, or written by the last step, as was: of one in which only NextSeq and
-// LastAccepted changed, only those are written, so that no index and no reference is touched.
+// LastAccepted changed, only those are written, and a settle that settles nothing is left out, so that no index and no reference is touched.
 func (tx *Tx) StepRoomFrom(ctx context.Context, was, next Room, settle Settle) (Room, error) {
 	token := rand.Int64()
 	set := `version = version + 1, step_token = $4, next_seq = $5, last_accepted_ms = $6`
