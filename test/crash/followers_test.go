@@ -158,6 +158,19 @@ func TestStopWhilePeopleTalk(t *testing.T) {
 	th.close()
 }
 
+// delivered waits until a bridge has the answers of other providers to all that it sent them.
+func delivered(r *round, b *stage.Bridge) error {
+	db, err := b.Database()
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return poll(r.ctx, "the answers of the other provider", r.stir, func() (bool, error) {
+		left, err := stage.Count(r.ctx, db, `SELECT COUNT(*) FROM outbound WHERE dest LIKE 'mimi:%'`)
+		return left == 0, err
+	})
+}
+
 // It ends in time also while its homeserver and the other provider take requests and do not answer them, and what was on its way
 // is in the rooms once.
 func TestStopWhileNobodyAnswers(t *testing.T) {
@@ -181,6 +194,7 @@ func TestStopWhileNobodyAnswers(t *testing.T) {
 			r.say(r.alice, r.aliceAtB, true)
 		}
 		must(poll(r.ctx, "a request that is not answered", r.stir, func() (bool, error) { return silent.Load() > 0, nil }))
+		must(delivered(r, victim)) // what the other provider had before may be answered late
 		other.Link.Hold()
 		asked := other.Link.Answered.Load()
 		r.say(r.alice, r.aliceAtB, true)
