@@ -23,7 +23,9 @@ type browser struct {
 	t    *testing.T
 	w    *World
 	node *nodejs.Process
-	id   id.UserID
+	// changed has a word when something may show that was not there at the last look.
+	changed chan struct{}
+	id      id.UserID
 }
 
 // shown is an event of a room as that client shows it.
@@ -58,17 +60,33 @@ func newBrowser(t *testing.T, ctx context.Context, w *World, name string) *brows
 		t.Fatal(err)
 	}
 	t.Cleanup(n.Close)
-	b := &browser{t: t, w: w, node: n}
+	b := &browser{t: t, w: w, node: n, changed: make(chan struct{}, 1)}
+	go b.listen(ctx)
 	got := b.ask(ctx, "login", map[string]any{"homeserver": hs.URL(), "user": local, "password": harness.Password(local)})
 	b.id = id.UserID(got["user"].(string))
 	return b
+}
+
+// listen reads what the program tells, so that it never stands still because nobody does.
+func (b *browser) listen(ctx context.Context) {
+	for {
+		select {
+		case <-b.node.Events:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case b.changed <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (b *browser) ask(ctx context.Context, op string, args map[string]any) map[string]any {
 	b.t.Helper()
 	got, err := b.node.Ask(ctx, op, args)
 	if err != nil {
-		b.t.Fatalf("%s: %v\n%s", b.id, err, b.w.logTails(3000))
+		b.t.Fatalf("%s\n%s: %v", b.w.logTails(3000), b.id, err)
 	}
 	return got
 }
@@ -111,10 +129,11 @@ func (b *browser) sees(ctx context.Context, room, what string, ok func(shown) bo
 func (b *browser) changes(ctx context.Context, what string, shows any) {
 	b.t.Helper()
 	select {
-	case <-b.node.Events:
+	case <-b.changed:
+	case <-time.After(time.Second): // the library does not tell everything: not that a reaction was counted, for one
 	case <-ctx.Done():
 		raw, _ := json.MarshalIndent(shows, "", " ")
-		b.t.Fatalf("%s waits in vain for %s; shows %s\n%s", b.id, what, raw, b.w.logTails(3000))
+		b.t.Fatalf("%s\n%s waits in vain for %s; shows %s", b.w.logTails(3000), b.id, what, raw)
 	}
 }
 

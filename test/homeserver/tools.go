@@ -5,8 +5,7 @@
 // nested module name one exact build of Dendrite and everything below it, and
 // so that none of that reaches the module graph (or the licence) of the bridge.
 //
-// The harness in internal/testserver builds the commands from here; see
-// README.md.
+// test/harness builds the commands from here; README.md says more.
 package homeserver
 
 import (

@@ -20,7 +20,7 @@ const ops = {
       timelineSupport: true, cryptoCallbacks: {} })
     await client.initRustCrypto({ useIndexedDB: false })
     crypto = client.getCrypto()
-    for (const e of ["Room.timeline", "Event.decrypted", "Room.myMembership", "RoomMember.membership", "Room.receipt", "Room.redaction", "RoomState.events"]) client.on(e, changed)
+    for (const e of ["Room.timeline", "Event.decrypted", "Event.replaced", "Room.myMembership", "RoomMember.membership", "Room.receipt", "Room.redaction", "RoomState.events"]) client.on(e, changed)
     const ready = new Promise((done, fail) => client.on("sync", (state, _, data) => {
       if (state === "PREPARED") done()
       if (state === "ERROR") fail(data?.error ?? new Error("sync"))
