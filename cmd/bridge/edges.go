@@ -224,7 +224,11 @@ func (a *app) buildEdges(hs *matrix.Client, p *provider, mind *relay.Relay, out 
 	if err != nil {
 		return err
 	}
-	matrixSide, err := a.matrixListener(a.withDevice(sink{mind}), queries{mind, a.naming(), a.db.Ghost, hs.EnsureGhost}, observe)
+	pushed := func(result string, t *intake.Transaction, took time.Duration) {
+		observe(result, t, took)
+		link.traffic.Came()
+	}
+	matrixSide, err := a.matrixListener(a.withDevice(sink{mind}), queries{mind, a.naming(), a.db.Ghost, hs.EnsureGhost}, pushed)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type matrixLink struct {
 	sink      intake.Sink
 	positions intake.Positions
 	observe   func(result string, t *intake.Transaction, took time.Duration)
+	traffic   intake.Traffic
 	up        func(bool)
 	log       zerolog.Logger
 
@@ -181,7 +182,7 @@ func (l *matrixLink) sync(ctx context.Context) {
 		if err == nil {
 			var loop *intake.Loop
 			loop, err = intake.NewLoop(intake.SyncConfig{
-				Client: client, Sink: l.sink, Positions: l.positions, Observe: l.observe, Log: l.log,
+				Client: client, Sink: l.sink, Positions: l.positions, Observe: l.observe, Traffic: &l.traffic, Log: l.log,
 			})
 			if err == nil {
 				err = loop.Run(ctx)

@@ -51,8 +51,8 @@ func (o *Outbox) batch(rows []store.Outbound, alone bool) []store.Outbound {
 // sideMatrix is the kind of destination that is the homeserver.
 const sideMatrix = "matrix"
 
-// deliver sends a batch and writes down what became of it.
-func (o *Outbox) deliver(ctx context.Context, r *run, batch []store.Outbound, last bool) (fate, error) {
+// deliver sends a batch and writes down what became of it; with goesOn, that it is done is written while the next is sent.
+func (o *Outbox) deliver(ctx context.Context, r *run, batch []store.Outbound, last, goesOn bool) (fate, error) {
 	first, final := batch[0], batch[len(batch)-1]
 	now := o.clock.Now()
 	lease := r.lease()
@@ -83,6 +83,14 @@ func (o *Outbox) deliver(ctx context.Context, r *run, batch []store.Outbound, la
 	}
 	if !panicked {
 		o.judge(first.Dest, res)
+	}
+	if res.Class == Done && goesOn {
+		return laneGoesOn, o.later(ctx, r, closings(batch, res, store.OutcomeDone))
+	}
+	if res.Class != Done {
+		if err := o.settle(ctx, r); err != nil {
+			return laneFailed, err
+		}
 	}
 	switch {
 	case res.Class == Done:
@@ -178,10 +186,24 @@ func (o *Outbox) judge(dest string, res Result) {
 	}
 }
 
-// closed ends rows in one transaction with whatever wants to know.
+// closed ends a batch, with what was done before it.
 func (o *Outbox) closed(ctx context.Context, r *run, batch []store.Outbound, res Result, class string, last bool) (fate, error) {
-	closing := closings(batch, res, class)
-	matrix := kindOf(batch[0].Dest) == sideMatrix
+	if err := r.ahead.wait(); err != nil {
+		return laneFailed, err
+	}
+	rows := append(r.ahead.rows, closings(batch, res, class)...)
+	r.ahead.rows = nil
+	if class == store.OutcomeDone && last && o.repeats(batch) {
+		// Nothing waits for it but what comes next for the lane: mostly that comes with it.
+		return o.write(ctx, r, rows, r.hurry, last)
+	}
+	return o.write(ctx, r, rows, nil, last)
+}
+
+// write ends rows in one transaction with whatever wants to know: at once, or, when hurry is not nil, with the next that comes or when it says so.
+func (o *Outbox) write(ctx context.Context, r *run, rows []store.Closing, hurry <-chan struct{}, last bool) (fate, error) {
+	final := &rows[len(rows)-1]
+	matrix := kindOf(final.Row.Dest) == sideMatrix
 	if matrix {
 		killpoint.Hit("K22")
 	} else {
@@ -193,13 +215,12 @@ func (o *Outbox) closed(ctx context.Context, r *run, batch []store.Outbound, res
 	asked := o.clock.Now()
 	// What is known is written down also while the process stops.
 	plain := context.WithoutCancel(ctx)
-	write := o.cfg.Store.Tx
-	if class == store.OutcomeDone && last && o.repeats(batch) {
-		// Nothing waits for it but what comes next for the lane: mostly that comes with it.
-		write = func(ctx context.Context, fn func(*store.Tx) error) error { return o.cfg.Store.TxSoon(ctx, r.hurry, fn) }
+	tx := o.cfg.Store.Tx
+	if hurry != nil {
+		tx = func(ctx context.Context, fn func(*store.Tx) error) error { return o.cfg.Store.TxSoon(ctx, hurry, fn) }
 	}
-	err := write(plain, func(tx *store.Tx) (err error) {
-		lease, rests, rooms, err = tx.CloseOutbound(plain, r.lease(), closing, store.Millis(asked), lifeMS, last)
+	err := tx(plain, func(tx *store.Tx) (err error) {
+		lease, rests, rooms, err = tx.CloseOutbound(plain, r.lease(), rows, store.Millis(asked), lifeMS, last)
 		if !matrix && err == nil {
 			killpoint.Hit("K13")
 		}
@@ -211,10 +232,10 @@ func (o *Outbox) closed(ctx context.Context, r *run, batch []store.Outbound, res
 	if !matrix {
 		killpoint.Hit("K14")
 	}
-	if batch[0].Verb == "notify" {
+	if final.Row.Verb == "notify" {
 		killpoint.Hit("K34")
 	}
-	o.count(batch, class, res, asked)
+	o.count(rows, asked)
 	if len(rooms) > 0 && o.cfg.Wake != nil {
 		o.cfg.Wake(rooms)
 	}
@@ -223,7 +244,7 @@ func (o *Outbox) closed(ctx context.Context, r *run, batch []store.Outbound, res
 		return laneGoesOn, nil
 	}
 	r.hold(holding{})
-	o.keepResting(r.lane, holding{lease: lease, asked: asked, rests: true, sent: batch[len(batch)-1].Seq})
+	o.keepResting(r.lane, holding{lease: lease, asked: asked, rests: true, sent: final.Row.Seq})
 	return laneRests, nil
 }
 
@@ -256,23 +277,23 @@ func (o *Outbox) repeats(batch []store.Outbound) bool {
 	return repeats != nil && !slices.ContainsFunc(batch, func(row store.Outbound) bool { return row.AnswerTo == store.AnswerInput || !repeats(row) })
 }
 
-func (o *Outbox) count(batch []store.Outbound, class string, res Result, now time.Time) {
-	side := kindOf(batch[0].Dest)
-	for i := range batch {
-		row := &batch[i]
-		if class == store.OutcomeDone || class == store.OutcomeTaken {
+func (o *Outbox) count(rows []store.Closing, now time.Time) {
+	for i := range rows {
+		row, out := &rows[i].Row, &rows[i].Outcome
+		side := kindOf(row.Dest)
+		if out.Class == store.OutcomeDone || out.Class == store.OutcomeTaken {
 			o.metrics.delay.WithLabelValues(side).Observe(float64(store.Millis(now)-row.CreatedMS) / 1000)
 			continue
 		}
 		reason := "refused"
-		if class == store.OutcomeDead {
-			reason = firstWord(res.Reason)
+		if out.Class == store.OutcomeDead {
+			reason = firstWord(out.Reason)
 		}
-		if class == store.OutcomeDead || !row.Answered() {
+		if out.Class == store.OutcomeDead || !row.Answered() {
 			o.metrics.dead.WithLabelValues(side, reason).Inc()
 		}
-		o.cfg.Log.Warn().Str("fate", class).Stringer("room", row.Room).Str("lane", row.Dest).Int64("seq", row.Seq).Str("verb", row.Verb).
-			Int64("attempt", row.Attempts+1).Int("status", res.Status).Str("err", res.Reason).Msg("not delivered")
+		o.cfg.Log.Warn().Str("fate", out.Class).Stringer("room", row.Room).Str("lane", row.Dest).Int64("seq", row.Seq).Str("verb", row.Verb).
+			Int64("attempt", row.Attempts).Int("status", out.Status).Str("err", out.Reason).Msg("not delivered")
 	}
 }
 

@@ -15,6 +15,7 @@ type run struct {
 	mu     sync.Mutex
 	held   holding
 	cancel func()
+	ahead  ahead
 }
 
 // holding is a lease and the time at which it was asked for, from which it may be trusted.

@@ -29,6 +29,7 @@ func (o *Outbox) serve(ctx, sending context.Context, r *run) {
 	}
 	var err error
 	more, err = o.work(ctx, sending, r)
+	err = errors.Join(err, o.settle(sending, r))
 	switch {
 	case errors.Is(err, store.ErrLeaseLost):
 		o.metrics.lost.WithLabelValues("lane").Inc()
@@ -89,8 +90,16 @@ func (o *Outbox) work(ctx, sending context.Context, r *run) (more bool, err erro
 			continue
 		}
 		lease := r.read(head.Work)
+		if lease.Unclean && sent == 0 {
+			if err := o.doubt(sending, r, rows); err != nil {
+				return false, err
+			}
+		}
 		for len(rows) > 0 {
 			if ctx.Err() != nil {
+				if err := o.settle(sending, r); err != nil {
+					return false, err
+				}
 				return true, o.drop(sending, r)
 			}
 			unclean := lease.Unclean && sent == 0
@@ -100,7 +109,7 @@ func (o *Outbox) work(ctx, sending context.Context, r *run) (more bool, err erro
 			}
 			rows = rows[len(batch):]
 			last := len(rows) == 0 && !behind
-			fate, err := o.deliver(sending, r, batch, last)
+			fate, err := o.deliver(sending, r, batch, last, o.goesOn(batch, rows))
 			if err != nil {
 				return false, err
 			}

@@ -39,11 +39,14 @@ func (c *Client) Whoami(ctx context.Context) (id.UserID, error) {
 }
 
 // EnsureBot registers the bot's own user, which some homeservers do not do by
-// themselves, and sets its display name and its picture, an mxc:// address,
-// unless they are "".
+// themselves, mutes it as ghosts are, and sets its display name and its picture,
+// an mxc:// address, unless they are "".
 func (c *Client) EnsureBot(ctx context.Context, name, avatar string) error {
 	if r := c.registerUser(ctx, c.cfg.Bot); r.Class == Retry {
 		return fmt.Errorf("register bot: %w", r.asError())
+	}
+	if r := c.mute(ctx, c.cfg.Bot); r.Class == Retry {
+		return fmt.Errorf("mute bot: %w", r.asError())
 	}
 	for _, p := range [][2]string{{"displayname", name}, {"avatar_url", avatar}} {
 		if p[1] == "" {

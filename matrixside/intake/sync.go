@@ -67,7 +67,7 @@ type Positions interface {
 	Position(ctx context.Context) (string, error)
 }
 
-// SyncConfig is what the loop needs; all but Observe are required.
+// SyncConfig is what the loop needs; all but Observe, Traffic and Wait are required.
 type SyncConfig struct {
 	// Client speaks as the bot, with a device of its own if to-device messages
 	// are wanted. It must not have a timeout below a minute.
@@ -76,6 +76,8 @@ type SyncConfig struct {
 	Positions Positions
 	// Observe is told of every round as [Config].Observe is; nil for nobody.
 	Observe func(result string, t *Transaction, took time.Duration)
+	// Traffic is what comes from the same homeserver by the appservice API; nil when that shall make no difference.
+	Traffic *Traffic
 	Log     zerolog.Logger
 	// Wait pauses between tries; nil waits in real time.
 	Wait func(ctx context.Context, d time.Duration) error
@@ -128,12 +130,21 @@ func filterJSON() json.RawMessage {
 }
 
 // Run reads until ctx ends, and returns its error. Failures of the homeserver
-// or the sink are tried again, later and later, up to a minute apart.
+// or the sink are tried again, later and later, up to a minute apart. While the
+// homeserver pushes much, it is not left waiting ([Traffic]).
 func (l *Loop) Run(ctx context.Context) error {
 	backoff := minBackoff
 	for ctx.Err() == nil {
+		open, leave := context.WithCancel(ctx)
+		timeout := syncTimeout
+		if l.cfg.Traffic.busy(leave) {
+			timeout = 0
+			_ = l.cfg.Wait(ctx, pollEvery) // that ctx has ended shows in the round
+		}
 		start := time.Now()
-		t, err := l.Round(ctx, syncTimeout)
+		t, err := l.Round(open, timeout)
+		left := open.Err() != nil
+		leave()
 		if err == nil {
 			backoff = minBackoff
 			l.observe("stored", t, start)
@@ -141,6 +152,9 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			break
+		}
+		if left {
+			continue
 		}
 		l.observe("failed", t, start)
 		l.cfg.Log.Warn().Err(err).Dur("again_in", backoff).Msg("sync round failed")
