@@ -2,7 +2,7 @@ package outbox
 
 import "time"
 
-// Back-off of a lane (specs/reliability.md §7): First, doubled up to Most, each ±25 %, and 1 h when it
+// Back-off of a lane: First, doubled up to Most, each ±25 %, and 1 h when it
 // has failed for 1 h, unless Most is shorter than its default. A wish of the other side (Retry-After)
 // is kept, up to 1 h, and never undercut.
 const (

@@ -1,4 +1,4 @@
-// Package outbox sends what the steps stored (specs/reliability.md §5, scale.md §5).
+// Package outbox sends what the steps stored (docs/flow.md).
 //
 // Each (room, destination) is a lane. A lane is sent strictly in order, one request at a time, by
 // whoever holds its lease; lanes do not wait for one another, except for their share of the requests
@@ -69,7 +69,7 @@ type Route struct {
 	// request has at most 50 rows and about 1 MiB. nil joins nothing.
 	Join func(store.Outbound) bool
 	// Repeats says whether a row may be sent again after it was done, without anything coming of it: then that it is done may be
-	// written down a little later. nil says so of none.
+	// written down a little later, and where nothing is joined the next such rows of the lane are sent meanwhile. nil says so of none.
 	Repeats func(store.Outbound) bool
 	// First and Most bound the requests in flight to one destination: it starts with First, grows to
 	// Most as requests succeed, and falls back to First when one fails. 0 means 2 and 20.

@@ -47,7 +47,7 @@ func TestNotifiesShareARequestUpToTheBounds(t *testing.T) {
 	})
 }
 
-// reliability.md §5: a lost answer resends the same bytes; nothing overtakes.
+// A lost answer resends the same bytes; nothing overtakes.
 func TestALostAnswerSendsTheSameBytesAgain(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		o, room := w.outbox(), w.room()
