@@ -123,7 +123,7 @@ func (o *Outbox) hopeless(row *store.Outbound, lease store.LaneLease, now time.T
 		return "broken: its bytes cannot be opened"
 	case o.cfg.Routes[kindOf(row.Dest)].Sender == nil:
 		return "unroutable: nothing serves this destination"
-	case lease.Failures > 0 && store.Millis(now)-row.CreatedMS > o.cfg.GiveUp.Milliseconds():
+	case o.hadChance(lease, now) && store.Millis(now)-row.CreatedMS > o.cfg.GiveUp.Milliseconds():
 		return "expired: it could not be delivered in time"
 	}
 	return ""

@@ -117,6 +117,7 @@ const (
 	askAgain    = 2 * time.Minute // how long an outcome that is to be told is waited for
 	maxWaiting  = 10_000          // lanes that wait in memory; the rest waits in the database
 	pollLanes   = 256
+	failPart    = 500 // lanes that one transaction says of that they fail
 	maxPanics   = 3
 	handedLife  = time.Second // how long rows are known that were not read
 	maxHanded   = 1000        // lanes of which they are

@@ -32,7 +32,8 @@ type peer struct {
 	first, most int
 	limit       int
 	credit      int
-	failures    int       // in a row
+	failures    int       // in a row, as far as they are not forgiven
+	unanswered  int       // since it answered last
 	until       time.Time // nothing is sent before, except for one probe when it is over
 }
 
@@ -185,7 +186,7 @@ func (s *scheduler) answered(dest string) (back bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.peer(dest)
-	back, p.failures = p.failures >= breakerAfter, 0
+	back, p.failures, p.unanswered = p.failures >= breakerAfter, 0, 0
 	if p.credit++; p.credit >= p.limit && p.limit < p.most {
 		p.limit, p.credit = p.limit+1, 0
 	}
@@ -200,6 +201,7 @@ func (s *scheduler) failed(dest string, now time.Time, pause time.Duration) {
 	p := s.peer(dest)
 	p.limit, p.credit = p.first, 0
 	p.failures++
+	p.unanswered++
 	if n := p.failures - breakerAfter; n >= 0 {
 		pause = max(pause, min(breakerFirst<<min(n, 10), breakerMost))
 	}
@@ -240,6 +242,20 @@ func (s *scheduler) closed(now time.Time) []string {
 	var out []string
 	for d, p := range s.peers {
 		if (now.Before(p.until) || len(p.queued) >= pollLanes) && len(out) < maxClosedDests {
+			out = append(out, d)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// away names destinations that answered none of the last requests.
+func (s *scheduler) away() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for d, p := range s.peers {
+		if p.unanswered >= breakerAfter {
 			out = append(out, d)
 		}
 	}

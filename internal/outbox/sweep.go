@@ -3,6 +3,8 @@ package outbox
 import (
 	"context"
 	"errors"
+	"slices"
+	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 )
@@ -10,8 +12,10 @@ import (
 // sweep finds lanes whose rows are to be given up, whatever their back-off says.
 func (o *Outbox) sweep(ctx context.Context) {
 	o.askAgain(ctx)
-	before := store.Millis(o.clock.Now().Add(-o.cfg.GiveUp))
-	lanes, err := o.cfg.Store.OldLanes(ctx, before, pollLanes)
+	o.failWaiting(ctx)
+	now := o.clock.Now()
+	before := store.Millis(now.Add(-o.cfg.GiveUp))
+	lanes, err := o.cfg.Store.OldLanes(ctx, before, store.Millis(now.Add(-o.chance())), pollLanes)
 	if err != nil {
 		if ctx.Err() == nil {
 			o.cfg.Log.Warn().Err(err).Msg("looking for rows to give up")
@@ -20,6 +24,33 @@ func (o *Outbox) sweep(ctx context.Context) {
 	}
 	for _, l := range lanes {
 		o.bury(ctx, l, before)
+	}
+}
+
+// chance is for how long a lane must fail before rows are given up: what grew old while this process did not run is tried first.
+func (o *Outbox) chance() time.Duration { return min(longAfter, o.cfg.GiveUp) }
+
+// hadChance tells whether a lane fails for so long.
+func (o *Outbox) hadChance(l store.LaneLease, now time.Time) bool {
+	return l.Failures > 0 && store.Millis(now)-l.FailingSince >= o.chance().Milliseconds()
+}
+
+// failWaiting says of the lanes of destinations that do not answer that they fail: where there are more of them than probes
+// (scheduler.failed), some are never tried.
+func (o *Outbox) failWaiting(ctx context.Context) {
+	for dests := range slices.Chunk(o.sched.away(), maxClosedDests) {
+		for n := int64(failPart); n == failPart; {
+			err := o.cfg.Store.Tx(ctx, func(tx *store.Tx) (err error) {
+				n, err = tx.FailWaiting(ctx, store.Millis(o.clock.Now()), "not tried: the destination does not answer", failPart, dests...)
+				return err
+			})
+			if err != nil {
+				if ctx.Err() == nil {
+					o.cfg.Log.Warn().Err(err).Msg("noting which lanes wait for destinations that do not answer")
+				}
+				return
+			}
+		}
 	}
 }
 
@@ -61,8 +92,8 @@ func (o *Outbox) bury(ctx context.Context, lane store.Lane, beforeMS int64) {
 			o.complain(err, lane, "giving a lane back")
 		}
 	}()
-	if lease.Failures == 0 {
-		return // it was never tried, or works: it has its chance first
+	if !o.hadChance(lease, o.clock.Now()) {
+		return // it works meanwhile
 	}
 	r := &run{lane: lane}
 	for ctx.Err() == nil {
@@ -72,7 +103,7 @@ func (o *Outbox) bury(ctx context.Context, lane store.Lane, beforeMS int64) {
 			return
 		}
 		n := 0
-		for n < len(head.Rows) && head.Rows[n].CreatedMS < beforeMS {
+		for rows := ready(head.Rows); n < len(rows) && rows[n].CreatedMS < beforeMS; {
 			n++
 		}
 		if n == 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 )
 
 // LaneLease is the right to send a lane's rows. It ends at the database's time UntilMS unless it is
@@ -106,6 +107,20 @@ func (tx *Tx) FailLane(ctx context.Context, l LaneLease, dueMS, failingSinceMS i
 		return ErrLeaseLost
 	}
 	return err
+}
+
+// FailWaiting notes, of at most limit lanes of some destinations, that they fail since nowMS: those that are due, that nobody holds,
+// and that did not fail yet. They stay due. It returns how many there were.
+func (tx *Tx) FailWaiting(ctx context.Context, nowMS int64, reason string, limit int, dests ...string) (int64, error) {
+	args := []any{nowMS, cut(reason, 500)}
+	in := make([]string, len(dests))
+	for i, d := range dests {
+		args = append(args, d)
+		in[i] = fmt.Sprintf("$%d", len(args))
+	}
+	return tx.exec(ctx, `UPDATE lane SET failures = 1, failing_since_ms = $1, last_error = $2 WHERE failures = 0 AND (shard, room, dest) IN (
+		SELECT shard, room, dest FROM lane WHERE due_ms <= {now} AND until_ms <= {now} AND failures = 0 AND dest IN (`+strings.Join(in, ", ")+`)
+		LIMIT `+number(limit)+`)`, args...)
 }
 
 // DropLane gives a lease back and leaves the lane as it is. Losing it is not an error.

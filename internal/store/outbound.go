@@ -326,11 +326,12 @@ func (tx *Tx) SplitBatch(ctx context.Context, l LaneLease, first, last, lifeMS i
 	return err
 }
 
-// OldLanes returns failing lanes that nobody holds and whose first row was made before a time: it has to be given up.
-func (r *Reader) OldLanes(ctx context.Context, beforeMS int64, limit int) ([]Lane, error) {
-	rows, err := list[laneRow](ctx, r, `SELECT l.room, l.dest FROM lane AS l WHERE l.failures > 0 AND l.until_ms <= {now}
-		AND (SELECT o.created_ms FROM outbound AS o WHERE o.shard = l.shard AND o.room = l.room AND o.dest = l.dest AND o.taken_ms = 0 ORDER BY o.seq LIMIT 1) < $1 LIMIT $2`,
-		beforeMS, limit)
+// OldLanes returns lanes that nobody holds, that fail at least since a time, sinceMS, and whose first row was made before another
+// and is not held: it has to be given up.
+func (r *Reader) OldLanes(ctx context.Context, beforeMS, sinceMS int64, limit int) ([]Lane, error) {
+	rows, err := list[laneRow](ctx, r, `SELECT l.room, l.dest FROM lane AS l WHERE l.failures > 0 AND l.failing_since_ms <= $2 AND l.until_ms <= {now}
+		AND (SELECT CASE WHEN o.state = 'ready' THEN o.created_ms ELSE `+never+` END FROM outbound AS o WHERE o.shard = l.shard AND o.room = l.room AND o.dest = l.dest AND o.taken_ms = 0 ORDER BY o.seq LIMIT 1) < $1 LIMIT `+number(limit),
+		beforeMS, sinceMS)
 	out := make([]Lane, len(rows))
 	for i, x := range rows {
 		out[i] = Lane{x.Room, x.Dest}

@@ -318,3 +318,43 @@ func TestTheHeadOfALaneAtRestIsKnown(t *testing.T) {
 		}
 	})
 }
+
+// Only lanes that wait for the destinations named and that nobody works on are noted as failing without a try.
+func TestFailWaiting(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, cfg store.Config) {
+		db := storetest.Open(t, cfg)
+		room := storetest.Room(t, db).ID
+		lane := func(dest string) store.Lane { return store.Lane{Room: room, Dest: dest} }
+		must(t, db, func(ctx context.Context, tx *store.Tx) error {
+			for i, dest := range []string{"mimi:a", "mimi:b", "mimi:held", "mimi:failed", "mimi:other"} {
+				if _, err := tx.AddOutbound(ctx, []store.Outbound{{Room: room, Dest: dest, Seq: int64(i), Verb: "x", Data: []byte("x")}}); err != nil {
+					return err
+				}
+			}
+			if _, err := tx.ClaimLane(ctx, lane("mimi:held"), "me", 60_000, false); err != nil {
+				return err
+			}
+			l, err := tx.ClaimLane(ctx, lane("mimi:failed"), "me", 60_000, false)
+			if err != nil {
+				return err
+			}
+			return tx.FailLane(ctx, l, 0, 11, "tried")
+		})
+		note := func(limit int) (n int64) {
+			must(t, db, func(ctx context.Context, tx *store.Tx) (err error) {
+				n, err = tx.FailWaiting(ctx, 22, "away", limit, "mimi:a", "mimi:b", "mimi:held", "mimi:failed")
+				return err
+			})
+			return n
+		}
+		same(t, "some", note(1), int64(1))
+		same(t, "the rest", note(9), int64(1))
+		same(t, "no more", note(9), int64(0))
+		since := map[string]int64{}
+		for _, l := range ok(db.FailingLanes(ctx, 9))(t) {
+			since[l.Dest] = l.FailingSince
+		}
+		same(t, "since when they fail", since, map[string]int64{"mimi:a": 22, "mimi:b": 22, "mimi:failed": 11})
+		same(t, "due", len(ok(db.DueLanes(ctx, "me", 9))(t)), 5)
+	})
+}

@@ -70,6 +70,7 @@ func often(t *testing.T, db *store.DB) map[string]func() error {
 		"due rooms":     func() error { _, err := db.DueRooms(ctx, "me", 256); return err },
 		"due lanes":     func() error { _, err := db.DueLanes(ctx, "me", 256, "mimi:c.example"); return err },
 		"failing lanes": func() error { _, err := db.FailingBetween(ctx, 1, 2); return err },
+		"old lanes":     func() error { _, err := db.OldLanes(ctx, 1, 1, 100); return err },
 		"old assets":    func() error { _, err := db.ExpiredAssets(ctx, 1, 100); return err },
 		"stock":         func() error { _, err := db.KeyPackageStock(ctx, "mimi://a.example/u/x", 1); return err },
 		"claimed":       func() error { _, err := db.ClaimedKeyPackage(ctx, "mimi://a.example/u/x", "y", 1); return err },
@@ -86,6 +87,10 @@ func often(t *testing.T, db *store.DB) map[string]func() error {
 		},
 		"a claim": tx(func(ctx context.Context, tx *store.Tx) error {
 			_, err := tx.ClaimKeyPackage(ctx, "mimi://a.example/u/x", []int64{1}, "b.example", "", 1, 1)
+			return err
+		}),
+		"not tried": tx(func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.FailWaiting(ctx, 1, "away", 100, "mimi:b.example", "mimi:c.example")
 			return err
 		}),
 		"no consents":  tx(func(ctx context.Context, tx *store.Tx) error { return tx.DeleteConsents(ctx, "mimi://b.example/u/y") }),
