@@ -169,7 +169,14 @@ type RoomInfo struct {
 	Epoch        int64
 	Name         string
 	Participants int
+	// Awaited are the MIMI users without whose providers' answers, or whose consent, a room that is being made is not made.
+	Awaited []string
+	// Chat tells that a room that is being made is a chat that the bot makes: who asked for it gives it up by leaving.
+	Chat bool
 }
+
+// StateUnmade is the RoomInfo.State of a chat whose making came to nothing.
+const StateUnmade = "unmade"
 
 // RoomOf describes the room that a Matrix room is joined to; ErrNoRoom when it is not known.
 func (r *Relay) RoomOf(ctx context.Context, roomID string) (RoomInfo, error) {
@@ -249,6 +256,14 @@ func (r *Relay) info(ctx context.Context, head store.Room) (RoomInfo, error) {
 			i.Participants++
 		}
 	}
+	if head.Kind == store.RoomNone {
+		i.URI = "" // kept for the next time that the room is joined to MIMI
+	}
+	if head.State == stateOpening {
+		if err := r.making(ctx, &i); err != nil {
+			return i, err
+		}
+	}
 	raw, err := r.Store.RoomStateValue(ctx, head.ID, keyMatrix)
 	if err != nil || raw == "" {
 		return i, err
@@ -259,6 +274,39 @@ func (r *Relay) info(ctx context.Context, head store.Room) (RoomInfo, error) {
 	}
 	i.Name = m.Name
 	return i, nil
+}
+
+// making says how far the making of a room is.
+func (r *Relay) making(ctx context.Context, i *RoomInfo) error {
+	raw, err := r.Store.RoomStateValue(ctx, i.ID, keyState)
+	if err != nil {
+		return err
+	}
+	var st roomState
+	if raw != "" {
+		if err := json.Unmarshal([]byte(raw), &st); err != nil {
+			return fmt.Errorf("read the state of room %s: %w", i.ID, err)
+		}
+	}
+	if st.Opening == nil {
+		i.State = StateUnmade
+		return nil
+	}
+	i.Chat = st.Opening.Set != nil
+	intents, err := r.Store.Intents(ctx, i.ID)
+	if err != nil {
+		return err
+	}
+	for n := range intents {
+		d, err := dataOf(&intents[n])
+		if err != nil {
+			return err
+		}
+		if intents[n].Kind == intentAdd && len(d.Packages) == 0 {
+			i.Awaited = append(i.Awaited, intents[n].Target)
+		}
+	}
+	return nil
 }
 
 // UserURI is what a Matrix user is called in MIMI.
@@ -398,6 +446,9 @@ func (s *step) actStart(a action) error {
 	alias, _, err := mapping.AliasLocalpart(v.uri(), mapping.MaxLocalpart(s.Naming.Server))
 	if err != nil {
 		return err
+	}
+	if v.st.PortalTries > 0 {
+		alias = "" // somebody else may have the name
 	}
 	state := []event.StateEvent{s.functionalMembers()}
 	if s.encryptsPortals() {

@@ -122,6 +122,7 @@ func (s *step) then(err error) error {
 	if err != nil {
 		return err
 	}
+	s.openOver()
 	return s.advance()
 }
 

@@ -196,6 +196,9 @@ func (s *step) declineGhost(ghost id.UserID, why string) {
 // onUserMoved: a Matrix user who takes part came or went.
 func (s *step) onUserMoved(ev event.Event, move event.Move, m event.Member) error {
 	v := s.room
+	if move == event.MoveLeft || move == event.MoveRejected {
+		s.openLeft(m.User)
+	}
 	if v.head.Kind == store.RoomNone || v.head.Kind == store.RoomHub && v.group == nil {
 		return nil // read from the Matrix room when the group is made
 	}

@@ -25,11 +25,20 @@ type linkData struct {
 	Salt []byte `json:"salt,omitempty"`
 }
 
+// whyNobodyYet is why nothing can be said in a chat that is not made.
+const whyNobodyYet = "nobody else has come into this chat yet"
+
 // onMessage says a Matrix user's message in the MIMI room.
 func (s *step) onMessage(ev event.Event) error {
 	v := s.room
 	sender := string(ev.Sender)
-	if v.head.Kind == store.RoomNone || v.head.State == stateOpening || s.echo(sender) {
+	if v.head.Kind == store.RoomNone || s.echo(sender) {
+		return nil
+	}
+	if v.head.State == stateOpening {
+		if v.st.Portal { // a chat that the bot made: nobody else would see the message
+			s.failed(string(ev.ID), sender, whyNobodyYet, true)
+		}
 		return nil
 	}
 	if !s.present(sender) {

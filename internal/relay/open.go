@@ -3,6 +3,9 @@ package relay
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+
+	"maunium.net/go/mautrix/id"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 	"github.com/matrix-mimi/bridge/mapping"
@@ -391,11 +394,46 @@ func (s *step) notOpened(why string) error {
 		s.refuse(i, d, why)
 		s.closeIntents(i.Seq)
 	}
+	s.unopen()
+	return nil
+}
+
+// unopen ends the making of a hub room.
+func (s *step) unopen() {
+	v := s.room
 	if o := v.st.Opening; o != nil && o.Set == nil {
 		v.head.Kind, v.head.State, v.head.Hub = store.RoomNone, statePlain, "" // the next invitation begins anew
 	}
 	v.st.Opening = nil
-	return nil
+}
+
+// openOver ends the making of a hub room when nobody is left who could come: each of them refused, could not be reached or was taken back.
+func (s *step) openOver() {
+	v := s.room
+	o := v.st.Opening
+	if v.head.State != stateOpening || v.group != nil || o == nil || o.Reading ||
+		slices.ContainsFunc(v.intents, func(i store.Intent) bool { return i.Kind == intentAdd }) {
+		return
+	}
+	s.takeBackAll()
+}
+
+// openLeft ends the making of a direct chat: who asked for it left its Matrix room.
+func (s *step) openLeft(user id.UserID) {
+	v := s.room
+	if o := v.st.Opening; v.head.State == stateOpening && v.group == nil && o != nil && o.Set != nil && o.By == string(user) {
+		s.takeBackAll()
+	}
+}
+
+// takeBackAll ends the making of a hub room and everything that was wished for it, without a word.
+func (s *step) takeBackAll() {
+	for len(s.room.intents) > 0 {
+		i := s.room.intents[0]
+		s.takeBackConsent(&i)
+		s.closeIntents(i.Seq)
+	}
+	s.unopen()
 }
 
 // exportedMembers are the joined Matrix users who get a leaf at once: who invited first, then by name, up to the limit

@@ -93,14 +93,30 @@ func (s *step) onPortal(a *store.Answer) error {
 	return nil
 }
 
+// chatNotMade: the homeserver did not make the room of a direct chat. Who asked for it may ask again.
+func (s *step) chatNotMade() error {
+	v := s.room
+	v.st.Portal = false
+	by := ""
+	if o := v.st.Opening; o != nil {
+		by = o.By
+	}
+	err := s.notOpened("the homeserver did not make the room")
+	if m, known := v.members.of(by); known {
+		m.Membership = string(event.Leave)
+		s.setMember(m)
+	}
+	return err
+}
+
 // noPortal: the homeserver did not make the room. It is asked again, for as long as it takes.
 func (s *step) noPortal() error {
 	v := s.room
 	s.Alert("portal", "the homeserver did not make the room of "+v.head.URI)
-	if v.head.State == stateOpening {
-		return s.notOpened("the homeserver did not make the room")
-	}
 	v.st.PortalTries++
+	if v.head.State == stateOpening {
+		return s.chatNotMade()
+	}
 	s.later(timerPortal, s.now.Add(time.Minute<<min(v.st.PortalTries, 6)).UnixMilli())
 	return nil
 }

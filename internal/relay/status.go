@@ -133,7 +133,9 @@ func (s *step) tell(d intentData, text string) {
 	}
 	v := s.room
 	if by, _ := v.members.of(d.By); v.group == nil && v.st.Opening != nil && v.st.Opening.Direct && by.Membership == string(event.Invite) && s.tellUser(d.By, text) {
-		s.matrix(event.KickUser{Target: userID(d.By), Reason: "nobody came", Was: event.Invite})
+		if v.head.MatrixRoomID != "" {
+			s.matrix(event.KickUser{Target: userID(d.By), Reason: "nobody came", Was: event.Invite})
+		}
 		by.Membership = string(event.Leave)
 		s.setMember(by)
 		return

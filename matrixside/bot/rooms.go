@@ -46,6 +46,40 @@ var listRooms = &Handler{Name: "list-rooms", Aliases: []string{"rooms"}, Help: "
 var roomStates = map[string]string{"active": "", "opening": "being made", "joining": "being joined", "desynced": "being joined anew, because messages could not be read",
 	"closed": "not joined any more"}
 
+// maxAwaited bounds the people who are named as awaited in a room.
+const maxAwaited = 3
+
+// makingRoom says how far the making of a room is, and what its people can do; "" when it is made.
+func (e *Event) makingRoom(i relay.RoomInfo) string {
+	if i.State == relay.StateUnmade {
+		return "not made, because not everybody could come: say `" + e.Bot.say(e, "start-chat") + "` with the same addresses to try again, or leave the room"
+	}
+	if i.State != "opening" || len(i.Awaited) == 0 {
+		return roomStates[i.State]
+	}
+	names := make([]string, 0, maxAwaited+1)
+	for n, uri := range i.Awaited {
+		if n == maxAwaited {
+			names = append(names, fmt.Sprintf("%d more", len(i.Awaited)-n))
+			break
+		}
+		names = append(names, Quote(uri))
+	}
+	word := roomStates[i.State] + " as soon as there is an answer from " + strings.Join(names, ", ")
+	if i.Chat {
+		word += "; leave the room to give it up"
+	}
+	return word
+}
+
+// people counts the people of a room.
+func people(n int) string {
+	if n == 1 {
+		return "1 participant"
+	}
+	return fmt.Sprintf("%d participants", n)
+}
+
 // describeRoom says in Markdown what a room is; short for a list.
 func (e *Event) describeRoom(i relay.RoomInfo, short bool) string {
 	var b strings.Builder
@@ -58,8 +92,11 @@ func (e *Event) describeRoom(i relay.RoomInfo, short bool) string {
 	} else {
 		b.WriteString(", led by this bridge")
 	}
-	fmt.Fprintf(&b, ", %d participants", i.Participants)
-	if word, ok := roomStates[i.State]; ok && word != "" {
+	word := e.makingRoom(i)
+	if i.State != "opening" && i.State != relay.StateUnmade {
+		b.WriteString(", " + people(i.Participants))
+	}
+	if word != "" {
 		b.WriteString(", " + word)
 	}
 	if !short && e.Level == Admin {
