@@ -373,3 +373,33 @@ func TestTheStopLosesNoAnswer(t *testing.T) {
 		}
 	})
 }
+
+// A lane at rest was left with nothing under way, however long ago and whoever held it: what comes then is no repetition.
+func TestWhatComesAfterARestIsNoRepetition(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		room := w.room()
+		var told []bool
+		w.answer(func(rows []store.Outbound) Result {
+			told = append(told, rows[0].Repeated)
+			return Result{Class: Done}
+		})
+		o := w.outbox(repeating)
+		w.put(&room, "matrix", "send", "a")
+		o.turn(ctx)
+		w.clock.advance(store.LeaseLife) // its lease ended
+		w.put(&room, "matrix", "send", "b c")
+		o.turn(ctx)
+		if err := o.giveBack(ctx); err != nil { // it stops
+			t.Fatal(err)
+		}
+		w.put(&room, "matrix", "send", "d e")
+		o = w.outbox(repeating)
+		o.turn(ctx)
+		w.clock.advance(store.LeaseLife) // it died at rest
+		w.put(&room, "matrix", "send", "f g")
+		w.outbox(repeating).turn(ctx)
+		if slices.Contains(told, true) || len(told) != 7 {
+			t.Errorf("sent as repetitions: %v", told)
+		}
+	})
+}

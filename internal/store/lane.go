@@ -20,8 +20,8 @@ type LaneLease struct {
 	Failures     int64
 	FailingSince int64
 	DueMS        int64
-	// Unclean says that the last holder did not give the lease back: the row at the head, if it is not
-	// in a batch, may have been sent alone.
+	// Unclean says that the last holder did not give the lease back, and that the lane did not rest until it ended: the row at the
+	// head, if it is not in a batch, may have been sent alone.
 	Unclean bool
 }
 
@@ -36,12 +36,15 @@ type laneRow struct {
 	DueMS        int64  `db:"due_ms"`
 }
 
+// notGivenBack notes whether a lease ended while there was something to send: nothing is under way when more came only later (nowDue).
+const notGivenBack = `unclean = CASE WHEN owner <> '' AND due_ms < until_ms THEN 1 ELSE unclean END`
+
 // ClaimLane takes the lease on a lane for lifeMS milliseconds. ErrNotFound when another holds it, the
 // lane is not due (due or not with early), or there is no such lane. The owner's own lease is taken
 // over: a process knows which lanes it is working on.
 func (tx *Tx) ClaimLane(ctx context.Context, lane Lane, owner string, lifeMS int64, early bool) (LaneLease, error) {
 	token := rand.Int64()
-	row, err := get[laneRow](ctx, &tx.Reader, `UPDATE lane SET owner = $4, token = $5, until_ms = {now} + $6, unclean = CASE WHEN owner <> '' THEN 1 ELSE unclean END
+	row, err := get[laneRow](ctx, &tx.Reader, `UPDATE lane SET owner = $4, token = $5, until_ms = {now} + $6, `+notGivenBack+`
 		WHERE shard = $1 AND room = $2 AND dest = $3 AND (until_ms <= {now} OR owner = $4) AND (due_ms <= {now} OR CAST($7 AS BIGINT) = 1)
 		RETURNING unclean, room, dest, token, work, failures, failing_since_ms, due_ms`, lane.Room.Shard(), lane.Room, lane.Dest, owner, token, lifeMS, bit(early))
 	if err != nil {
@@ -131,9 +134,9 @@ func (tx *Tx) DropLane(ctx context.Context, l LaneLease) error {
 }
 
 // DropLanes gives back every lease of an owner: the end of a process. What the head of such a lane went
-// through is not known.
+// through is not known, unless the lane rests.
 func (tx *Tx) DropLanes(ctx context.Context, owner string) error {
-	_, err := tx.exec(ctx, `UPDATE lane SET owner = '', until_ms = 0, token = 0, unclean = 1 WHERE owner = $1 AND owner <> ''`, owner)
+	_, err := tx.exec(ctx, `UPDATE lane SET owner = '', until_ms = 0, token = 0, `+notGivenBack+` WHERE owner = $1 AND owner <> ''`, owner)
 	return err
 }
 

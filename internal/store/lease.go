@@ -157,7 +157,7 @@ func (db *DB) endLives(ctx context.Context, had map[string]string) error {
 func (db *DB) endLeases(ctx context.Context, life string) error {
 	err := db.Tx(ctx, func(tx *Tx) error {
 		for _, query := range []string{`DELETE FROM shard_lease WHERE owner LIKE $1`, `DELETE FROM process WHERE owner LIKE $1`,
-			`UPDATE lane SET until_ms = 0 WHERE owner <> '' AND owner LIKE $1`} {
+			`UPDATE lane SET until_ms = 0, ` + notGivenBack + ` WHERE owner <> '' AND owner LIKE $1`} {
 			if _, err := tx.exec(ctx, query, "%"+life+"%"); err != nil {
 				return err
 			}

@@ -135,7 +135,7 @@ func (tx *Tx) AddOutbound(ctx context.Context, rows []Outbound) ([]Woken, error)
 			args = append(args, l.Room.Shard(), l.Room, l.Dest, int64(1), int64(0))
 		}
 		_, err := tx.exec(ctx, `INSERT INTO lane (shard, room, dest, work, due_ms) VALUES `+values(1, len(part), 5)+
-			` ON CONFLICT (shard, room, dest) DO UPDATE SET work = lane.work + 1, due_ms = CASE WHEN lane.failures > 0 AND lane.due_ms < `+never+` THEN lane.due_ms ELSE 0 END`, args...)
+			` ON CONFLICT (shard, room, dest) DO UPDATE SET work = lane.work + 1, `+nowDue, args...)
 		if err != nil {
 			return fmt.Errorf("making lanes due: %w", err)
 		}
@@ -170,9 +170,12 @@ func (tx *Tx) AddOutbound(ctx context.Context, rows []Outbound) ([]Woken, error)
 	return lanes, err
 }
 
+// nowDue makes a lane at rest due, and lets another be due when it was. Since when it is tells whether work came under a lease (notGivenBack).
+var nowDue = `due_ms = CASE WHEN lane.due_ms < ` + never + ` THEN lane.due_ms ELSE {now} END`
+
 // wakeRested makes a lane due that rests with its lease kept (CloseOutbound): it has no rows. False when the lane is another one.
 func (tx *Tx) wakeRested(ctx context.Context, l Lane) (bool, error) {
-	n, err := tx.exec(ctx, `UPDATE lane SET work = work + 1, due_ms = 0 WHERE shard = $1 AND room = $2 AND dest = $3 AND due_ms = `+never+` AND owner <> ''`,
+	n, err := tx.exec(ctx, `UPDATE lane SET work = work + 1, due_ms = {now} WHERE shard = $1 AND room = $2 AND dest = $3 AND due_ms = `+never+` AND owner <> ''`,
 		l.Room.Shard(), l.Room, l.Dest)
 	if err != nil {
 		return false, fmt.Errorf("making a lane due: %w", err)
@@ -360,7 +363,7 @@ func (tx *Tx) ReleaseHeld(ctx context.Context, room RoomID) ([]Lane, error) {
 const VerbBlank = "blank"
 
 func (tx *Tx) moreWork(ctx context.Context, l Lane) error {
-	_, err := tx.exec(ctx, `UPDATE lane SET work = work + 1, due_ms = CASE WHEN failures > 0 AND due_ms < `+never+` THEN due_ms ELSE 0 END WHERE shard = $1 AND room = $2 AND dest = $3`,
+	_, err := tx.exec(ctx, `UPDATE lane SET work = work + 1, `+nowDue+` WHERE shard = $1 AND room = $2 AND dest = $3`,
 		l.Room.Shard(), l.Room, l.Dest)
 	return err
 }
