@@ -113,6 +113,9 @@ func (s *step) openGroupInfo(a *store.Answer, q *asked) (*wire.OpenedGroupInfo, 
 	if !room.IsProvider(&info.HubSender.Credential, s.room.head.Hub) {
 		return nil, "the room's provider gave an answer that does not verify", nil
 	}
+	if suite := info.GroupInfo.Context.Suite; suite != q.Suite { // the key of the client is of one suite
+		return nil, fmt.Sprintf("it is encrypted in a way for which this bridge has no keys (MLS ciphersuite %d)", suite), nil
+	}
 	return info, "", nil
 }
 

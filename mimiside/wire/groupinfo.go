@@ -277,16 +277,18 @@ func (a *ReceivedGroupInfoResponse) Status() GroupInfoCode { return a.response.S
 // OpenedGroupInfo is a GroupInfoResponse that verified, decrypted.
 type OpenedGroupInfo struct {
 	GroupInfoRatchetTree
-	// HubSender signed the answer and is one of the external_senders of the group. Whether its credential is for the
-	// hub's domain is judged by the caller.
+	// HubSender signed the answer and is one of the external_senders of the group; where the answer is in another signature scheme than
+	// the group's, by its credential alone. Whether that is for the hub's domain is judged by the caller.
 	HubSender mls.ExternalSender
 }
 
-// errNoSender: the key that signed the answer is not among the external_senders of the group.
+// errNoSender: who signed the answer is not among the external_senders of the group.
 var errNoSender = errors.New("hub_sender is no external sender of the group")
 
 // Check verifies a successful answer to a request in a ciphersuite for the room, decrypts it with the private half of the request's
-// PublicKey, and demands that the hub that signed is an external sender of the group that it describes.
+// PublicKey, and demands that the hub that signed is an external sender of the group that it describes. The ciphersuite is that of the
+// exchange alone (draft-ietf-mimi-protocol-06 §5.6): where it has another signature scheme than the group's, the key that signed cannot stand
+// in external_senders, and only the credential must.
 func (a *ReceivedGroupInfoResponse) Check(suite mls.Suite, room IdentifierURI, private mls.Secret) (*OpenedGroupInfo, error) {
 	k := &a.response
 	if k.Status != GroupInfoSuccess {
@@ -315,13 +317,14 @@ func (a *ReceivedGroupInfoResponse) Check(suite mls.Suite, room IdentifierURI, p
 			return nil, err
 		}
 	}
-	if !hasSender(context.Extensions, &k.HubSender) {
+	if !hasSender(context.Extensions, &k.HubSender, suite.SignsLike(context.Suite)) {
 		return nil, unverified("GroupInfoResponse: %w", errNoSender)
 	}
 	return &OpenedGroupInfo{*content, k.HubSender}, nil
 }
 
-func hasSender(extensions mls.Extensions, sender *mls.ExternalSender) bool {
+// hasSender looks for a sender in external_senders, by its credential and, when keyed, its key.
+func hasSender(extensions mls.Extensions, sender *mls.ExternalSender, keyed bool) bool {
 	data, ok := extensions.Find(mls.ExtensionExternalSenders)
 	if !ok {
 		return false
@@ -331,7 +334,7 @@ func hasSender(extensions mls.Extensions, sender *mls.ExternalSender) bool {
 		return false
 	}
 	for i := range list {
-		if bytes.Equal(list[i].SignatureKey, sender.SignatureKey) && list[i].Credential.Equal(&sender.Credential) {
+		if (!keyed || bytes.Equal(list[i].SignatureKey, sender.SignatureKey)) && list[i].Credential.Equal(&sender.Credential) {
 			return true
 		}
 	}

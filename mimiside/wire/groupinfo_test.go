@@ -136,6 +136,27 @@ func groupInfoRefusals(t *testing.T, q *GroupInfoRequest, answer *GroupInfoRespo
 		t.Fatal(err)
 	}
 	refused("a hub that is no external sender", forged, room, priv)
+	other := *content
+	context := content.GroupInfo.Context
+	for _, k := range testKeys() { // a group of another signature scheme, in which the key that signed cannot be
+		if !k.Suite().SignsLike(q.Suite) {
+			context.Suite = k.Suite()
+		}
+	}
+	other.GroupInfo = &mls.GroupInfo{Context: context}
+	for domain, want := range map[string]bool{"mimi://a.example": true, "mimi://c.example": false} {
+		a, err := NewGroupInfoResponse(q, room, &other, mls.BasicCredential([]byte(domain)), stranger)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := UnmarshalGroupInfoResponse(a.Marshal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := back.Check(q.Suite, room, priv); (err == nil) != want {
+			t.Errorf("a group of another scheme, from %s: %v", domain, err)
+		}
+	}
 	tree := *content
 	info := *content.GroupInfo
 	info.Extensions = mls.Extensions{{Type: mls.ExtensionRatchetTree, Data: []byte{0}}}
