@@ -287,10 +287,11 @@ func (s *step) cancel(kind, target string) {
 
 // memberData is what is remembered of a member beside the columns.
 type memberData struct {
-	Inviter string `json:"inviter,omitempty"` // MXID of who invited a user
-	Agreed  bool   `json:"agreed,omitempty"`  // the user asked to be in the room
-	Read    int64  `json:"read,omitempty"`    // number of the link up to which the user is known to have read
-	Reading int64  `json:"reading,omitempty"` // the same, not reported yet
+	Inviter  string `json:"inviter,omitempty"`  // MXID of who invited a user
+	Agreed   bool   `json:"agreed,omitempty"`   // the user asked to be in the room
+	Read     int64  `json:"read,omitempty"`     // number of the link up to which the user is known to have read
+	Reading  int64  `json:"reading,omitempty"`  // the same, not reported yet
+	Stranger bool   `json:"stranger,omitempty"` // was banned without ever having been invited or in the room
 	// Unreported is the number of the link up to which the user has read without others being told.
 	Unreported int64 `json:"unreported,omitempty"`
 }

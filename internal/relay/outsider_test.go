@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/matrix-mimi/bridge/mimiside/mls"
 	"github.com/matrix-mimi/bridge/mimiside/wire"
@@ -74,9 +75,6 @@ func TestOutsidersCannotTellARoomFromNone(t *testing.T) {
 				}
 				return fmt.Sprintf("%d %q", r.Status, bytes.ReplaceAll(r.Body, []byte(at), nil))
 			}
-			if banned && ask.verb == verbReportAbuse {
-				continue // who was there may report what they saw
-			}
 			there, nowhere := answer(room), answer(none)
 			if there != nowhere {
 				t.Errorf("%s: %s, where there is no room %s", what, there, nowhere)
@@ -91,6 +89,21 @@ func TestOutsidersCannotTellARoomFromNone(t *testing.T) {
 		r, err := p.a.serve("c.example", verbReportAbuse, none, (&wire.AbuseReport{AllegedAbuserURI: bobURI}).Marshal())
 		must0(t, err)
 		p.equal("reports", []int{p.post("c.example", &wire.AbuseReport{AllegedAbuserURI: bobURI}), r.Status}, []int{429, 429})
+		if banned { // and the ban is lifted
+			p.a.hs.member(p.room, p.alice, p.a.ghost(string(eve)), "leave", "")
+			p.settle()
+			p.now = p.now.Add(time.Hour)
+			p.equal("a report when the ban was lifted", p.post("c.example", &wire.AbuseReport{AllegedAbuserURI: bobURI}), 404)
+		}
 		p.talk(2)
 	}
+}
+
+// Who was in the room before a ban may report what they saw there.
+func TestWhoWasBannedMayReport(t *testing.T) {
+	p := newPair(t, warm).begin()
+	p.a.hs.ban(p.room, p.alice, p.bobAtA)
+	p.settle()
+	p.equal("bob's place", p.room.members[p.bobAtA], "ban")
+	p.equal("status", p.post("b.example", &wire.AbuseReport{AllegedAbuserURI: aliceURI}), 201)
 }

@@ -94,10 +94,11 @@ func (s *step) onAbuseReport(peer string, report *wire.AbuseReport) error {
 	return nil
 }
 
-// knownProvider tells whether somebody of a provider is or was in the room.
+// knownProvider tells whether somebody of a provider is or was in the room. Who was only ever banned was not: their provider is not to learn
+// that there is a room.
 func (s *step) knownProvider(domain string) bool {
 	for _, m := range s.room.members.byMXID {
-		if m.URI != "" && m.MXID != s.cfg.Bot && wire.IdentifierURI(m.URI).Domain() == domain {
+		if m.URI != "" && m.MXID != s.cfg.Bot && wire.IdentifierURI(m.URI).Domain() == domain && !dataOfMember(m).Stranger {
 			return true
 		}
 	}

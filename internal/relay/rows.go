@@ -99,6 +99,19 @@ func (s *step) fanout(providers []string, items ...wire.FanoutMessage) {
 
 // setMember writes a member, in memory and in the effects.
 func (s *step) setMember(m store.Member) {
+	if old, had := s.room.members.of(m.MXID); old.Membership != m.Membership {
+		d := dataOfMember(m)
+		was := d.Stranger
+		switch event.Membership(m.Membership) {
+		case event.Ban:
+			d.Stranger = was || !had
+		case event.Invite, event.Join:
+			d.Stranger = false
+		}
+		if d.Stranger != was {
+			m.Data = string(mustJSON(d))
+		}
+	}
 	m.Room, m.UpdatedMS = s.room.head.ID, s.nowMS()
 	s.room.members.put(m)
 	if s.fx.members == nil {
