@@ -224,7 +224,7 @@ func broken(info *mls.GroupInfo) *mls.GroupInfo {
 }
 
 // A message that comes a second time, for somebody else, is no message that cannot be read: whoever takes part could have the room
-// told so with any message of others.
+// told so with any message of others. It is passed on once, and who sent it hears the same again (RFC 9420 §9.1).
 func TestMessageBroughtAgainByAnother(t *testing.T) {
 	p := newPair(t, warm).begin()
 	dave := wire.IdentifierURI("mimi://b.example/u/dave")
@@ -243,10 +243,70 @@ func TestMessageBroughtAgainByAnother(t *testing.T) {
 	p.settle()
 	shown := p.a.hs.texts(p.room)
 	p.last("A", shown, local(p.bobAtA)+": once")
-	_, err := p.a.serve("b.example", verbSubmitMessage, string(p.view(p.a).uri()), (&wire.SubmitMessageRequest{Message: sent, SendingURI: dave}).Marshal())
+	once := p.repeats(sent, bobURI) // still known by the request
+	p.equal("of dave", p.repeats(sent, dave).StatusCode, wire.SubmitNotAllowed)
+	p.now = p.now.Add(keepAnswers + time.Minute)
+	_, err := p.a.db.Cleanup(t.Context(), store.DefaultRetention, p.now, 1000, 1)
 	must0(t, err)
-	p.settle()
+	p.equal("a day later", p.repeats(sent, bobURI), once)
+	p.equal("of dave, a day later", p.repeats(sent, dave).StatusCode, wire.SubmitNotAllowed)
 	p.equal("A, when it was brought again", p.a.hs.texts(p.room), shown)
+	p.talk(1)
+}
+
+// repeats submits a message of B again to A, which answers it and passes nothing on.
+func (p *pair) repeats(m wire.Message, sender wire.IdentifierURI) wire.SubmitMessageResponse {
+	p.t.Helper()
+	id, notified := p.view(p.a).head.ID, p.calls[verbNotify]
+	log, err := p.a.db.RoomLog(p.t.Context(), id, 0, 1000)
+	must0(p.t, err)
+	r, err := p.a.serve("b.example", verbSubmitMessage, string(p.view(p.a).uri()), (&wire.SubmitMessageRequest{Message: m, SendingURI: sender}).Marshal())
+	must0(p.t, err)
+	p.settle()
+	a, err := wire.UnmarshalSubmitMessageResponse(r.Body)
+	must0(p.t, err)
+	after, err := p.a.db.RoomLog(p.t.Context(), id, 0, 1000)
+	must0(p.t, err)
+	p.equal("accepted anew, passed on", []int{len(after) - len(log), p.calls[verbNotify] - notified}, []int{0, 0})
+	return *a
+}
+
+// A hub whose own people want nothing of a direct chat cannot read what it passes on, and passes each message on once all the same.
+func TestMessageBroughtAgainToAHubThatReadsNothing(t *testing.T) {
+	p := newPair(t, warm)
+	p.start(t, bobURI)
+	p.room, p.portal = p.a.hs.roomOf(p.alice, "invite"), p.b.hs.roomOf(p.bob, "invite")
+	p.a.hs.join(p.room, p.alice)
+	p.b.hs.join(p.portal, p.bob)
+	p.settle()
+	p.talk(1)
+	_, err := p.a.relay.runStep(t.Context(), p.a.room(p.room).ID, nil, store.Settle{}, func(s *step) error {
+		s.wish(intentLeave, aliceURI, aliceURI, intentData{})
+		return s.advance()
+	})
+	must0(t, err)
+	p.a.relay.Forget()
+	p.settle()
+	p.b.hs.say(p.portal, p.bob, "are you there?") // commits that she leaves
+	p.settle()
+	p.equal("clients of A", p.view(p.a).group.OwnCount(), 0)
+	var sent wire.Message
+	p.fault = func(_, _, verb string, body []byte) fault {
+		if received, err := wire.UnmarshalSubmitMessageRequest(body); verb == verbSubmitMessage && err == nil {
+			q, err := received.Check("b.example")
+			must0(t, err)
+			sent = q.Message
+		}
+		return deliver
+	}
+	p.b.hs.say(p.portal, p.bob, "hello?")
+	p.settle()
+	once := p.repeats(sent, bobURI)
+	p.equal("status", once.StatusCode, wire.SubmitAccepted)
+	p.now = p.now.Add(keepAnswers + time.Minute)
+	_, err = p.a.db.Cleanup(t.Context(), store.DefaultRetention, p.now, 1000, 1)
+	must0(t, err)
+	p.equal("a day later", p.repeats(sent, bobURI), once)
 }
 
 // A hub that lets somebody in in the name of a user here does not make the user say anything here: the bridge knows its clients

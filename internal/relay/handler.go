@@ -305,8 +305,9 @@ func (r *Relay) SubmitMessage(ctx context.Context, peer string, path wire.Identi
 	return r.answerOnce(ctx, id, peer, verbSubmitMessage, path.Key(), body, func(s *step, before had) ([]byte, error) { return s.onSubmit(peer, q, before) })
 }
 
-// onSubmit judges a message. That it came before is not asked of each, which costs a query, but of those that are refused and that
-// cannot be read: the same message again is of a position of the sender's ratchet that was used (RFC 9420 §9.1).
+// onSubmit judges a message. That it came before is not asked of each, which costs queries, but of those that are refused and that
+// cannot be read: the same message again is of a position of the sender's ratchet that was used (RFC 9420 §9.1). When the answer to the same
+// request is not kept any more, or it is brought in another user's name, the room's log tells.
 func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, before had) ([]byte, error) {
 	v := s.room
 	if v.group == nil {
@@ -316,7 +317,7 @@ func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, before had) (
 	ours := v.group.OwnCount() > 0 // not in a direct chat whose people here want nothing of it
 	var app *mls.Application
 	var changes mls.Changes
-	var unread error
+	var unread, err error
 	if verdict.Item != nil && ours {
 		app, changes, unread = v.group.UnprotectFrom(s.now, q.Message.Raw, func(leaf *mls.LeafNode) bool {
 			id, ok := identityOf(leaf)
@@ -326,6 +327,9 @@ func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, before had) (
 	if app == nil {
 		if answer, err := before(); answer != nil || err != nil {
 			return answer, err
+		}
+		if verdict, err = s.repeated(verdict, q); err != nil {
+			return nil, err
 		}
 	}
 	if unread != nil && noMessage(unread) {
@@ -349,6 +353,19 @@ func (s *step) onSubmit(peer string, q *wire.SubmitMessageRequest, before had) (
 	}
 	s.fx.changes = append(s.fx.changes, changes)
 	return verdict.Response.Marshal(), s.onApplication(app, verdict.Item)
+}
+
+// repeated is the verdict about a message that would be accepted but cannot be read: another one where the room's log has it already.
+func (s *step) repeated(verdict *hub.SubmitVerdict, q *wire.SubmitMessageRequest) (*hub.SubmitVerdict, error) {
+	if verdict.Item == nil {
+		return verdict, nil
+	}
+	hash := q.Message.Hash()
+	e, err := s.Store.LogByHash(s.ctx, s.room.head.ID, logMessage, hash[:])
+	if errors.Is(err, store.ErrNotFound) {
+		return verdict, nil
+	}
+	return hub.Repeated(s.hubRoom(), s.franker(), q, wire.IdentifierURI(e.Sender), uint64(e.AcceptedMS)), err
 }
 
 // noMessage tells whether what a hub could not read is a message to nobody: one that every member refuses, or one of a client here,

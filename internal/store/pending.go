@@ -118,3 +118,14 @@ func (r *Reader) RoomLog(ctx context.Context, room RoomID, after int64, limit in
 	return list[LogEntry](ctx, r, `SELECT room, seq, kind, grp, epoch, hash, sender, accepted_ms FROM room_log
 		WHERE shard = $1 AND room = $2 AND seq > $3 ORDER BY seq LIMIT $4`, room.Shard(), room, after, limit)
 }
+
+// recentLog is how far back LogByHash looks.
+const recentLog = 10_000
+
+// LogByHash returns the newest entry of a kind with a hash, or ErrNotFound when the last ten thousand entries of the room hold none. There is no
+// index for it, which each message would pay for: it is for what is rare.
+func (r *Reader) LogByHash(ctx context.Context, room RoomID, kind string, hash []byte) (LogEntry, error) {
+	return get[LogEntry](ctx, r, `SELECT room, seq, kind, grp, epoch, hash, sender, accepted_ms FROM (SELECT * FROM room_log
+		WHERE shard = $1 AND room = $2 ORDER BY seq DESC LIMIT `+number(recentLog)+`) AS l WHERE hash = $3 AND kind = $4 ORDER BY seq DESC LIMIT 1`,
+		room.Shard(), room, hash, kind)
+}

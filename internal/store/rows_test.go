@@ -235,6 +235,11 @@ func TestAssetsLogAndMarks(t *testing.T) {
 
 		e := store.LogEntry{Room: room.ID, Seq: 5, Kind: store.LogCommit, Epoch: 3, Hash: []byte{}, Sender: "s", AcceptedMS: 5}
 		same(t, "log", ok(db.RoomLog(ctx, room.ID, 0, 9))(t), []store.LogEntry{e})
+		same(t, "by hash", ok(db.LogByHash(ctx, room.ID, store.LogCommit, e.Hash))(t), e)
+		_, err = db.LogByHash(ctx, room.ID, store.LogCommit, []byte("other"))
+		missing(t, "another hash", err)
+		_, err = db.LogByHash(ctx, room.ID, "message", e.Hash)
+		missing(t, "another kind", err)
 
 		same(t, "seen", ok(db.WasSeen(ctx, room.ID, "event", "$1"))(t), true)
 		same(t, "not seen", ok(db.WasSeen(ctx, room.ID, "event", "$2"))(t), false)

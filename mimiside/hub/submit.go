@@ -49,17 +49,36 @@ func SubmitMessage(now time.Time, r *Room, f *Franker, q *wire.SubmitMessageRequ
 	case epoch-m.Epoch() > r.Tolerance:
 		return &SubmitVerdict{Response: wire.SubmitMessageResponse{StatusCode: wire.SubmitEpochTooOld, CurrentEpoch: epoch}, Reason: "epoch too old"}
 	}
-	at := r.Accept(now)
-	item := &wire.FanoutMessage{Timestamp: at, Message: m}
-	if tag, ok := wire.FrankingTagOf(m.AuthenticatedData()); ok && f != nil && hasFrankingAgent(r.Group) {
-		frank, err := wire.NewFrank(f.Secret, f.Key, tag, wire.FrankingContext{SenderURI: q.SendingURI, RoomURI: r.URI, AcceptedTimestamp: at})
-		if err != nil {
-			return refuse("frank: %v", err)
-		}
-		item.Frank = frank
+	a, err := accept(r, f, q, r.Accept(now))
+	if err != nil {
+		return refuse("frank: %v", err)
 	}
-	return &SubmitVerdict{Item: item,
-		Response: wire.SubmitMessageResponse{StatusCode: wire.SubmitAccepted, AcceptedTimestamp: at, Frank: item.Frank}}
+	return &SubmitVerdict{Response: *a, Item: &wire.FanoutMessage{Timestamp: a.AcceptedTimestamp, Message: m, Frank: a.Frank}}
+}
+
+// Repeated judges a message that SubmitMessage would accept and that was accepted before: at a time in milliseconds since 1970, of sender.
+// Nobody is to get it again, because its place in the sender's ratchet was used (RFC 9420 §9.1). Its sender hears what they heard then,
+// in case the answer did not arrive; it is not accepted of anybody else.
+func Repeated(r *Room, f *Franker, q *wire.SubmitMessageRequest, sender wire.IdentifierURI, at uint64) *SubmitVerdict {
+	if q.SendingURI.Same(sender) {
+		if a, err := accept(r, f, q, at); err == nil {
+			return &SubmitVerdict{Response: *a, Reason: "accepted before, and answered as then"}
+		}
+	}
+	return &SubmitVerdict{Response: wire.SubmitMessageResponse{StatusCode: wire.SubmitNotAllowed}, Reason: "accepted before, of " + string(sender)}
+}
+
+// accept is the answer to a message that is accepted at a time.
+func accept(r *Room, f *Franker, q *wire.SubmitMessageRequest, at uint64) (*wire.SubmitMessageResponse, error) {
+	a := &wire.SubmitMessageResponse{StatusCode: wire.SubmitAccepted, AcceptedTimestamp: at}
+	if tag, ok := wire.FrankingTagOf(q.Message.AuthenticatedData()); ok && f != nil && hasFrankingAgent(r.Group) {
+		var err error
+		a.Frank, err = wire.NewFrank(f.Secret, f.Key, tag, wire.FrankingContext{SenderURI: q.SendingURI, RoomURI: r.URI, AcceptedTimestamp: at})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
 }
 
 func hasFrankingAgent(g *mls.Group) bool {
