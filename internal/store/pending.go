@@ -125,7 +125,8 @@ const recentLog = 10_000
 // LogByHash returns the newest entry of a kind with a hash, or ErrNotFound when the last ten thousand entries of the room hold none. There is no
 // index for it, which each message would pay for: it is for what is rare.
 func (r *Reader) LogByHash(ctx context.Context, room RoomID, kind string, hash []byte) (LogEntry, error) {
-	return get[LogEntry](ctx, r, `SELECT room, seq, kind, grp, epoch, hash, sender, accepted_ms FROM (SELECT * FROM room_log
-		WHERE shard = $1 AND room = $2 ORDER BY seq DESC LIMIT `+number(recentLog)+`) AS l WHERE hash = $3 AND kind = $4 ORDER BY seq DESC LIMIT 1`,
+	return get[LogEntry](ctx, r, `SELECT room, seq, kind, grp, epoch, hash, sender, accepted_ms FROM room_log
+		WHERE shard = $1 AND room = $2 AND hash = $3 AND kind = $4 AND seq >= COALESCE((SELECT l.seq FROM room_log AS l
+		WHERE l.shard = $1 AND l.room = $2 ORDER BY l.seq DESC LIMIT 1 OFFSET `+number(recentLog-1)+`), 0) ORDER BY seq DESC LIMIT 1`,
 		room.Shard(), room, hash, kind)
 }
