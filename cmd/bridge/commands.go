@@ -78,10 +78,7 @@ func (a *app) providers(ctx context.Context, p *provider) ([]bot.Provider, error
 	failing = append(failing, p.client.Open()...)
 	out := make([]bot.Provider, len(known))
 	for i, domain := range known {
-		out[i] = bot.Provider{Domain: domain, Up: !slices.Contains(failing, domain)}
-		if p.book.Of(domain).Blocked {
-			out[i].Up, out[i].Note = false, "blocked"
-		}
+		out[i] = bot.Provider{Domain: domain, Up: !slices.Contains(failing, domain), Blocked: p.book.Of(domain).Blocked}
 	}
 	return out, nil
 }

@@ -122,6 +122,11 @@ func (r *Relay) answerConsent(ctx context.Context, mxid, user string, w consentW
 	}
 	if len(rooms) == 0 {
 		rooms = append(rooms, "")
+		for _, c := range known { // what was refused for one room would count there
+			if w.Do == consentGrant && c.Requester == other.Key() && c.State == store.ConsentRevoked && c.Room != "" {
+				rooms = append(rooms, c.Room)
+			}
+		}
 	}
 	for _, room := range rooms {
 		w.User, w.Other, w.Room = mxid, user, room

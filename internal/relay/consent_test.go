@@ -286,3 +286,25 @@ func TestConsentsOfOthersAreBounded(t *testing.T) {
 	p.equal("kept", len(rows), maxConsents)
 	p.equal("of bob", exact(ofOwner(rows, bobURI), aliceURI, ""), store.ConsentGranted)
 }
+
+// Who may invite anywhere may do so into a room, too, for which it was refused before.
+func TestConsentGivenAfterARefusal(t *testing.T) {
+	p := asking(t, warm)
+	p.asked()
+	ctx := context.Background()
+	must0(t, p.b.relay.DeclineConsent(ctx, p.bob, aliceURI))
+	p.settle()
+	must0(t, p.b.relay.GrantConsent(ctx, p.bob, aliceURI))
+	p.settle()
+	list, err := p.b.relay.Consents(ctx, p.bob)
+	must0(t, err)
+	for _, c := range list {
+		if c.State != store.ConsentGranted {
+			t.Errorf("for %q: %s", c.Room, c.State)
+		}
+	}
+	p.equal("consents", len(list), 2) // for the room, and for all
+	p.bobJoins()
+	p.talk(1)
+	p.noTrouble()
+}

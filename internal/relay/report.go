@@ -284,9 +284,9 @@ func (r *Relay) Reports(ctx context.Context) ([]Report, error) {
 	}
 	out := make([]Report, 0, len(rows))
 	for i := range rows {
-		p := Report{ID: rows[i].ID, Room: rows[i].Room.String(), Text: "cannot be read, only closed; from " + rows[i].Peer}
+		p := Report{ID: rows[i].ID, Room: rows[i].Room.String(), Text: "a report that cannot be read, only closed; it came from " + rows[i].Peer}
 		if report, err := readReport(&rows[i]); err == nil {
-			p.Text = fmt.Sprintf("%s, %d messages, from %s", report.AllegedAbuserURI, len(report.Messages), rows[i].Peer)
+			p.Text = fmt.Sprintf("%s is reported by somebody of %s; messages: %d", report.AllegedAbuserURI, rows[i].Peer, len(report.Messages))
 		} else {
 			r.Log.Warn().Err(err).Stringer("room", rows[i].Room).Str("report", rows[i].ID).Msg("a report cannot be read")
 		}

@@ -260,8 +260,8 @@ func TestReportThatCannotBeRead(t *testing.T) {
 	for _, r := range list {
 		got = append(got, r.ID+" "+r.Text)
 	}
-	p.equal("reports", got, []string{"r1 cannot be read, only closed; from b.example", "r0 cannot be read, only closed; from b.example",
-		reportID(p.evidence(seen)) + " " + aliceURI + ", 1 messages, from b.example"})
+	p.equal("reports", got, []string{"r1 a report that cannot be read, only closed; it came from b.example", "r0 a report that cannot be read, only closed; it came from b.example",
+		reportID(p.evidence(seen)) + " " + aliceURI + " is reported by somebody of b.example; messages: 1"})
 	for _, id := range []string{"r0", "r1"} {
 		must0(t, p.a.relay.DecideReport(ctx, admin, id, ReportShow))
 		p.settle()

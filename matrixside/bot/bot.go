@@ -57,9 +57,8 @@ type Matrix interface {
 // Provider is another MIMI provider that the bridge talks with.
 type Provider struct {
 	Domain string
-	// Up says that it answered when it was last asked; Note is one word more.
-	Up   bool
-	Note string
+	// Up says that it took what was last sent to it, Blocked that it is not spoken with.
+	Up, Blocked bool
 }
 
 // Config is what a bot needs. Actions, Matrix and LevelOf are required.

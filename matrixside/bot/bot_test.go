@@ -134,7 +134,7 @@ func newBot(t *testing.T) (*Bot, *world) {
 		Domain: "b.example", Version: "v1", Resolver: w, Log: zerolog.Nop(), Started: time.Unix(100, 0), Now: func() time.Time { return time.Unix(3700, 0) },
 		AcctURI: func(m string) (string, error) { return "acct:" + id.UserID(m).Localpart() + "@b.example", nil },
 		Providers: func(context.Context) ([]Provider, error) {
-			return []Provider{{Domain: "a.example", Up: true}, {Domain: "c.example"}}, nil
+			return []Provider{{Domain: "a.example", Up: true}, {Domain: "c.example"}, {Domain: "d.example", Blocked: true}}, nil
 		},
 		Status: func(context.Context) []string { return []string{"3 rooms"} },
 	})
@@ -191,7 +191,9 @@ func TestCommands(t *testing.T) {
 		{"@u:hs", "help set-management-room", true, "there you need no !mimi before a command", ""},
 		{"@u:hs", "room", false, "mimi://a.example/r/x, led by a.example, 3 participants", ""},
 		{"@u:hs", "list-rooms", true, "Ga'rden", ""},
-		{"@u:hs", "providers", true, "c.example: not reached", ""},
+		{"@u:hs", "providers", true, "a.example: is reached", ""},
+		{"@u:hs", "providers", true, "d.example: blocked: the operator", ""},
+		{"@u:hs", "providers", true, "c.example: not reached now: what is written to its people is kept", ""},
 		{"@u:hs", "invite mimi://a.example/u/bob", false, "is being invited", "invite !r:hs @u:hs mimi://a.example/u/bob $e"},
 		{"@u:hs", "invite <mimi://a.example/u/bob>", false, "is being invited", "invite !r:hs @u:hs mimi://a.example/u/bob $e"},
 		{"@u:hs", "invite @bob@a.example", false, "mimi://a.example/u/bob is being invited", "invite !r:hs @u:hs mimi://a.example/u/bob $e"},

@@ -3,8 +3,10 @@ package bot
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
+	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
 // Consents is what the commands about consent do. internal/relay implements it.
@@ -31,18 +33,36 @@ func Consent(c Consents) []*Handler {
 			}
 			var b strings.Builder
 			for _, x := range list {
-				b.WriteString("- " + Quote(x.Requester) + ": " + x.State)
-				if x.Room != "" {
-					b.WriteString(" for " + Quote(x.Room))
-				}
-				b.WriteString("\n")
+				b.WriteString(e.describeConsent(x))
 			}
 			if b.Len() == 0 {
-				return e.Reply("Nobody has asked to invite you.")
+				return e.Reply("Nobody asks to invite you, and nobody has your permission.")
 			}
 			return e.Reply("%s", b.String())
 		}},
 	}
+}
+
+// describeConsent says in a line what somebody asks or may do, and what the sender can do about it; "" of what is of no interest any more.
+func (e *Event) describeConsent(x store.Consent) string {
+	where := "any room"
+	if x.Room != "" {
+		where = "the room " + Quote(x.Room)
+	}
+	since := ", since " + time.UnixMilli(x.UpdatedMS).UTC().Format("2006-01-02") + ": "
+	who := wire.IdentifierURI(x.Requester)
+	say := func(verb string) string { return "`" + e.Bot.say(e, verb) + "` " + Quote(x.Requester) }
+	switch {
+	case x.State == store.ConsentGranted && !who.Is(wire.KindUser, wire.KindPseudonym): // by a knock
+		return "- the people of " + Quote(who.Domain()) + " may invite you into " + where + since + "`" + e.Bot.say(e, "unknock") + "` and its address takes it back\n"
+	case x.State == store.ConsentGranted:
+		return "- " + Quote(x.Requester) + " may invite you into " + where + since + say("revoke") + " takes it back\n"
+	case x.State == store.ConsentRevoked:
+		return "- " + Quote(x.Requester) + " may not invite you into " + where + since + say("accept") + " allows it\n"
+	case x.State == store.ConsentRequested && (x.ExpiresMS == 0 || x.ExpiresMS > e.Bot.cfg.Now().UnixMilli()):
+		return "- " + Quote(x.Requester) + " asks to invite you into " + where + since + say("accept") + " or " + say("decline") + "\n"
+	}
+	return ""
 }
 
 func answer(name, help, said string, do func(ctx context.Context, mxid, user string) error) *Handler {

@@ -68,15 +68,16 @@ func introduction(ctx context.Context, e *Event, i Introductions) error {
 			if x.UntilMS != store.Never {
 				until = "until " + time.UnixMilli(x.UntilMS).UTC().Format("2006-01-02 15:04 UTC")
 			}
-			many := "for one"
+			many := "the first who presents it may invite you"
 			if x.Many {
-				many = "for many"
+				many = "whoever presents it may invite you"
 			}
-			fmt.Fprintf(&b, "- %s: %s, %s, used %d times\n", Quote(x.ID), many, until, x.Uses)
+			fmt.Fprintf(&b, "- %s: %s, %s; presented by %d so far\n", Quote(x.ID), many, until, x.Uses)
 		}
 		if b.Len() == 0 {
 			return e.Reply("You have no introductions.")
 		}
+		fmt.Fprintf(&b, "\n`%s` ends one.\n", e.Bot.say(e, "introduction revoke <id>"))
 		return e.Reply("%s", b.String())
 	case "revoke":
 		if len(e.Args) == 2 {

@@ -29,7 +29,7 @@ func TestIntroductionCommands(t *testing.T) {
 		"introduction create":                               {"introduction=abc", "create @u:hs false 168h0m0s"},
 		"introduction create --many --expires never":        {"Whoever presents it", "create @u:hs true 0s"},
 		"introduction create --role x":                      {"Usage", ""},
-		"introduction list":                                 {"id1: for many, without end, used 2 times", ""},
+		"introduction list":                                 {"id1: whoever presents it may invite you, without end; presented by 2 so far", ""},
 		"introduction revoke id1":                           {"cannot be used any more", "revoke @u:hs id1"},
 		"introduction revoke":                               {"Usage", ""},
 		"introduce <mimi://a.example/u/bob?introduction=x>": {"mimi://a.example/u/bob is told", "introduce @u:hs mimi://a.example/u/bob?introduction=x"},

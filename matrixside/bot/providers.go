@@ -18,15 +18,14 @@ var providers = &Handler{Name: "providers", Help: "lists the MIMI providers that
 	}
 	var b strings.Builder
 	for _, p := range list {
-		state := "up"
-		if !p.Up {
-			state = "not reached"
+		state := "is reached"
+		switch {
+		case p.Blocked:
+			state = "blocked: the operator of this bridge does not want to exchange anything with it"
+		case !p.Up:
+			state = "not reached now: what is written to its people is kept, and sent when it answers"
 		}
-		b.WriteString("- " + Quote(p.Domain) + ": " + state)
-		if p.Note != "" {
-			b.WriteString(" (" + Quote(p.Note) + ")")
-		}
-		b.WriteString("\n")
+		b.WriteString("- " + Quote(p.Domain) + ": " + state + "\n")
 	}
 	return e.Reply("%s", b.String())
 }}

@@ -12,7 +12,8 @@ const maxLanes = 20
 
 func queue(o Operator) *Handler {
 	return &Handler{Name: "queue", Usage: "[now <destination>]", Needs: Admin, Help: "says what waits to be worked off or sent, and what fails; or lets a destination be tried at once",
-		More: "A destination is written as `queue` shows it: `matrix`, `mimi:two.example`.\n\nExample: `queue now mimi:two.example`",
+		More: "A destination is written as `queue` shows it: `matrix` is the homeserver, `matrix:new` rooms that it is to make, `mimi:two.example` a provider, " +
+			"`aside:two.example` what is asked of a provider beside messages, `ap:social.example` an ActivityPub server.\n\nExample: `queue now mimi:two.example`",
 		Do: func(ctx context.Context, e *Event) error {
 			if len(e.Args) > 0 {
 				if len(e.Args) != 2 || strings.ToLower(e.Args[0]) != "now" {
@@ -25,7 +26,7 @@ func queue(o Operator) *Handler {
 				case n == 0:
 					return e.Reply("Nothing that fails waits for %s.", Quote(e.Args[1]))
 				}
-				return e.Reply("%s is tried again now: %d rooms have something for it.", Quote(e.Args[1]), n)
+				return e.Reply("%s is tried again now; rooms with something for it: %d.", Quote(e.Args[1]), n)
 			}
 			g, lanes, err := o.Waiting(ctx, maxLanes+1)
 			if err != nil {
@@ -33,11 +34,11 @@ func queue(o Operator) *Handler {
 			}
 			now := e.Bot.cfg.Now()
 			var b strings.Builder
-			fmt.Fprintf(&b, "- to be worked off: %d", g.InputReady)
+			fmt.Fprintf(&b, "- arrived, to be worked off: %d", g.InputReady)
 			if g.OldestReady > 0 {
 				b.WriteString(", the oldest for " + since(now, g.OldestReady))
 			}
-			fmt.Fprintf(&b, "\n- waiting for something else to come: %d\n- set aside as broken: %d (`broken`)\n", g.InputWaiting, g.InputBroken)
+			fmt.Fprintf(&b, "\n- arrived, waiting for something that must come before it: %d\n- set aside as broken: %d (`broken`)\n", g.InputWaiting, g.InputBroken)
 			for _, side := range [][2]string{{"matrix", "the homeserver"}, {"mimi", "MIMI providers"}, {"ap", "ActivityPub servers"}} {
 				if n := g.Outbound[side[0]]; n > 0 || side[0] != "ap" {
 					fmt.Fprintf(&b, "- to be sent to %s: %d", side[1], n)
@@ -47,13 +48,13 @@ func queue(o Operator) *Handler {
 					b.WriteString("\n")
 				}
 			}
-			fmt.Fprintf(&b, "- commits without an answer: %d\n- changes of rooms that are not made yet: %d\n- dead letters: %d (`dead-letters`)\n", g.PendingCommits, g.OpenIntents, g.DeadLetters)
+			fmt.Fprintf(&b, "- changes of rooms that their providers have not answered: %d\n- changes of rooms that are not made yet: %d\n- dead letters: %d (`dead-letters`)\n", g.PendingCommits, g.OpenIntents, g.DeadLetters)
 			for n, l := range lanes {
 				if n == maxLanes {
 					b.WriteString("- and more that fail\n")
 					break
 				}
-				fmt.Fprintf(&b, "- %s has failed for %s, %d tries, %d waiting", Quote(l.Dest), since(now, l.FailingSince), l.Failures, l.Rows)
+				fmt.Fprintf(&b, "- %s has failed for %s, tried %d times, %d waiting", Quote(l.Dest), since(now, l.FailingSince), l.Failures, l.Rows)
 				if wait := time.UnixMilli(l.DueMS).Sub(now).Round(time.Second); l.DueMS > 0 && wait > 0 {
 					b.WriteString(", next in " + wait.String())
 				}

@@ -99,6 +99,7 @@ func reports(ctx context.Context, r Reporting, e *Event) error {
 		if b.Len() == 0 {
 			return e.Reply("No report is open.")
 		}
+		b.WriteString("\n`" + e.Bot.say(e, "reports show <report>") + "` tells more. `redact` in place of `show` removes the messages, `ban` bans their author from the room, `close` ends it.\n")
 		return e.Reply("%s", b.String())
 	}
 	what, name := strings.ToLower(e.Args[0]), ""

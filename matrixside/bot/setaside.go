@@ -77,7 +77,33 @@ func (s *setAside[T]) show(ctx context.Context, e *Event) error {
 		}
 		fmt.Fprintf(&b, "- `%s` %s\n", s.id(x), s.line(e, x))
 	}
+	fmt.Fprintf(&b, "\n`%s` tries one again, `%s` deletes it.\n", e.Bot.say(e, s.name+" retry <id>"), e.Bot.say(e, s.name+" drop <id>"))
 	return e.Reply("%s", b.String())
+}
+
+// lettersInWords says what the rows to other providers and to the homeserver were, by their verbs; others are said as they are called.
+var lettersInWords = map[string]string{
+	"submitMessage": "a message", "notify": "messages or changes of a room", "update": "a change of a room", "keyMaterial": "a question for keys",
+	"keyMaterials": "a question for keys", "groupInfo": "a question for the state of a room", "requestConsent": "a question whether somebody may be invited",
+	"updateConsent": "an answer to who may invite somebody", "identifierQuery": "a search for somebody", "reportAbuse": "a report of abuse",
+	"send": "a message", "redact": "the removal of a message", "state": "a setting of a room", "create_room": "a new room", "register": "a new account",
+	"profile": "a name or picture", "join": "joining a room", "leave": "leaving a room", "invite": "an invitation", "kick": "putting somebody out",
+	"ban": "a ban", "unban": "the end of a ban", "receipt": "a receipt",
+}
+
+// brokenInWords says what kinds of inputs are.
+var brokenInWords = map[string]string{
+	"matrix": "a Matrix event", "encrypted": "an encrypted Matrix event", "ahead": "a Matrix event", "notify": "a message or change of the room", "again": "a Matrix event", "timer": "a planned step",
+	"command": "a command", "read": "the state of the Matrix room", "successor": "the state of the Matrix room", "receipt": "a receipt", "consent": "an answer to who may invite somebody", "submit": "a message",
+	"ended": "the end of the room", "action": "what a command asked for", "answer": "an answer to what was sent", "thread": "a Matrix event",
+}
+
+// inWords is what something is in words; where there are none, what it is called.
+func inWords(words map[string]string, name string) string {
+	if w := words[name]; w != "" {
+		return w
+	}
+	return Quote(name)
 }
 
 // setAsideID names something in a chat: the end of its room's id and its number there.
@@ -93,7 +119,7 @@ func deadLetters(o Operator) *Handler {
 		id:  func(d store.DeadLetter) string { return setAsideID(d.Room, d.Seq) },
 		has: func(d store.DeadLetter, which string) bool { return which == d.Dest },
 		line: func(e *Event, d store.DeadLetter) string {
-			return fmt.Sprintf("%s to %s, given up %s ago after %d tries: %s", Quote(d.Verb), Quote(d.Dest), since(e.Bot.cfg.Now(), d.DeadMS), d.Attempts, Quote(d.Reason))
+			return fmt.Sprintf("%s to %s, given up %s ago after %d tries: %s", inWords(lettersInWords, d.Verb), Quote(d.Dest), since(e.Bot.cfg.Now(), d.DeadMS), d.Attempts, Quote(d.Reason))
 		},
 	}).handler()
 }
@@ -111,16 +137,16 @@ func broken(o Operator) *Handler {
 			return which != "" && (which == x.MatrixRoomID || which == x.URI)
 		},
 		line: func(e *Event, x store.BrokenInput) string {
-			where := "outside of rooms"
+			where := "for no room"
 			if name := x.MatrixRoomID; name != "" || x.URI != "" {
-				where = "of " + Quote(cmp.Or(name, x.URI))
+				where = "for " + Quote(cmp.Or(name, x.URI))
 			}
 			from := ""
 			if x.Peer != "" {
 				from = " from " + Quote(x.Peer)
 			}
 			reason, _, _ := strings.Cut(x.Reason, "\n") // the stack of a panic is in the log
-			return fmt.Sprintf("%s %s%s, came %s ago, %d tries: %s", where, Quote(x.Kind), from, since(e.Bot.cfg.Now(), x.CreatedMS), x.Tries, Quote(reason))
+			return fmt.Sprintf("%s%s %s, came %s ago, %d tries: %s", inWords(brokenInWords, x.Kind), from, where, since(e.Bot.cfg.Now(), x.CreatedMS), x.Tries, Quote(reason))
 		},
 	}).handler()
 }
