@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/matrix-mimi/bridge/internal/store"
-	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
 // Consents is what the commands about consent do. internal/relay implements it.
@@ -50,11 +49,11 @@ func (e *Event) describeConsent(x store.Consent) string {
 		where = "the room " + Quote(x.Room)
 	}
 	since := ", since " + time.UnixMilli(x.UpdatedMS).UTC().Format("2006-01-02") + ": "
-	who := wire.IdentifierURI(x.Requester)
+	authority := strings.TrimPrefix(x.Requester, "mimi://") // of a whole provider, when it is no user
 	say := func(verb string) string { return "`" + e.Bot.say(e, verb) + "` " + Quote(x.Requester) }
 	switch {
-	case x.State == store.ConsentGranted && !who.Is(wire.KindUser, wire.KindPseudonym): // by a knock
-		return "- the people of " + Quote(who.Domain()) + " may invite you into " + where + since + "`" + e.Bot.say(e, "unknock") + "` and its address takes it back\n"
+	case x.State == store.ConsentGranted && !strings.Contains(authority, "/"): // by a knock
+		return "- the people of " + Quote(authority) + " may invite you into " + where + since + "`" + e.Bot.say(e, "unknock") + "` and its address takes it back\n"
 	case x.State == store.ConsentGranted:
 		return "- " + Quote(x.Requester) + " may invite you into " + where + since + say("revoke") + " takes it back\n"
 	case x.State == store.ConsentRevoked:
