@@ -33,7 +33,7 @@ var MediaTypes = mls.MediaTypeList{
 }
 
 // Components are the application components that bridged clients understand
-// (draft-ietf-mls-extensions-10 §3.1, draft-ietf-mimi-protocol-06 §8, draft-ietf-mimi-room-policy-03 §8).
+// (draft-ietf-mls-extensions-10 §3.1, draft-ietf-mimi-protocol-06 §10, draft-ietf-mimi-room-policy-03 §8).
 func Components() mls.ComponentsList {
 	list := mls.ComponentsList{mls.ComponentAppComponents, mls.ComponentSafeAAD, mls.ComponentContentMediaTypes,
 		mls.ComponentLastResortKeyPackage}

@@ -128,7 +128,7 @@ func TestConsentDeclinedSaysNothing(t *testing.T) {
 	}
 }
 
-// Only what was asked can be taken back (draft-ietf-mimi-protocol-06 §5.7.1): a refusal does not go away, and bob is not asked again.
+// Only what was asked can be taken back (draft-ietf-mimi-protocol-06 §5.7): a refusal does not go away, and bob is not asked again.
 func TestCancelOfWhatWasNotAsked(t *testing.T) {
 	p := asking(t, warm)
 	p.asked()

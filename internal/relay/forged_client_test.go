@@ -398,7 +398,7 @@ func TestServerACLHoldsForCommits(t *testing.T) {
 	p.accepted("the same when it is not", p.forge(add...))
 }
 
-// What a hub vouches for counts when all of it fits: tag, key, hub, sender, room and time (draft-ietf-mimi-protocol-06 §5.4.1.4).
+// What a hub vouches for counts when all of it fits: tag, key, hub, sender, room and time (draft-ietf-mimi-protocol-06 §5.4.1.3).
 func TestWhatAFrankProves(t *testing.T) {
 	p := newPair(t, warm).begin()
 	g, at := p.view(p.b).group, uint64(p.now.UnixMilli())

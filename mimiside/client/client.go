@@ -155,7 +155,7 @@ func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, e
 	return c.config.Dial(ctx, network, address)
 }
 
-// Directory returns where a peer's endpoints are.
+// Directory returns where a peer's endpoints are (draft-ietf-mimi-protocol-06 §5.1), from memory as long as the peer lets it be kept.
 func (c *Client) Directory(ctx context.Context, domain string) (*wire.Directory, error) {
 	dir, err := c.directories.Get(ctx, domain)
 	if err != nil {

@@ -15,7 +15,7 @@ type Download struct {
 	Body   io.ReadCloser
 }
 
-// ProxyDownload asks a hub for an asset (draft-ietf-mimi-protocol-06 §5.10). byteRange and ifNoneMatch are header fields, "" for
+// ProxyDownload asks a hub for an asset (draft-ietf-mimi-protocol-06 §5.10.2). byteRange and ifNoneMatch are header fields, "" for
 // none. The caller bounds what it reads.
 func (c *Client) ProxyDownload(ctx context.Context, domain string, u wire.DownloadURL, byteRange, ifNoneMatch string) (*Download, error) {
 	domain = wire.LowerDomain(domain)
@@ -55,7 +55,7 @@ func (c *cancelCloser) Close() error {
 	return c.ReadCloser.Close()
 }
 
-// Fetch asks the host of an asset for it directly: a provider or any other web server, judged and dialled as a provider of that
+// Fetch asks the host of an asset for it directly (draft-ietf-mimi-protocol-06 §5.10.1): a provider or any other web server, judged and dialled as a provider of that
 // name is. Redirects are not followed. The caller bounds what it reads.
 func (c *Client) Fetch(ctx context.Context, u wire.DownloadURL, byteRange, ifNoneMatch string) (*Download, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.config.DownloadTimeout)

@@ -13,7 +13,7 @@ import (
 // draft demands for it.
 var ErrUnfranked = errors.New("the message carries no proof")
 
-// CheckFrank checks what the hub vouches for as a receiver does (draft-ietf-mimi-protocol-06 §5.4.1.4): the tag is of
+// CheckFrank checks what the hub vouches for as a receiver does (draft-ietf-mimi-protocol-06 §5.4.1.3): the tag is of
 // what was decrypted, and the hub's franking agent signed it for this sender, room and time. data is the whole
 // application_data, salt that of the content; the content must have named sender and room itself.
 func CheckFrank(g *mls.Group, hub string, item *wire.FanoutMessage, c wire.FrankingContext, salt, data []byte) error {

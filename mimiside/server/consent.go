@@ -7,7 +7,7 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
-// requestConsent serves draft-ietf-mimi-protocol-06 §5.7.1: a user of the peer asks a user of ours.
+// requestConsent serves draft-ietf-mimi-protocol-06 §5.7: a user of the peer asks a user of ours.
 func (s *Server) requestConsent(ctx context.Context, r Request, w http.ResponseWriter, _ *http.Request) (int, error) {
 	received, err := wire.UnmarshalConsentEntry(r.Body)
 	if err != nil {
@@ -24,7 +24,7 @@ func (s *Server) requestConsent(ctx context.Context, r Request, w http.ResponseW
 	return reply(w, a, http.StatusCreated)
 }
 
-// updateConsent serves draft-ietf-mimi-protocol-06 §5.7.2: a user of the peer answers a user of ours.
+// updateConsent serves draft-ietf-mimi-protocol-06 §5.7: a user of the peer answers a user of ours.
 func (s *Server) updateConsent(ctx context.Context, r Request, w http.ResponseWriter, _ *http.Request) (int, error) {
 	received, err := wire.UnmarshalConsentEntry(r.Body)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // passedOn are the header fields of an asset that describe its content. Cookies and all else stay here.
 var passedOn = []string{"Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "Etag", "Last-Modified", "Cache-Control"}
 
-// proxyDownload serves draft-ietf-mimi-protocol-06 §5.10.
+// proxyDownload serves draft-ietf-mimi-protocol-06 §5.10.2: as the hub it fetches an asset for a peer.
 func (s *Server) proxyDownload(ctx context.Context, r Request, w http.ResponseWriter, h *http.Request) (int, error) {
 	_, _, escaped, _ := s.route(h.URL.EscapedPath())
 	if h.URL.RawQuery != "" && strings.Contains(escaped, "/") {

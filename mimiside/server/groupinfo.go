@@ -8,7 +8,7 @@ import (
 )
 
 // groupInfo serves draft-ietf-mimi-protocol-06 §5.6. A GroupInfo shows who is in a room, so requests are counted by peer and
-// room (requirement S004-040).
+// room (requirement S004-040). The verdict stands in the body of a 200, also of a room that does not exist.
 func (s *Server) groupInfo(ctx context.Context, r Request, w http.ResponseWriter, _ *http.Request) (int, error) {
 	q, err := wire.UnmarshalGroupInfoRequest(r.Body)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
-// reportAbuse serves draft-ietf-mimi-protocol-06 §5.9.
+// reportAbuse serves draft-ietf-mimi-protocol-06 §5.9: 201 says that the report was taken. Who reports is named or not; a name must be of the peer.
 func (s *Server) reportAbuse(ctx context.Context, r Request, w http.ResponseWriter, _ *http.Request) (int, error) {
 	received, err := wire.UnmarshalAbuseReport(r.Body)
 	if err != nil {

@@ -272,7 +272,7 @@ func (s *Server) authenticated(w http.ResponseWriter, r *http.Request, v verb, e
 // that has started; who fetches it without is not observed.
 const DirectoryVerb wire.Verb = "directory"
 
-// directory answers with where the endpoints are. It is for everyone, with a certificate or without.
+// directory answers with where the endpoints are (draft-ietf-mimi-protocol-06 §5.1). It is for everyone, with a certificate or without.
 func (s *Server) directory(w http.ResponseWriter, r *http.Request) {
 	start := s.config.Now()
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {

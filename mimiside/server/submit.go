@@ -7,7 +7,8 @@ import (
 	"github.com/matrix-mimi/bridge/mimiside/wire"
 )
 
-// submitMessage serves draft-ietf-mimi-protocol-06 §5.4.
+// submitMessage serves draft-ietf-mimi-protocol-06 §5.4. The verdict of the hub stands in the body of a 200; a room that the peer may not
+// know of is 404.
 func (s *Server) submitMessage(ctx context.Context, r Request, w http.ResponseWriter, _ *http.Request) (int, error) {
 	q, err := wire.UnmarshalSubmitMessageRequest(r.Body)
 	if err != nil {

@@ -129,7 +129,7 @@ func NewFrank(hubKey mls.Secret, signatureKey *mls.SignatureKey, tag FrankingTag
 	return f, nil
 }
 
-// Verify checks the integrity signature as a receiver: suite is the group's (draft §5.4.1.4 demands that the frank's is the
+// Verify checks the integrity signature as a receiver: suite is the group's (draft §5.4.1.3 demands that the frank's is the
 // same), agentKey the signature key of its franking agent, and c is built from the decrypted message.
 func (f *Frank) Verify(suite mls.Suite, agentKey []byte, c FrankingContext) error {
 	if f.Suite != suite {
