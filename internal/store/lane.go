@@ -36,7 +36,7 @@ type laneRow struct {
 	DueMS        int64  `db:"due_ms"`
 }
 
-// notGivenBack notes whether a lease ended while there was something to send: nothing is under way when more came only later (nowDue).
+// notGivenBack notes whether a lease ended while there was something to send: nothing is under way when more came only later (rested).
 const notGivenBack = `unclean = CASE WHEN owner <> '' AND due_ms < until_ms THEN 1 ELSE unclean END`
 
 // ClaimLane takes the lease on a lane for lifeMS milliseconds. ErrNotFound when another holds it, the

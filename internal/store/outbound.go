@@ -170,12 +170,16 @@ func (tx *Tx) AddOutbound(ctx context.Context, rows []Outbound) ([]Woken, error)
 	return lanes, err
 }
 
-// nowDue makes a lane at rest due, and lets another be due when it was. Since when it is tells whether work came under a lease (notGivenBack).
-var nowDue = `due_ms = CASE WHEN lane.due_ms < ` + never + ` THEN lane.due_ms ELSE {now} END`
+// rested is since when a lane is due that rested: since the lease of its last holder ended, or 0 while that one may still send. No clock that
+// is put back makes it wait (notGivenBack).
+const rested = `CASE WHEN lane.until_ms <= {now} THEN lane.until_ms ELSE 0 END`
+
+// nowDue makes a lane at rest due, and lets another be due when it was.
+var nowDue = `due_ms = CASE WHEN lane.due_ms < ` + never + ` THEN lane.due_ms ELSE ` + rested + ` END`
 
 // wakeRested makes a lane due that rests with its lease kept (CloseOutbound): it has no rows. False when the lane is another one.
 func (tx *Tx) wakeRested(ctx context.Context, l Lane) (bool, error) {
-	n, err := tx.exec(ctx, `UPDATE lane SET work = work + 1, due_ms = {now} WHERE shard = $1 AND room = $2 AND dest = $3 AND due_ms = `+never+` AND owner <> ''`,
+	n, err := tx.exec(ctx, `UPDATE lane SET work = work + 1, due_ms = `+rested+` WHERE shard = $1 AND room = $2 AND dest = $3 AND due_ms = `+never+` AND owner <> ''`,
 		l.Room.Shard(), l.Room, l.Dest)
 	if err != nil {
 		return false, fmt.Errorf("making a lane due: %w", err)
