@@ -42,10 +42,12 @@ func (o *Outbox) doubt(ctx context.Context, r *run, rows []store.Outbound) error
 		return nil // of the first the lane itself says so
 	}
 	now := store.Millis(o.clock.Now())
-	seqs := make([]int64, n)
-	for i := range seqs {
-		rows[i].Attempts++
-		seqs[i] = rows[i].Seq
+	var seqs []int64
+	for i := range rows[:n] {
+		if rows[i].Attempts == 0 { // once suffices, and attempts are counted for other ends, too
+			rows[i].Attempts++
+			seqs = append(seqs, rows[i].Seq)
+		}
 	}
 	return o.cfg.Store.Tx(ctx, func(tx *store.Tx) error { return tx.NoteAttempt(ctx, r.lane, seqs, now) })
 }

@@ -18,7 +18,9 @@ import (
 
 // Bounds on one round of the sync loop.
 const (
-	syncTimeout = 30 * time.Second
+	// A request that is open when much begins to come ([Traffic]) stays so for as long: it is not cut off, which could leave a
+	// homeserver's database locked.
+	syncTimeout = 5 * time.Second
 	// A gap in a room's timeline is filled with at most so many pages of so
 	// many events.
 	maxGapPages = 20
@@ -131,20 +133,17 @@ func filterJSON() json.RawMessage {
 
 // Run reads until ctx ends, and returns its error. Failures of the homeserver
 // or the sink are tried again, later and later, up to a minute apart. While the
-// homeserver pushes much, it is not left waiting ([Traffic]).
+// homeserver pushes much, no request is left open ([Traffic]).
 func (l *Loop) Run(ctx context.Context) error {
 	backoff := minBackoff
 	for ctx.Err() == nil {
-		open, leave := context.WithCancel(ctx)
 		timeout := syncTimeout
-		if l.cfg.Traffic.busy(leave) {
+		if l.cfg.Traffic.busy() {
 			timeout = 0
 			_ = l.cfg.Wait(ctx, pollEvery) // that ctx has ended shows in the round
 		}
 		start := time.Now()
-		t, err := l.Round(open, timeout)
-		left := open.Err() != nil
-		leave()
+		t, err := l.Round(ctx, timeout)
 		if err == nil {
 			backoff = minBackoff
 			l.observe("stored", t, start)
@@ -152,9 +151,6 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			break
-		}
-		if left {
-			continue
 		}
 		l.observe("failed", t, start)
 		l.cfg.Log.Warn().Err(err).Dur("again_in", backoff).Msg("sync round failed")

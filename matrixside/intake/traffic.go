@@ -18,7 +18,6 @@ type Traffic struct {
 	began time.Time // of the second that is counted
 	count int       // transactions in it
 	until time.Time // much comes until then, at least
-	leave func()    // ends the request that is open
 }
 
 const (
@@ -42,27 +41,18 @@ func (t *Traffic) Came() {
 	if now.Sub(t.began) >= time.Second {
 		t.began, t.count = now, 0
 	}
-	if t.count++; t.count < muchTraffic {
-		return
-	}
-	t.until = now.Add(calmAfter)
-	if t.leave != nil {
-		t.leave()
-		t.leave = nil
+	if t.count++; t.count >= muchTraffic {
+		t.until = now.Add(calmAfter)
 	}
 }
 
-// busy tells whether much comes. When it does not, leave is called once it does. Nothing ever comes to nil.
-func (t *Traffic) busy(leave func()) bool {
+// busy tells whether much comes. Nothing ever comes to nil.
+func (t *Traffic) busy() bool {
 	if t == nil {
 		return false
 	}
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.leave = nil; now.Before(t.until) {
-		return true
-	}
-	t.leave = leave
-	return false
+	return now.Before(t.until)
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -34,8 +35,6 @@ func (c *handClock) advance(d time.Duration) {
 func TestTrafficIsMuchFromFiveInASecond(t *testing.T) {
 	c := &handClock{now: time.Unix(1_700_000_000, 0)}
 	traffic := &Traffic{Now: c.Now}
-	left := 0
-	leave := func() { left++ }
 	came := func(n int) {
 		for range n {
 			traffic.Came()
@@ -45,32 +44,34 @@ func TestTrafficIsMuchFromFiveInASecond(t *testing.T) {
 		came(muchTraffic - 1)
 		c.advance(time.Second)
 	}
-	if traffic.busy(leave) || left != 0 {
+	if traffic.busy() {
 		t.Error("four in a second are much")
 	}
 	came(muchTraffic)
-	if left != 1 || !traffic.busy(leave) {
-		t.Errorf("five in a second are not much, or what waits was left %d times", left)
+	if !traffic.busy() {
+		t.Error("five in a second are not much")
 	}
 	c.advance(calmAfter - time.Millisecond)
-	if !traffic.busy(leave) {
+	if !traffic.busy() {
 		t.Error("it is calm too early")
 	}
 	c.advance(time.Millisecond)
-	if traffic.busy(leave) {
+	if traffic.busy() {
 		t.Error("it is never calm again")
 	}
 	var none *Traffic
-	if none.busy(leave) {
+	if none.busy() {
 		t.Error("much comes to nobody")
 	}
 }
 
-// While much is pushed, no /sync stays open: the one that is is left, without harm, and then the homeserver is asked now and then.
-func TestNoSyncStaysOpenWhileMuchComes(t *testing.T) {
+// While much is pushed, no /sync is left open: the one that is comes to its end, and then the homeserver is asked now and then.
+func TestNoSyncIsLeftOpenWhileMuchComes(t *testing.T) {
 	c := &handClock{now: time.Unix(1_700_000_000, 0)}
 	traffic := &Traffic{Now: c.Now}
-	asked := make(chan string)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	asked, end := make(chan string), make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		timeout := r.URL.Query().Get("timeout")
 		select {
@@ -79,8 +80,14 @@ func TestNoSyncStaysOpenWhileMuchComes(t *testing.T) {
 			return
 		}
 		if timeout != "0" {
-			<-r.Context().Done()
-			return
+			select {
+			case <-end:
+			case <-r.Context().Done():
+				if ctx.Err() == nil {
+					t.Error("a request is cut off")
+				}
+				return
+			}
 		}
 		_, _ = io.WriteString(w, `{"next_batch":"s2"}`)
 	}))
@@ -106,8 +113,6 @@ func TestNoSyncStaysOpenWhileMuchComes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
 	want := func(timeout string) {
@@ -122,14 +127,16 @@ func TestNoSyncStaysOpenWhileMuchComes(t *testing.T) {
 		}
 	}
 	want("0") // where to begin
-	want("30000")
+	open := strconv.FormatInt(syncTimeout.Milliseconds(), 10)
+	want(open)
 	for range muchTraffic {
 		traffic.Came()
 	}
+	end <- struct{}{}
 	want("0")
 	want("0")
 	c.advance(calmAfter)
-	for got := "0"; got != "30000"; { // some may have been on their way
+	for got := "0"; got != open; { // some may have been on their way
 		select {
 		case got = <-asked:
 		case <-ctx.Done():

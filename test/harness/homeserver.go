@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -169,6 +170,7 @@ func (h *Homeserver) User(ctx context.Context, localpart string) (*mautrix.Clien
 		return nil, fmt.Errorf("make a client for %s: %w", localpart, err)
 	}
 	cli.Log = zerolog.Nop()
+	cli.Client.Transport = again{http.DefaultTransport}
 	_, err = (&synapseadmin.Client{Client: cli}).SharedSecretRegister(ctx, registrationSecret, synapseadmin.ReqSharedSecretRegister{
 		Username: localpart, Password: Password(localpart), Displayname: localpart,
 	})
