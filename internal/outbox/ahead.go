@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"context"
-	"slices"
 
 	"github.com/matrix-mimi/bridge/internal/store"
 )
@@ -98,7 +97,7 @@ func (o *Outbox) settle(ctx context.Context, r *run) error {
 	if err := r.ahead.wait(); err != nil || len(r.ahead.rows) == 0 {
 		return err
 	}
-	rows := slices.Clip(r.ahead.rows)
+	rows := r.ahead.rows
 	r.ahead.rows = nil
 	_, err := o.write(ctx, r, rows, nil, false)
 	return err

@@ -229,19 +229,13 @@ func (s *step) acceptProposals(list []wire.Message, sender string, at uint64) {
 	v := s.room
 	v.head.LastAccepted = int64(at)
 	for _, m := range list {
-		s.logEntry(logProposal, v.group.Epoch(), m, sender, at)
+		s.logEntry(store.LogProposal, v.group.Epoch(), m, sender, at)
 		if !slices.ContainsFunc(v.st.Proposals, func(p heldProposal) bool { return bytes.Equal(p.Message, m.Raw) }) {
 			v.st.Proposals = append(v.st.Proposals, heldProposal{Message: m.Raw, AcceptedMS: at})
 		}
 	}
 	s.fanout(v.followers(s.Naming.Domain), wire.FanoutMessage{Timestamp: at, Message: list[0], MoreProposals: list[1:]})
 }
-
-// Kinds of entries of the room's log beside store.LogCommit.
-const (
-	logMessage  = "message"
-	logProposal = "proposal"
-)
 
 // logEntry writes down what the hub accepted, in which epoch it was made, of whom and when (milliseconds since 1970).
 func (s *step) logEntry(kind string, epoch uint64, m wire.Message, sender string, at uint64) {

@@ -105,7 +105,8 @@
 //	identifier.go findable.go search.go cursor.go
 //	                                who can be found, and finding others
 //	report.go report_out.go         abuse reports as the hub, and of our users
-//	actions.go puppet.go            commands of people and operators; acting as Matrix users
+//	actions.go roominfo.go puppet.go
+//	                                commands of people and operators, what they are told of rooms; acting as Matrix users
 //
 // ActivityPub (docs/activitypub.md), a conversation or channel being a room of its own kind:
 //

@@ -230,28 +230,34 @@ func TestMessageBroughtAgainByAnother(t *testing.T) {
 	dave := wire.IdentifierURI("mimi://b.example/u/dave")
 	p.accepted("dave", p.forge(mls.Proposal{Type: mls.ProposalAdd, Add: p.madeUp("mimi://b.example/d/dave/x")},
 		listUpdate(policy.ParticipantListUpdate{Added: []policy.UserRolePair{{User: string(dave), Role: policy.RoleMember}}})))
-	var sent wire.Message
-	p.fault = func(_, _, verb string, body []byte) fault {
-		if received, err := wire.UnmarshalSubmitMessageRequest(body); verb == verbSubmitMessage && err == nil {
-			q, err := received.Check("b.example")
-			must0(t, err)
-			sent = q.Message
-		}
-		return deliver
-	}
+	sent := p.overhears()
 	p.b.hs.say(p.portal, p.bob, "once")
 	p.settle()
 	shown := p.a.hs.texts(p.room)
 	p.last("A", shown, local(p.bobAtA)+": once")
-	once := p.repeats(sent, bobURI) // still known by the request
-	p.equal("of dave", p.repeats(sent, dave).StatusCode, wire.SubmitNotAllowed)
+	once := p.repeats(*sent, bobURI) // still known by the request
+	p.equal("of dave", p.repeats(*sent, dave).StatusCode, wire.SubmitNotAllowed)
 	p.now = p.now.Add(keepAnswers + time.Minute)
 	_, err := p.a.db.Cleanup(t.Context(), store.DefaultRetention, p.now, 1000, 1)
 	must0(t, err)
-	p.equal("a day later", p.repeats(sent, bobURI), once)
-	p.equal("of dave, a day later", p.repeats(sent, dave).StatusCode, wire.SubmitNotAllowed)
+	p.equal("a day later", p.repeats(*sent, bobURI), once)
+	p.equal("of dave, a day later", p.repeats(*sent, dave).StatusCode, wire.SubmitNotAllowed)
 	p.equal("A, when it was brought again", p.a.hs.texts(p.room), shown)
 	p.talk(1)
+}
+
+// overhears returns where the last message is that B submitted.
+func (p *pair) overhears() *wire.Message {
+	sent := new(wire.Message)
+	p.fault = func(_, _, verb string, body []byte) fault {
+		if received, err := wire.UnmarshalSubmitMessageRequest(body); verb == verbSubmitMessage && err == nil {
+			q, err := received.Check("b.example")
+			must0(p.t, err)
+			*sent = q.Message
+		}
+		return deliver
+	}
+	return sent
 }
 
 // repeats submits a message of B again to A, which answers it and passes nothing on.
@@ -274,39 +280,20 @@ func (p *pair) repeats(m wire.Message, sender wire.IdentifierURI) wire.SubmitMes
 // A hub whose own people want nothing of a direct chat cannot read what it passes on, and passes each message on once all the same.
 func TestMessageBroughtAgainToAHubThatReadsNothing(t *testing.T) {
 	p := newPair(t, warm)
-	p.start(t, bobURI)
-	p.room, p.portal = p.a.hs.roomOf(p.alice, "invite"), p.b.hs.roomOf(p.bob, "invite")
-	p.a.hs.join(p.room, p.alice)
-	p.b.hs.join(p.portal, p.bob)
-	p.settle()
-	p.talk(1)
-	_, err := p.a.relay.runStep(t.Context(), p.a.room(p.room).ID, nil, store.Settle{}, func(s *step) error {
-		s.wish(intentLeave, aliceURI, aliceURI, intentData{})
-		return s.advance()
-	})
-	must0(t, err)
-	p.a.relay.Forget()
+	p.aloneAndLeaving(t)
 	p.settle()
 	p.b.hs.say(p.portal, p.bob, "are you there?") // commits that she leaves
 	p.settle()
 	p.equal("clients of A", p.view(p.a).group.OwnCount(), 0)
-	var sent wire.Message
-	p.fault = func(_, _, verb string, body []byte) fault {
-		if received, err := wire.UnmarshalSubmitMessageRequest(body); verb == verbSubmitMessage && err == nil {
-			q, err := received.Check("b.example")
-			must0(t, err)
-			sent = q.Message
-		}
-		return deliver
-	}
+	sent := p.overhears()
 	p.b.hs.say(p.portal, p.bob, "hello?")
 	p.settle()
-	once := p.repeats(sent, bobURI)
+	once := p.repeats(*sent, bobURI)
 	p.equal("status", once.StatusCode, wire.SubmitAccepted)
 	p.now = p.now.Add(keepAnswers + time.Minute)
-	_, err = p.a.db.Cleanup(t.Context(), store.DefaultRetention, p.now, 1000, 1)
+	_, err := p.a.db.Cleanup(t.Context(), store.DefaultRetention, p.now, 1000, 1)
 	must0(t, err)
-	p.equal("a day later", p.repeats(sent, bobURI), once)
+	p.equal("a day later", p.repeats(*sent, bobURI), once)
 }
 
 // A hub that lets somebody in in the name of a user here does not make the user say anything here: the bridge knows its clients

@@ -361,7 +361,7 @@ func (s *step) repeated(verdict *hub.SubmitVerdict, q *wire.SubmitMessageRequest
 		return verdict, nil
 	}
 	hash := q.Message.Hash()
-	e, err := s.Store.LogByHash(s.ctx, s.room.head.ID, logMessage, hash[:])
+	e, err := s.Store.LogByHash(s.ctx, s.room.head.ID, store.LogMessage, hash[:])
 	if errors.Is(err, store.ErrNotFound) {
 		return verdict, nil
 	}

@@ -186,10 +186,9 @@ func (p *pair) enters(info *wire.OpenedGroupInfo, client string, key *mls.Signat
 	return b
 }
 
-// With the state of a group come the proposals that wait in it, and when they were accepted: who joins by an external commit must take the SelfRemoves among them
-// along (draft-ietf-mimi-protocol-06 §5.6, draft-ietf-mls-extensions-10, SelfRemove).
-func TestProposalsThatWaitAreGivenWithTheState(t *testing.T) {
-	p := newPair(t, warm)
+// aloneAndLeaving makes a chat of alice and bob, and proposes that she leaves it: nobody else of A can commit that.
+func (p *pair) aloneAndLeaving(t *testing.T) {
+	t.Helper()
 	p.start(t, bobURI)
 	p.room, p.portal = p.a.hs.roomOf(p.alice, "invite"), p.b.hs.roomOf(p.bob, "invite")
 	p.a.hs.join(p.room, p.alice)
@@ -197,11 +196,18 @@ func TestProposalsThatWaitAreGivenWithTheState(t *testing.T) {
 	p.settle()
 	p.talk(1)
 	_, err := p.a.relay.runStep(t.Context(), p.a.room(p.room).ID, nil, store.Settle{}, func(s *step) error {
-		s.wish(intentLeave, aliceURI, aliceURI, intentData{}) // nobody else of A can commit it
+		s.wish(intentLeave, aliceURI, aliceURI, intentData{})
 		return s.advance()
 	})
 	must0(t, err)
 	p.a.relay.Forget()
+}
+
+// With the state of a group come the proposals that wait in it, and when they were accepted: who joins by an external commit must take the SelfRemoves among them
+// along (draft-ietf-mimi-protocol-06 §5.6, draft-ietf-mls-extensions-10, SelfRemove).
+func TestProposalsThatWaitAreGivenWithTheState(t *testing.T) {
+	p := newPair(t, warm)
+	p.aloneAndLeaving(t)
 	client, at := "mimi://b.example/d/bob/new", uint64(p.view(p.a).head.LastAccepted)
 	key, err := mls.GenerateSignatureKey(p.a.relay.Rand, p.view(p.a).group.Suite())
 	must0(t, err)

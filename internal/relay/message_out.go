@@ -248,7 +248,7 @@ func (s *step) accepted(verdict *hub.SubmitVerdict, sender string) {
 	v := s.room
 	item := verdict.Item
 	v.head.LastAccepted = int64(item.Timestamp)
-	s.logEntry(logMessage, item.Message.Epoch(), item.Message, sender, item.Timestamp)
+	s.logEntry(store.LogMessage, item.Message.Epoch(), item.Message, sender, item.Timestamp)
 	s.fanout(v.followers(s.Naming.Domain), *item)
 }
 

@@ -87,7 +87,7 @@ func (tx *Tx) DeletePendingCommit(ctx context.Context, room RoomID) error {
 type LogEntry struct {
 	Room       RoomID `db:"room"`
 	Seq        int64  `db:"seq"`
-	Kind       string `db:"kind"` // LogCommit, or a word of the hub's such as message, proposal
+	Kind       string `db:"kind"` // LogCommit, LogMessage or LogProposal
 	Group      int64  `db:"grp"`
 	Epoch      int64  `db:"epoch"` // the epoch it was made in
 	Hash       []byte `db:"hash"`
@@ -95,8 +95,12 @@ type LogEntry struct {
 	AcceptedMS int64  `db:"accepted_ms"`
 }
 
-// LogCommit is the kind of entries of which one epoch can have one only.
-const LogCommit = "commit"
+// Kinds of entries. Of commits one epoch can have one only.
+const (
+	LogCommit   = "commit"
+	LogMessage  = "message"
+	LogProposal = "proposal"
+)
 
 // Log writes down what was accepted. ErrForked when it is the second commit of an epoch.
 func (tx *Tx) Log(ctx context.Context, entries ...LogEntry) error {
